@@ -1,0 +1,30 @@
+"""The legend of dimension letters, and the array types that signatures are written in.
+
+Shape strings are space-separated names from this legend; a name keeps one meaning everywhere:
+
+    batch     images (or guidance rows) in a batch
+    n         tokens of the sequence at hand (one scale, or all of them joined)
+    m         key tokens that queries attend to
+    total     tokens of the whole schedule
+    scales    number of scales
+    width     channels of the trunk, written C in the papers
+    heads     attention or state-space heads
+    dim       channels of one head
+    state     size of the state-space state, written N in Mamba-2
+    groups    modulation vectors of a block (6 for VAR, 9 for M-VAR)
+    vocab     number of codes
+    code      channels of a code, written Cvae or z in VAR
+    height, width_px (or h, w)   extent of an image or feature map
+    channels  channels of a feature map
+"""
+
+from typing import Any, TypeAlias
+
+import jax
+from jaxtyping import Bool, Float, Int, Key
+
+Array: TypeAlias = jax.Array
+PyTree: TypeAlias = Any  # a nested dict, tuple or dataclass whose leaves are arrays
+Params: TypeAlias = dict[str, Any]  # plain nested dict of parameters
+
+__all__ = ["Array", "Bool", "Float", "Int", "Key", "Params", "PyTree"]

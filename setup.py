@@ -1,0 +1,42 @@
+"""Packaging of mvar_jax: `pip install -e .` in a clone, extras [test], [cuda], [tpu]."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="mvar_jax",
+    version="0.1.0",
+    description="Next-scale image generation (M-VAR, VAR) in JAX and Flax",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["mvar_jax", "mvar_jax.*"]), "mvar_jax.configs"],
+    # The configs live at the top of a clone, and ship inside the package, so that they are
+    # found outside a clone too.
+    package_dir={"mvar_jax.configs": "configs"},
+    install_requires=[
+        "absl-py",
+        "array-record>=0.8",
+        "chex>=0.1.90",
+        "einops>=0.8",
+        "flax>=0.12",
+        "grain>=0.2.15",
+        "jax>=0.10",
+        "jaxtyping>=0.3",
+        "ml-collections>=1.1",
+        "numpy>=2",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12",
+        "pillow>=11",
+        "scikit-learn>=1.5",
+        "tensorflow-datasets>=4.9.9",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "test": ["beartype", "hypothesis", "pytest", "pytest-xdist", "ruff"],
+        "cuda": ["jax[cuda12]"],
+        "tpu": ["jax[tpu]"],
+    },
+)

@@ -23,7 +23,7 @@ def check(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def check_range(name: str, value: float, low: float, high: float) -> None:
+def check_range(name: str, value: int | float, low: int | float, high: int | float) -> None:
     """Raises ValueError unless low <= value <= high."""
     check(low <= value <= high, f"{name}: got {value}, expected a number from {low} to {high}.")
 
@@ -330,7 +330,8 @@ class TrainingConfig:
     """How long to train and how often to look. Intervals are in steps.
 
     `steps` counts updates; 0 means `epochs` passes over the training split. `ema_decay` 0 keeps
-    no average of the parameters; otherwise sampling uses the average.
+    no average of the parameters; otherwise sampling uses the average. A validation looks at
+    `validation_batches` batches at most.
     """
 
     steps: int = 0
@@ -339,6 +340,7 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     log_every: int = 50
     validate_every: int = 1000
+    validation_batches: int = 20
     save_every: int = 1000
     keep_checkpoints: int = 2
 
@@ -352,7 +354,13 @@ class TrainingConfig:
         )
         check_range("training.ema_decay", self.ema_decay, 0.0, 0.999999)
         check_range("training.label_smoothing", self.label_smoothing, 0.0, 0.999)
-        for name in ("log_every", "validate_every", "save_every", "keep_checkpoints"):
+        for name in (
+            "log_every",
+            "validate_every",
+            "validation_batches",
+            "save_every",
+            "keep_checkpoints",
+        ):
             check(
                 getattr(self, name) >= 1,
                 f"training.{name}: got {getattr(self, name)}, expected at least 1.",

@@ -1,0 +1,5 @@
+"""The trunk of VAR, M-VAR and their mixtures."""
+
+from mvar_jax.models.trunk import Conditioning, Memory, Trunk, build_trunk
+
+__all__ = ["Conditioning", "Memory", "Trunk", "build_trunk"]

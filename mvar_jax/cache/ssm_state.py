@@ -1,0 +1,25 @@
+"""What a state-space layer remembers between scales; its size does not depend on their number."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+
+@flax.struct.dataclass
+class SSMState:
+    """The tails of the causal convolutions and the recurrent state of one layer."""
+
+    tail_x: jax.Array  # [batch, conv_size - 1, heads * dim], compute dtype
+    tail_bc: jax.Array  # [batch, conv_size - 1, 2 * state], compute dtype
+    state: jax.Array  # [batch, heads, dim, state], float32
+
+    @classmethod
+    def zeros(
+        cls, batch: int, heads: int, dim: int, state: int, conv_size: int, dtype: jnp.dtype
+    ) -> "SSMState":
+        """The memory before the first token."""
+        return cls(
+            tail_x=jnp.zeros((batch, conv_size - 1, heads * dim), dtype),
+            tail_bc=jnp.zeros((batch, conv_size - 1, 2 * state), dtype),
+            state=jnp.zeros((batch, heads, dim, state), jnp.promote_types(dtype, jnp.float32)),
+        )

@@ -1,0 +1,144 @@
+"""The official names of VAR's and M-VAR's parameters, and where they lie in our tree."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from mvar_jax.config import BlockKind, ModelConfig
+from mvar_jax.convert.names import CONV1D, LINEAR, Entry, read_params
+from mvar_jax.models import Trunk
+from mvar_jax.typing import Params
+
+
+def trunk_params(state: Mapping[str, np.ndarray], trunk: Trunk) -> Params:
+    """Parameters of a `Trunk` from an official state dict of arrays.
+
+    Buffers that follow from the schedule are not looked at. Raises ValueError for a missing
+    tensor or one of another shape than the trunk asks for.
+    """
+    return read_params(trunk_entries(trunk), state)
+
+
+def trunk_entries(trunk: Trunk) -> list[Entry]:
+    """Every parameter of the trunk, in the order of the official state dict."""
+    config, schedule = trunk.config, trunk.schedule
+    width, classes = config.width, config.num_classes + 1
+    places, kinds = len(config.kinds), config.kinds
+    first, total, scales = schedule.lengths[0], schedule.total, len(schedule)
+    entries = [
+        Entry("pos_start", (1, first, width), ("start_position",), (first, width)),
+        Entry("pos_1LC", (1, total, width), ("position_embedding",), (total, width)),
+        *_linear("word_embed", ("word_embedding",), (trunk.code_channels,), (width,)),
+        Entry("class_emb.weight", (classes, width), ("class_embedding",), (classes, width)),
+        Entry("lvl_embed.weight", (scales, width), ("level_embedding",), (scales, width)),
+    ]
+    if config.shared_modulation:
+        groups = 3 * kinds[0].branches
+        entries += _linear("shared_ada_lin.1", ("shared_modulation",), (width,), (groups, width))
+    for i in range(config.depth):
+        kind, path = kinds[i % places], (f"blocks_{i % places}",)
+        entries += [*_block(f"blocks.{i}", path, kind, config, i // places)]
+    entries += _linear("head_nm.ada_lin.1", ("head_modulation",), (width,), (2, width))
+    entries += _linear("head", ("head",), (width,), (trunk.vocabulary,))
+    return entries
+
+
+def _block(
+    name: str, path: tuple[str, ...], kind: BlockKind, config: ModelConfig, layer: int
+) -> Iterator[Entry]:
+    width, groups = config.width, 3 * kind.branches
+    if config.shared_modulation:
+        official, shape = (1, 1, groups, width), (groups, width)
+        yield Entry(f"{name}.ada_gss", official, (*path, "modulation_offset"), shape, layer=layer)
+    yield from _attention(f"{name}.attn", (*path, "attention"), config, layer)
+    if kind.ssm:
+        yield from _state_space(f"{name}.mamba", (*path, "ssm"), config, layer)
+    hidden = round(config.mlp_ratio * width)
+    yield from _linear(f"{name}.ffn.fc1", (*path, "ffn", "up"), (width,), (hidden,), layer)
+    yield from _linear(f"{name}.ffn.fc2", (*path, "ffn", "down"), (hidden,), (width,), layer)
+    if not config.shared_modulation:
+        target = (*path, "modulation")
+        yield from _linear(f"{name}.ada_lin.1", target, (width,), (groups, width), layer)
+
+
+def _attention(
+    name: str, path: tuple[str, ...], config: ModelConfig, layer: int
+) -> Iterator[Entry]:
+    width, heads = config.width, (config.heads, config.head_dim)
+    if config.qk_norm:
+        official, shape = (1, config.heads, 1, 1), (config.heads,)
+        yield Entry(f"{name}.scale_mul_1H11", official, (*path, "query_scale"), shape, layer=layer)
+    for official, ours in (("q_bias", "query_bias"), ("v_bias", "value_bias")):
+        yield Entry(f"{name}.{official}", (width,), (*path, ours), heads, layer=layer)
+    yield Entry(
+        f"{name}.mat_qkv.weight",
+        (3 * width, width),
+        (*path, "qkv"),
+        (width, 3, *heads),
+        LINEAR,
+        layer,
+    )
+    yield from _linear(f"{name}.proj", (*path, "out"), heads, (width,), layer)
+
+
+def _state_space(
+    name: str, path: tuple[str, ...], config: ModelConfig, layer: int
+) -> Iterator[Entry]:
+    ssm, width = config.ssm, config.width
+    inner, state = ssm.expand * width, ssm.state_size
+    heads = (inner // ssm.head_dim, ssm.head_dim)
+    for last in ("dt_bias", "A_log", "D"):
+        yield Entry(f"{name}.{last}", heads[:1], (*path, last), heads[:1], layer=layer)
+
+    def rows(official, row_shape, targets, permutation):
+        first, total = 0, sum(count for count, *_ in targets)
+        for count, target, shape in targets:
+            piece = None if len(targets) == 1 else (first, first + count)
+            yield Entry(
+                official, (total, *row_shape), (*path, *target), shape, permutation, layer, piece
+            )
+            first += count
+
+    yield from rows(
+        f"{name}.in_proj.weight",
+        (width,),
+        [
+            (2 * inner, ("in_zx", "kernel"), (width, 2, *heads)),
+            (2 * state, ("in_bc", "kernel"), (width, 2, state)),
+            (heads[0], ("in_dt", "kernel"), (width, heads[0])),
+        ],
+        LINEAR,
+    )
+    for last, row_shape, lead, permutation in (
+        ("weight", (1, ssm.conv_size), (ssm.conv_size,), CONV1D),
+        ("bias", (), (), ()),
+    ):
+        ours = {"weight": "kernel"}.get(last, last)
+        targets = [
+            (inner, ("conv_x", ours), (*lead, *heads)),
+            (2 * state, ("conv_bc", ours), (*lead, 2, state)),
+        ]
+        yield from rows(f"{name}.conv1d.{last}", row_shape, targets, permutation)
+    yield Entry(f"{name}.norm.weight", (inner,), (*path, "norm_scale"), heads, layer=layer)
+    yield Entry(
+        f"{name}.out_proj.weight",
+        (width, inner),
+        (*path, "out", "kernel"),
+        (*heads, width),
+        LINEAR,
+        layer,
+    )
+
+
+def _linear(
+    name: str,
+    path: tuple[str, ...],
+    inputs: tuple[int, ...],
+    outputs: tuple[int, ...],
+    layer: int | None = None,
+) -> Iterator[Entry]:
+    """A linear layer; ours may have several input and output axes."""
+    official = (int(np.prod(outputs)), int(np.prod(inputs)))
+    shape = (*inputs, *outputs)
+    yield Entry(f"{name}.weight", official, (*path, "kernel"), shape, LINEAR, layer)
+    yield Entry(f"{name}.bias", official[:1], (*path, "bias"), outputs, layer=layer)

@@ -1,0 +1,151 @@
+"""One block: attention, perhaps a state-space layer, feed-forward, all modulated by adaLN."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+from mvar_jax.cache import KVCache, LayerMemory, SSMState
+from mvar_jax.config import BlockKind, ModelConfig
+from mvar_jax.models.attention import SelfAttention
+from mvar_jax.models.context import ScaleContext
+from mvar_jax.models.layers import Projection, drop_path, linear_std, modulated_norm
+from mvar_jax.models.state_space import StateSpace
+from mvar_jax.typing import Array, Float, Key
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a tanh GELU between them."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch n width"]) -> Float[Array, "batch n width"]:
+        """Maps every token by itself."""
+        config = self.config
+        hidden, std = round(config.mlp_ratio * config.width), linear_std(config.width)
+        x = Projection((config.width,), (hidden,), std, name="up")(x)
+        x = jax.nn.gelu(x, approximate=True)
+        std /= (2 * config.depth) ** 0.5
+        return Projection((hidden,), (config.width,), std, name="down")(x)
+
+
+class Modulation(nn.Module):
+    """The adaLN projection `Linear(SiLU(condition))` onto `groups` vectors, float32.
+
+    Groups are ordered gates, scales, shifts, each by branch. The first two groups start scaled
+    by `gate`, the others by `modulation` (see `InitConfig`).
+    """
+
+    width: int
+    groups: int
+    factors: tuple[float, ...]
+
+    @nn.compact
+    def __call__(
+        self, condition: Float[Array, "batch width"]
+    ) -> Float[Array, "batch groups width"]:
+        """The modulation vectors of a condition."""
+
+        def start(key, shape):
+            kernel = linear_std(self.width) * jax.random.normal(key, shape)
+            return kernel * jnp.array(self.factors)[:, None]
+
+        kernel = self.param("kernel", start, (self.width, self.groups, self.width))
+        bias = self.param("bias", nn.initializers.zeros, (self.groups, self.width))
+        return jnp.tensordot(jax.nn.silu(condition), kernel, axes=1) + bias
+
+
+def modulation_factors(config: ModelConfig, groups: int) -> tuple[float, ...]:
+    """How each group of a block's modulation is scaled at the start."""
+    return (config.init.gate,) * 2 + (config.init.modulation,) * (groups - 2)
+
+
+class Block(nn.Module):
+    """A residual block of the given kind.
+
+    `x + gate * branch(LN(x) * (1 + scale) + shift)` for attention, the state-space layer if the
+    kind has one, and the feed-forward (M-VAR, arXiv 2411.10433; VAR, arXiv 2404.02905).
+    """
+
+    config: ModelConfig
+    kind: BlockKind
+
+    def setup(self):
+        """The branches, and the modulation unless the trunk shares one."""
+        config, groups = self.config, 3 * self.kind.branches
+        self.attention = SelfAttention(config, self.kind.attention_reach)
+        if self.kind.ssm:
+            self.ssm = StateSpace(config)
+        self.ffn = FeedForward(config)
+        factors = modulation_factors(config, groups)
+        if config.shared_modulation:
+
+            def start(key, shape):
+                offset = jax.random.normal(key, shape) * config.width**-0.5
+                return offset * jnp.array(factors)[:, None]
+
+            self.modulation_offset = self.param("modulation_offset", start, (groups, config.width))
+        else:
+            self.modulation = Modulation(config.width, groups, factors)
+
+    def modulate(
+        self,
+        condition: Float[Array, "batch width"],
+        shared: Float[Array, "batch groups width"] | None = None,
+    ) -> Float[Array, "batch groups width"]:
+        """The block's modulation vectors, float32; they do not change over the scales."""
+        if self.config.shared_modulation:
+            return shared + self.modulation_offset
+        return self.modulation(condition)
+
+    def __call__(
+        self,
+        x: Float[Array, "batch n width"],
+        modulation: Float[Array, "batch groups width"],
+        context: ScaleContext,
+        memory: LayerMemory | None = None,
+        drop: tuple[Float[Array, ""], Key[Array, ""]] | None = None,
+    ) -> tuple[Float[Array, "batch n width"], LayerMemory | None]:
+        """Mixes the tokens at hand; returns them and the memory for the next scale.
+
+        `memory` None is the teacher-forced pass over all scales; otherwise x is one scale and
+        the memory is what earlier scales left. `drop` is the rate and key of stochastic depth.
+        """
+        gates, scales, shifts = rearrange(modulation, "b (three g) c -> three g b c", three=3)
+        cache, state = (None, None) if memory is None else (memory.cache, memory.ssm)
+
+        def residual(x, branch, mixer, *arguments):
+            mixed = modulated_norm(x, scales[branch], shifts[branch], self.config.norm_epsilon)
+            mixed, carried = mixer(mixed, *arguments)
+            mixed = mixed * gates[branch][:, None].astype(x.dtype)
+            if drop is not None:
+                mixed = drop_path(mixed, drop[0], jax.random.fold_in(drop[1], branch))
+            return x + mixed, carried
+
+        x, cache = residual(x, 0, self.attention, context, cache)
+        if self.kind.ssm:
+            x, state = residual(x, 1, self.ssm, state)
+        x, _ = residual(x, self.kind.branches - 1, lambda x: (self.ffn(x), None))
+        return x, None if memory is None else LayerMemory(cache, state)
+
+    def initialize(self) -> None:
+        """Touches every parameter, for `init`."""
+        condition = jnp.zeros((1, self.config.width))
+        groups = jnp.zeros((1, 3 * self.kind.branches, self.config.width))
+        x = jnp.zeros((1, 1, self.config.width))
+        self(x, self.modulate(condition, groups), ScaleContext.single())
+
+
+def empty_memory(config: ModelConfig, kind: BlockKind, batch: int, dtype: jnp.dtype) -> LayerMemory:
+    """What a block remembers before the first scale."""
+    ssm = config.ssm
+    heads = ssm.expand * config.width // ssm.head_dim
+    return LayerMemory(
+        cache=KVCache.empty(batch, config.heads, config.head_dim, dtype)
+        if kind.attention_reach == "history"
+        else None,
+        ssm=SSMState.zeros(batch, heads, ssm.head_dim, ssm.state_size, ssm.conv_size, dtype)
+        if kind.ssm
+        else None,
+    )

@@ -1,0 +1,34 @@
+"""What a block is told besides its tokens."""
+
+from dataclasses import dataclass
+
+from mvar_jax.scales import ScaleSchedule
+
+
+@dataclass(frozen=True)
+class ScaleContext:
+    """Which scales the tokens at hand belong to; static under jit.
+
+    `scale` is the index of the one scale that is being decoded, or None for all scales of the
+    schedule, joined.
+    """
+
+    schedule: ScaleSchedule
+    scale: int | None = None
+
+    @classmethod
+    def single(cls) -> "ScaleContext":
+        """A context of one token."""
+        return cls(ScaleSchedule.squares(1))
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each scale lies in the tokens at hand."""
+        if self.scale is None:
+            return self.schedule.slices
+        return (slice(0, self.schedule.lengths[self.scale]),)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no scale follows that could use what is remembered."""
+        return self.scale == len(self.schedule) - 1

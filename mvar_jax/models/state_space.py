@@ -1,0 +1,104 @@
+"""The Mamba-2 layer that mixes tokens across scales."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+from mvar_jax.cache import SSMState
+from mvar_jax.config import ModelConfig
+from mvar_jax.models.layers import Projection, linear_std
+from mvar_jax.ops.causal_conv import causal_conv
+from mvar_jax.ops.ssd import ssd
+from mvar_jax.typing import Array, Float
+
+NORM_EPSILON = 1e-5
+DT_RANGE = (1e-3, 0.1)  # of the step sizes at the start
+DT_FLOOR = 1e-4
+DECAY_RANGE = (1.0, 16.0)  # of -A at the start
+CONV_STD = 0.02
+
+
+class StateSpace(nn.Module):
+    """A selective state-space layer with one group (Mamba-2, arXiv 2405.21060, section 7).
+
+    Projections to gate z, input x, write b, read c and step dt; a short causal convolution over
+    x, b and c; the state-space recurrence; a gated RMS norm; the output projection. Step sizes,
+    decays and the state are float32 at least.
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, tokens: Float[Array, "batch n width"], memory: SSMState | None = None
+    ) -> tuple[Float[Array, "batch n width"], SSMState]:
+        """Runs over the tokens in order, from `memory` or from nothing; returns what is carried."""
+        width, ssm = self.config.width, self.config.ssm
+        heads, std = ssm.expand * width // ssm.head_dim, linear_std(width)
+        zx = Projection((width,), (2, heads, ssm.head_dim), std, bias=False, name="in_zx")(tokens)
+        bc = Projection((width,), (2, ssm.state_size), std, bias=False, name="in_bc")(tokens)
+        dt = Projection((width,), (heads,), std, bias=False, name="in_dt")(tokens)
+        tail_x, tail_bc, state = (
+            (None, None, None) if memory is None else (memory.tail_x, memory.tail_bc, memory.state)
+        )
+        z = zx[:, :, 0]
+        x, tail_x = self._convolve("conv_x", zx[:, :, 1], tail_x)
+        bc, tail_bc = self._convolve("conv_bc", bc, tail_bc)
+        y, state = self._recur(x, dt, bc, state)
+        y = self._gated_norm(y, z)
+        out = Projection((heads, ssm.head_dim), (width,), std, bias=False, name="out")(y)
+        return out, SSMState(tail_x, tail_bc, state)
+
+    def _convolve(self, name, array, tail):
+        """Causal convolution and SiLU over the last two axes as channels."""
+        conv = DepthwiseConv(self.config.ssm.conv_size, array.shape[2:], name=name)
+        mixed, tail = conv(rearrange(array, "b n ... -> b n (...)"), tail)
+        return jax.nn.silu(mixed).reshape(array.shape), tail
+
+    def _recur(self, x, dt, bc, state):
+        heads = x.shape[2]
+        dt_bias = self.param("dt_bias", _initial_dt_bias, (heads,))
+        decay = self.param("A_log", _initial_log_decay, (heads,))
+        skip = self.param("D", nn.initializers.ones, (heads,))
+        dtype = jnp.promote_types(x.dtype, jnp.float32)
+        dt = jax.nn.softplus(dt.astype(dtype) + dt_bias)
+        b, c = bc[:, :, 0], bc[:, :, 1]
+        y, state = ssd(x, dt, -jnp.exp(decay), b, c, state, self.config.ssm.chunk)
+        return y + skip.astype(x.dtype)[:, None] * x, state
+
+    def _gated_norm(self, y, z):
+        """RMS norm of `y * silu(z)` over the whole inner width."""
+        weight = self.param("norm_scale", nn.initializers.ones, y.shape[2:])
+        gated = (y * jax.nn.silu(z)).astype(jnp.promote_types(y.dtype, jnp.float32))
+        square = jnp.mean(jnp.square(gated), axis=(-2, -1), keepdims=True)
+        return (gated * jax.lax.rsqrt(square + NORM_EPSILON) * weight).astype(y.dtype)
+
+
+class DepthwiseConv(nn.Module):
+    """Parameters of a causal convolution, `kernel` `[taps, *channels]` and `bias` `[*channels]`."""
+
+    taps: int
+    channels: tuple[int, ...]
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch n channels"], tail: Float[Array, "batch tail channels"] | None
+    ) -> tuple[Float[Array, "batch n channels"], Float[Array, "batch tail channels"]]:
+        """Convolves, from the carried tail on; returns the new tail too."""
+        start = nn.initializers.normal(CONV_STD)
+        kernel = self.param("kernel", start, (self.taps, *self.channels)).astype(x.dtype)
+        bias = self.param("bias", nn.initializers.zeros, self.channels).astype(x.dtype)
+        return causal_conv(x, kernel.reshape(self.taps, -1), bias.reshape(-1), tail)
+
+
+def _initial_dt_bias(key, shape):
+    """Inverse softplus of step sizes that are log-uniform in DT_RANGE (Mamba-2's own start)."""
+    low, high = jnp.log(jnp.array(DT_RANGE))
+    dt = jnp.maximum(jnp.exp(jax.random.uniform(key, shape, minval=low, maxval=high)), DT_FLOOR)
+    return dt + jnp.log(-jnp.expm1(-dt))
+
+
+def _initial_log_decay(key, shape):
+    low, high = DECAY_RANGE
+    return jnp.log(jax.random.uniform(key, shape, minval=low, maxval=high))

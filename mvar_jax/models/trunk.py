@@ -1,0 +1,205 @@
+"""The trunk: embeddings, blocks and head of VAR, M-VAR and their mixtures, defined once."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mvar_jax.cache import LayerMemory
+from mvar_jax.config import Config, ModelConfig
+from mvar_jax.models.block import Block, Modulation, empty_memory
+from mvar_jax.models.context import ScaleContext
+from mvar_jax.models.layers import Projection, linear_std, modulated_norm
+from mvar_jax.scales import ScaleSchedule
+from mvar_jax.typing import Array, Float, Int
+
+Memory = tuple[LayerMemory, ...]  # one per place in the pattern, layers stacked on axis 0
+
+
+class Conditioning(NamedTuple):
+    """What a label contributes; computed once, used at every scale."""
+
+    start: Array  # tokens of the first scale before embedding, [batch, n_0, width]
+    blocks: tuple[Array, ...]  # per place in the pattern, [layers, batch, groups, width]
+    head: Array  # scale and shift of the last norm, [batch, 2, width]
+
+
+class Trunk(nn.Module):
+    """Predicts the tokens of every scale from the label and the coarser scales.
+
+    Calling it is the teacher-forced pass over all scales; `condition`, `empty_memory` and
+    `decode_scale` are the same mathematics scale by scale. Parameters are a plain dict whose
+    layout depends only on `pattern`: `blocks_i` stacks, on axis 0, the layers at place i of the
+    pattern, however they are run.
+    """
+
+    config: ModelConfig
+    schedule: ScaleSchedule
+    vocabulary: int
+    code_channels: int
+
+    def setup(self):
+        """Embeddings, stacked blocks, head."""
+        config, width = self.config, self.config.width
+        std = linear_std(width)
+        normal = nn.initializers.normal(std)
+        self.class_embedding = self.param(
+            "class_embedding", normal, (config.num_classes + 1, width)
+        )
+        self.start_position = self.param(
+            "start_position", normal, (self.schedule.lengths[0], width)
+        )
+        self.position_embedding = self.param(
+            "position_embedding", normal, (self.schedule.total, width)
+        )
+        self.level_embedding = self.param("level_embedding", normal, (len(self.schedule), width))
+        self.word_embedding = Projection((self.code_channels,), (width,), std)
+        self.block_params = [self._stacked(i) for i in range(len(config.kinds))]
+        if config.shared_modulation:
+            groups = 3 * config.kinds[0].branches
+            self.shared_modulation = Modulation(width, groups, (1.0,) * groups)
+        self.head_modulation = Modulation(width, 2, (config.init.modulation,) * 2)
+        self.head = Projection((width,), (self.vocabulary,), std * config.init.head)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """One unbound block per place in the pattern; parameters are given when it is applied."""
+        return tuple(Block(self.config, kind, parent=None) for kind in self.config.kinds)
+
+    @property
+    def repeats(self) -> int:
+        """How often the pattern is repeated."""
+        return self.config.depth // len(self.config.kinds)
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """The dtype of activations."""
+        return jnp.dtype(self.config.compute_dtype)
+
+    def _stacked(self, place):
+        def start(key):
+            def one(key):
+                return self.blocks[place].init(key, method="initialize")["params"]
+
+            return jax.vmap(one)(jax.random.split(key, self.repeats))
+
+        return self.param(f"blocks_{place}", start)
+
+    def __call__(
+        self,
+        labels: Int[Array, "batch"],
+        inputs: Float[Array, "batch _ code"],
+        train: bool = False,
+    ) -> Float[Array, "batch total vocab"]:
+        """Teacher-forced logits of all scales, float32.
+
+        `labels` are class indices, `num_classes` for none; `inputs` are the tokenizer's
+        teacher-forcing inputs of all scales but the first. With `train`, labels are dropped and
+        depth is stochastic, drawing from the "dropout" stream.
+        """
+        if train and self.config.class_drop_rate > 0:
+            rate = self.config.class_drop_rate
+            dropped = jax.random.bernoulli(self.make_rng("dropout"), rate, labels.shape)
+            labels = jnp.where(dropped, self.config.num_classes, labels)
+        conditioning = self.condition(labels)
+        words = self.word_embedding(inputs)
+        x = self._place(jnp.concatenate([conditioning.start, words], axis=1), None)
+        x, _ = self._run(x, conditioning, ScaleContext(self.schedule), None, train)
+        return self._logits(x, conditioning)
+
+    def condition(self, labels: Int[Array, "batch"]) -> Conditioning:
+        """Everything that depends on the label alone."""
+        embedded = self.class_embedding[labels]
+        shared = self.shared_modulation(embedded) if self.config.shared_modulation else None
+
+        def modulate(block, params):
+            return block.apply({"params": params}, embedded, shared, method="modulate")
+
+        return Conditioning(
+            start=embedded[:, None] + self.start_position,
+            blocks=tuple(
+                jax.vmap(lambda params, block=block: modulate(block, params))(stacked)
+                for block, stacked in zip(self.blocks, self.block_params)
+            ),
+            head=self.head_modulation(embedded),
+        )
+
+    def empty_memory(self, batch: int) -> Memory:
+        """The memory of all blocks before the first scale, for `batch` rows."""
+
+        def stack(array):
+            return jnp.broadcast_to(array, (self.repeats, *array.shape))
+
+        return tuple(
+            jax.tree.map(stack, empty_memory(self.config, kind, batch, self.dtype))
+            for kind in self.config.kinds
+        )
+
+    def decode_scale(
+        self,
+        conditioning: Conditioning,
+        inputs: Float[Array, "batch n code"] | None,
+        scale: int,
+        memory: Memory,
+    ) -> tuple[Float[Array, "batch n vocab"], Memory]:
+        """Logits of one scale, float32, and the memory for the next.
+
+        `inputs` is what the tokenizer's `accumulate` returned for this scale, None at scale 0.
+        Nothing of earlier scales is computed again.
+        """
+        x = conditioning.start if scale == 0 else self.word_embedding(inputs)
+        context = ScaleContext(self.schedule, scale)
+        x, memory = self._run(self._place(x, scale), conditioning, context, memory, train=False)
+        return self._logits(x, conditioning), memory
+
+    def _place(self, x, scale):
+        """Adds the embeddings of level and position."""
+        levels = np.repeat(np.arange(len(self.schedule)), self.schedule.lengths)
+        where = slice(None) if scale is None else self.schedule.slices[scale]
+        places = self.level_embedding[levels[where]] + self.position_embedding[where]
+        return (x + places).astype(self.dtype)
+
+    def _run(self, x, conditioning, context, memory, train):
+        """All blocks in order: the pattern's blocks inside a loop over its repetitions."""
+        drops = self._drops() if train and self.config.drop_path_rate > 0 else None
+
+        def repetition(x, layers):
+            params, modulations, memories, drops = layers
+            remembered = []
+            for i, block in enumerate(self.blocks):
+                own = None if memories is None else memories[i]
+                drop = None if drops is None else jax.tree.map(lambda a, i=i: a[i], drops)
+                x, own = block.apply({"params": params[i]}, x, modulations[i], context, own, drop)
+                remembered.append(own)
+            return x, None if memories is None else tuple(remembered)
+
+        if self.config.remat:
+            repetition = jax.checkpoint(repetition, prevent_cse=not self.config.scan)
+        layers = (tuple(self.block_params), conditioning.blocks, memory, drops)
+        if self.config.scan:
+            return jax.lax.scan(repetition, x, layers)
+        remembered = []
+        for i in range(self.repeats):
+            x, own = repetition(x, jax.tree.map(lambda array, i=i: array[i], layers))
+            remembered.append(own)
+        return x, jax.tree.map(lambda *arrays: jnp.stack(arrays), *remembered)
+
+    def _drops(self):
+        """Rate and key of stochastic depth for every layer, as [repeats, places]."""
+        shape = (self.repeats, len(self.config.kinds))
+        rates = jnp.linspace(0, self.config.drop_path_rate, self.config.depth)
+        keys = jax.random.split(self.make_rng("dropout"), self.config.depth)
+        return rates.reshape(shape), keys.reshape(shape)
+
+    def _logits(self, x, conditioning):
+        x = x.astype(jnp.promote_types(self.dtype, jnp.float32))
+        scale, shift = conditioning.head[:, 0], conditioning.head[:, 1]
+        return self.head(modulated_norm(x, scale, shift, self.config.norm_epsilon))
+
+
+def build_trunk(config: Config) -> Trunk:
+    """The trunk of an experiment; its schedule, vocabulary and codes are the tokenizer's."""
+    tokenizer = config.tokenizer
+    return Trunk(config.model, tokenizer.schedule, tokenizer.vocabulary, tokenizer.code_channels)

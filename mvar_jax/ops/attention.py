@@ -1,0 +1,66 @@
+"""Attention inside every scale, or over every scale so far, without a mask."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from mvar_jax.typing import Array, Float
+
+MAX_LOG_SCALE = 4.605170185988092  # log(100), the ceiling of the learned logit scale
+
+
+def cosine_normalize(
+    query: Float[Array, "batch n heads dim"],
+    key: Float[Array, "batch n heads dim"],
+    log_scale: Float[Array, "heads"],
+) -> tuple[Float[Array, "batch n heads dim"], Float[Array, "batch n heads dim"]]:
+    """Unit-length queries and keys, the queries times `exp(min(log_scale, log 100))` per head.
+
+    Computed in at least float32 and returned in the dtype that came in; the softmax scale is
+    then 1 (VAR's `attn_l2_norm`).
+    """
+
+    def unit(x):
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        squared = jnp.sum(x * x, axis=-1, keepdims=True)
+        return x * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))
+
+    temperature = jnp.exp(jnp.minimum(log_scale, MAX_LOG_SCALE))[:, None]
+    return (unit(query) * temperature).astype(query.dtype), unit(key).astype(key.dtype)
+
+
+def attention(
+    query: Float[Array, "batch n heads dim"],
+    key: Float[Array, "batch m heads dim"],
+    value: Float[Array, "batch m heads dim"],
+    scale: float,
+) -> Float[Array, "batch n heads dim"]:
+    """Softmax attention of every query over all keys; logits and softmax in at least float32."""
+    dtype = jnp.promote_types(query.dtype, jnp.float32)
+    logits = jnp.einsum("bnhd,bmhd->bhnm", query, key, preferred_element_type=dtype)
+    weights = jax.nn.softmax(logits * scale, axis=-1).astype(value.dtype)
+    return jnp.einsum("bhnm,bmhd->bnhd", weights, value)
+
+
+def scale_attention(
+    query: Float[Array, "batch total heads dim"],
+    key: Float[Array, "batch total heads dim"],
+    value: Float[Array, "batch total heads dim"],
+    slices: Sequence[slice],
+    scale: float,
+    reach: Literal["scale", "history"],
+) -> Float[Array, "batch total heads dim"]:
+    """Attention over a joined sequence of scales, each scale's queries at once.
+
+    With reach "scale" a token sees its own scale (M-VAR, arXiv 2411.10433, section 3.2), with
+    "history" its own and all earlier ones (VAR, arXiv 2404.02905, section 3.1). Every scale is
+    attention over a slice of keys, so nothing is computed only to be masked away, and the
+    largest matrix is that of the last scale.
+    """
+    outputs = []
+    for own in slices:
+        seen = own if reach == "scale" else slice(0, own.stop)
+        outputs.append(attention(query[:, own], key[:, seen], value[:, seen], scale))
+    return jnp.concatenate(outputs, axis=1)

@@ -1,0 +1,103 @@
+"""The loop over scales: from labels to tokens and images, nothing computed twice."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from mvar_jax.config import SamplingConfig
+from mvar_jax.models import Memory, Trunk
+from mvar_jax.sampling.guidance import guidance_ramp, guide
+from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.typing import Array, Int, Key, Params
+
+
+@flax.struct.dataclass
+class Filter:
+    """The traced settings of sampling: changing them does not compile again."""
+
+    guidance: float | jax.Array
+    top_k: int | jax.Array
+    top_p: float | jax.Array
+    temperature: float | jax.Array
+
+    @classmethod
+    def of(cls, config: SamplingConfig) -> "Filter":
+        """From a validated config."""
+        return cls(config.guidance, config.top_k, config.top_p, config.temperature)
+
+
+class Step(NamedTuple):
+    """What is known after one scale."""
+
+    logits: Array  # guided, before temperature and filter, [batch, n, vocab]
+    tokens: Array  # [batch, n]; with smooth, the most likely code of each mixture
+    running: Array  # the sum of all codes so far, [batch, h, w, code]
+    memory: Memory  # what the next scale inherits
+
+
+class Generation(NamedTuple):
+    """Images in [-1, 1], `[batch, height, width, 3]` float32, and their tokens per scale."""
+
+    images: Array
+    tokens: tuple[Array, ...]
+
+
+def generate_scales(
+    trunk: Trunk,
+    tokenizer: VQTokenizer,
+    labels: Int[Array, "batch"],
+    keys: Key[Array, "batch"],
+    filters: Filter,
+    smooth: bool = False,
+    noise=None,
+) -> Iterator[Step]:
+    """Yields a `Step` after every scale, coarse to fine. Trunk and tokenizer are bound.
+
+    The noise of an image comes from its own key, the scale and the position. `noise`, a
+    function `(keys, scale, tokens)`, replaces the token space's own.
+    """
+    space, schedule = tokenizer.token_space, trunk.schedule
+    noise = noise or space.noise
+    rows = jnp.stack([labels, jnp.full_like(labels, trunk.config.num_classes)], axis=1)
+    conditioning = trunk.condition(rows.reshape(-1))
+    memory = trunk.empty_memory(rows.size)
+    running, inputs = tokenizer.start(labels.shape[0]), None
+    for scale, length in enumerate(schedule.lengths):
+        logits, memory = trunk.decode_scale(conditioning, inputs, scale, memory)
+        logits = guide(logits, guidance_ramp(filters.guidance, scale, len(schedule)))
+        kept = space.filter(logits / filters.temperature, filters.top_k, filters.top_p)
+        gumbel = noise(keys, scale, length)
+        tokens = space.sample(kept, gumbel)
+        codes = tokenizer.embed(tokens)
+        if smooth:
+            progress = guidance_ramp(1.0, scale, len(schedule))
+            codes = tokenizer.mix(space.mixture(kept, gumbel, progress))
+        running, inputs = tokenizer.accumulate(running, codes, scale)
+        if inputs is not None:
+            inputs = jnp.repeat(inputs, 2, axis=0)
+        yield Step(logits, tokens, running, memory)
+
+
+@partial(jax.jit, static_argnames=("trunk", "tokenizer", "smooth"))
+def generate(
+    trunk: Trunk,
+    tokenizer: VQTokenizer,
+    params: dict[str, Params],
+    labels: Int[Array, "batch"],
+    keys: Key[Array, "batch"],
+    filters: Filter,
+    smooth: bool = False,
+) -> Generation:
+    """Images for labels, all scales in one program.
+
+    `params` holds "trunk" and "tokenizer". An image depends on its own key and label only, not
+    on the batch around it.
+    """
+    tokenizer = tokenizer.bind({"params": params["tokenizer"]})
+    trunk = trunk.bind({"params": params["trunk"]})
+    steps = list(generate_scales(trunk, tokenizer, labels, keys, filters, smooth))
+    return Generation(tokenizer.decode(steps[-1].running), tuple(step.tokens for step in steps))

@@ -1,0 +1,138 @@
+"""The multi-scale residual quantizer: a latent map as token maps from coarse to fine."""
+
+from functools import cache
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+
+from mvar_jax.config import TokenizerConfig, check
+from mvar_jax.ops.quantize import nearest_code
+from mvar_jax.ops.resize import resize_area, resize_bicubic
+from mvar_jax.scales import ScaleSchedule
+from mvar_jax.typing import Array, Float, Int
+
+
+class QuantizedScale(NamedTuple):
+    """What quantizing one scale gives."""
+
+    tokens: jax.Array  # int32 [batch, n_k]
+    running: jax.Array  # [batch, h, w, code], the sum of all scales so far
+    next_input: jax.Array | None  # [batch, n_{k+1}, code], None after the last scale
+
+
+class ResidualQuantizer(nn.Module):
+    """Quantizes a map scale by scale, each scale coding what the coarser ones left over.
+
+    A scale's codes are interpolated to the full map and pass a residual convolution, shared by
+    neighbouring scales, before they are added up (VAR, arXiv 2404.02905, algorithms 1 and 2).
+    """
+
+    config: TokenizerConfig
+
+    def setup(self):
+        """The codebook and the residual convolutions."""
+        config = self.config
+        self.codebook = self.param(
+            "codebook",
+            nn.initializers.normal(config.code_channels**-0.5),
+            (config.vocabulary, config.code_channels),
+            jnp.float32,
+        )
+        self.residual = [
+            nn.Conv(config.code_channels, (3, 3), precision=jax.lax.Precision.HIGHEST)
+            for _ in range(config.shared_convolutions or len(self.schedule))
+        ]
+
+    @property
+    def schedule(self) -> ScaleSchedule:
+        """The sizes of the token maps."""
+        return self.config.schedule
+
+    def start(self, batch: int) -> Float[Array, "batch h w code"]:
+        """The running reconstruction before the first scale: zeros, float32."""
+        return jnp.zeros((batch, *self.schedule.last, self.config.code_channels), jnp.float32)
+
+    def embed(self, tokens: Int[Array, "batch n"]) -> Float[Array, "batch n code"]:
+        """The codes of tokens."""
+        return jnp.take(self.codebook, tokens, axis=0)
+
+    def mix(self, weights: Float[Array, "batch n vocab"]) -> Float[Array, "batch n code"]:
+        """The weighted sums of all codes, for weights that add up to 1."""
+        return jnp.matmul(weights, self.codebook, precision=jax.lax.Precision.HIGHEST)
+
+    def accumulate(
+        self,
+        running: Float[Array, "batch h w code"],
+        codes: Float[Array, "batch n code"],
+        scale: int,
+    ) -> tuple[Float[Array, "batch h w code"], Float[Array, "batch _ code"] | None]:
+        """Adds the codes of one scale to the running reconstruction.
+
+        Returns the sum and the input from which the next scale is predicted: the sum averaged
+        down to the next scale's size, or None after the last scale. Raises ValueError when the
+        number of codes is not the scale's.
+        """
+        height, width = self.schedule.sizes[scale]
+        check(
+            codes.shape[1] == height * width,
+            f"tokens: got {codes.shape[1]} at scale {scale}, expected {height} x {width}.",
+        )
+        maps = rearrange(codes, "batch (h w) code -> batch h w code", h=height)
+        maps = resize_bicubic(maps, self.schedule.last)
+        ratio = self.config.residual_ratio
+        convolution = self.residual[shared_index(len(self.residual), len(self.schedule))[scale]]
+        running = running + (1 - ratio) * maps + ratio * convolution(maps)
+        if scale + 1 == len(self.schedule):
+            return running, None
+        return running, _vectors(running, self.schedule.sizes[scale + 1])
+
+    def pyramid(self, features: Float[Array, "batch h w code"]) -> list[QuantizedScale]:
+        """Quantizes a map; gradients reach codebook and convolutions, not the map."""
+        features = jax.lax.stop_gradient(features)
+        running = self.start(features.shape[0])
+        pyramid = []
+        for scale, size in enumerate(self.schedule.sizes):
+            left = _vectors(features - running, size)
+            tokens = nearest_code(left, self.codebook, self.config.normalize_codes)
+            running, next_input = self.accumulate(running, self.embed(tokens), scale)
+            pyramid.append(QuantizedScale(tokens, running, next_input))
+        return pyramid
+
+    def __call__(
+        self, features: Float[Array, "batch h w code"]
+    ) -> tuple[Float[Array, "batch h w code"], Float[Array, ""]]:
+        """The quantized map, straight-through in its gradient, and the quantizer's loss.
+
+        The loss is the mean over scales of |f_k - sg(f)|^2 + commitment |sg(f_k) - f|^2, with f_k
+        the sum up to scale k (VQ-VAE, arXiv 1711.00937, equation 3).
+        """
+        stop = jax.lax.stop_gradient
+        sums = [scale.running for scale in self.pyramid(features)]
+        losses = [
+            jnp.mean((total - stop(features)) ** 2)
+            + self.config.commitment * jnp.mean((stop(total) - features) ** 2)
+            for total in sums
+        ]
+        return features + stop(sums[-1] - features), sum(losses) / len(losses)
+
+
+def _vectors(maps, size):
+    return rearrange(resize_area(maps, size), "batch h w code -> batch (h w) code")
+
+
+@cache
+def shared_index(convolutions: int, scales: int) -> tuple[int, ...]:
+    """Which of the shared residual convolutions every scale uses.
+
+    Scale k takes the convolution whose tick is nearest to k / (scales - 1), the first on a tie.
+    The arithmetic must be this one in double precision: some schedules have ties on paper that
+    its last bit decides, and published weights were trained with the outcome.
+    """
+    margin = 1 / 3 / convolutions if convolutions == 4 else 1 / 2 / convolutions
+    ticks = np.linspace(margin, 1 - margin, convolutions)
+    places = (k / max(scales - 1, 1) for k in range(scales))
+    return tuple(int(np.argmin(np.abs(ticks - place))) for place in places)

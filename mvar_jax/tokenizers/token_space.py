@@ -1,0 +1,67 @@
+"""What the trunk's logits mean: the space that tokens are drawn from, and its loss."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from mvar_jax.ops.logits import filter_logits
+from mvar_jax.ops.noise import token_gumbel
+from mvar_jax.typing import Array, Float, Int, Key
+
+
+@dataclass(frozen=True)
+class CategoricalTokens:
+    """Tokens are indices into one vocabulary. Hashable, so static under jit."""
+
+    vocabulary: int
+
+    def loss(
+        self,
+        logits: Float[Array, "batch n vocab"],
+        targets: Int[Array, "batch n"],
+        smoothing: float = 0.0,
+    ) -> Float[Array, "batch n"]:
+        """Cross-entropy of every token in nats, float32.
+
+        `smoothing` is the share of the target's probability that is spread evenly over the
+        vocabulary.
+        """
+        log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+        chosen = jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]
+        return -(1 - smoothing) * chosen - smoothing * jnp.mean(log_probabilities, axis=-1)
+
+    def noise(
+        self, keys: Key[Array, "batch"], scale: int, tokens: int
+    ) -> Float[Array, "batch n vocab"]:
+        """The randomness that one scale of `tokens` tokens is drawn with, from images' keys."""
+        return token_gumbel(keys, scale, tokens, self.vocabulary)
+
+    def filter(
+        self,
+        logits: Float[Array, "batch n vocab"],
+        top_k: Int[Array, ""] | int,
+        top_p: Float[Array, ""] | float,
+    ) -> Float[Array, "batch n vocab"]:
+        """Sets to -inf what top-k, then top-p remove (see `ops.logits.filter_logits`)."""
+        return filter_logits(logits, top_k, top_p)
+
+    def sample(
+        self, logits: Float[Array, "batch n vocab"], noise: Float[Array, "batch n vocab"]
+    ) -> Int[Array, "batch n"]:
+        """Draws every token from the softmax of its logits, by the Gumbel maximum."""
+        return jnp.argmax(logits + noise, axis=-1)
+
+    def mixture(
+        self,
+        logits: Float[Array, "batch n vocab"],
+        noise: Float[Array, "batch n vocab"],
+        progress: float,
+    ) -> Float[Array, "batch n vocab"]:
+        """Weights of a soft mixture of codes in place of one token: a Gumbel softmax.
+
+        `progress` goes from 0 at the first scale to 1 at the last; logits are multiplied by
+        1 + progress and the temperature falls from 0.27 to 0.0135 (VAR's `more_smooth`).
+        """
+        temperature = max(0.27 * (1 - 0.95 * progress), 0.005)
+        return jax.nn.softmax((logits * (1 + progress) + noise) / temperature, axis=-1)

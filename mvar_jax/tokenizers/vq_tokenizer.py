@@ -1,0 +1,119 @@
+"""The VQ tokenizer: images to token maps of every scale, and codes back to images."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mvar_jax.config import TokenizerConfig, check
+from mvar_jax.scales import ScaleSchedule
+from mvar_jax.tokenizers.autoencoder import Decoder, Encoder
+from mvar_jax.tokenizers.residual_vq import ResidualQuantizer
+from mvar_jax.tokenizers.token_space import CategoricalTokens
+from mvar_jax.typing import Array, Float, Int
+
+
+class VQTokenizer(nn.Module):
+    """The multi-scale VQ autoencoder of VAR (arXiv 2404.02905, section 3).
+
+    Images are float32 NHWC in [-1, 1]. Call its methods as
+    `tokenizer.apply({"params": params}, images, method="encode")`; `init` traces `reconstruct`.
+    All computation is float32.
+    """
+
+    config: TokenizerConfig
+
+    def setup(self):
+        """Encoder, quantizer, decoder, and a 3x3 convolution between each two."""
+        channels = self.config.code_channels
+        self.encoder = Encoder(self.config)
+        self.encoder_projection = nn.Conv(channels, (3, 3))
+        self.quantizer = ResidualQuantizer(self.config)
+        self.decoder_projection = nn.Conv(channels, (3, 3))
+        self.decoder = Decoder(self.config)
+
+    @property
+    def schedule(self) -> ScaleSchedule:
+        """The sizes of the token maps."""
+        return self.config.schedule
+
+    @property
+    def token_space(self) -> CategoricalTokens:
+        """What a token is: its loss, and how it is drawn."""
+        return CategoricalTokens(self.config.vocabulary)
+
+    def encode(self, images: Float[Array, "batch _ _ 3"]) -> Float[Array, "batch h w code"]:
+        """The latent maps of images. Raises ValueError for images of another size."""
+        size, expected = images.shape[1:3], tuple(self.config.image_size)
+        check(
+            size == expected,
+            f"images: got {size[0]}x{size[1]} pixels, expected {expected[0]}x{expected[1]}; "
+            "resize them, or change tokenizer.image_size and scales.",
+        )
+        return self.encoder_projection(self.encoder(images))
+
+    def quantize(
+        self, features: Float[Array, "batch h w code"]
+    ) -> tuple[Int[Array, "batch _"], ...]:
+        """The tokens of every scale, coarse to fine, int32 in row-major order."""
+        return tuple(scale.tokens for scale in self.quantizer.pyramid(features))
+
+    def training_pair(
+        self, features: Float[Array, "batch h w code"]
+    ) -> tuple[Float[Array, "batch _ code"], Int[Array, "batch total"]]:
+        """What the trunk trains on: teacher-forcing inputs and target tokens.
+
+        Inputs cover all scales but the first, `[batch, total - lengths[0], code]`: before each
+        scale, the sum of the coarser ones averaged down to its size. Targets are the tokens of
+        all scales, joined.
+        """
+        pyramid = self.quantizer.pyramid(features)
+        inputs = [self.start(features.shape[0])[:, :0, 0]]  # there is none for a single scale
+        inputs += [scale.next_input for scale in pyramid[:-1]]
+        targets = [scale.tokens for scale in pyramid]
+        return jnp.concatenate(inputs, axis=1), jnp.concatenate(targets, axis=1)
+
+    def embed(self, tokens: Int[Array, "batch n"]) -> Float[Array, "batch n code"]:
+        """The codes of tokens."""
+        return self.quantizer.embed(tokens)
+
+    def mix(self, weights: Float[Array, "batch n vocab"]) -> Float[Array, "batch n code"]:
+        """The weighted sums of all codes, for weights that add up to 1."""
+        return self.quantizer.mix(weights)
+
+    def start(self, batch: int) -> Float[Array, "batch h w code"]:
+        """The running reconstruction before the first scale."""
+        return self.quantizer.start(batch)
+
+    def accumulate(
+        self,
+        running: Float[Array, "batch h w code"],
+        codes: Float[Array, "batch n code"],
+        scale: int,
+    ) -> tuple[Float[Array, "batch h w code"], Float[Array, "batch _ code"] | None]:
+        """Adds the codes of one scale; returns the sum and the next scale's input, if any.
+
+        Codes rather than tokens, so that mixtures of codes pass too. Raises ValueError when the
+        number of codes is not the scale's.
+        """
+        return self.quantizer.accumulate(running, codes, scale)
+
+    def decode(self, running: Float[Array, "batch h w code"]) -> Float[Array, "batch _ _ 3"]:
+        """The images of summed codes, clipped to [-1, 1]."""
+        return jnp.clip(self._decode(running), -1.0, 1.0)
+
+    def reconstruct(
+        self, images: Float[Array, "batch height width 3"]
+    ) -> tuple[Float[Array, "batch height width 3"], Float[Array, ""]]:
+        """The training pass: images through the quantizer and back, and the quantizer's loss.
+
+        The reconstruction is not clipped, and its gradient passes straight through the
+        quantizer. Raises ValueError for images of another size.
+        """
+        quantized, loss = self.quantizer(self.encode(images))
+        return self._decode(quantized), loss
+
+    def __call__(self, images):
+        """`reconstruct`."""
+        return self.reconstruct(images)
+
+    def _decode(self, running):
+        return self.decoder(self.decoder_projection(running))

@@ -32,6 +32,7 @@ setup(
         "pillow>=11",
         "scikit-learn>=1.5",
         "tensorflow-datasets>=4.9.9",
+        "threadpoolctl>=3",
         "tqdm>=4.66",
     ],
     extras_require={

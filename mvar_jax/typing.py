@@ -3,6 +3,8 @@
 Shape strings are space-separated names from this legend; a name keeps one meaning everywhere:
 
     batch     images (or guidance rows) in a batch
+    references  images that a batch is compared with, of another number
+    features  activations that a classifier describes an image by
     n         tokens of the sequence at hand (one scale, or all of them joined)
     m         key tokens that queries attend to
     total     tokens of the whole schedule
@@ -21,10 +23,12 @@ Shape strings are space-separated names from this legend; a name keeps one meani
 from typing import Any, TypeAlias
 
 import jax
+import numpy as np
 from jaxtyping import Bool, Float, Int, Key
 
 Array: TypeAlias = jax.Array
+HostArray: TypeAlias = np.ndarray | jax.Array  # read on the host, wherever it lies
 PyTree: TypeAlias = Any  # a nested dict, tuple or dataclass whose leaves are arrays
 Params: TypeAlias = dict[str, Any]  # plain nested dict of parameters
 
-__all__ = ["Array", "Bool", "Float", "Int", "Key", "Params", "PyTree"]
+__all__ = ["Array", "Bool", "Float", "HostArray", "Int", "Key", "Params", "PyTree"]

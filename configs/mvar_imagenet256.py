@@ -1,0 +1,17 @@
+"""M-VAR on ImageNet 256x256, as published.
+
+    python -m mvar_jax.train --config=configs/mvar_imagenet256.py:d16 --workdir=runs/mvar_d16
+
+Presets d12, d16, d20, d24, d30, d32. `data.directory` must hold ImageNet prepared by TFDS as
+ArrayRecord, `--tokenizer` a working directory with the official tokenizer.
+"""
+
+from mvar_jax.recipes import imagenet256
+
+
+def get_config(preset: str = "d16"):
+    """The config of one depth."""
+    config = imagenet256(preset, ("scale+ssm",), (12, 16, 20, 24, 30, 32))
+    # The published weights of these two depths are without the norm of queries and keys.
+    config.model.qk_norm = preset not in ("d16", "d20")
+    return config

@@ -1,0 +1,120 @@
+"""A trained model as notebooks use it: `mvar_jax.load(workdir).sample(labels)`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mvar_jax.cache import memory_bytes
+from mvar_jax.config import Config, SamplingConfig, check
+from mvar_jax.experiment import load_tokenizer, load_trunk
+from mvar_jax.models import Trunk, build_trunk
+from mvar_jax.sampling import Filter, generate
+from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.typing import Params
+from mvar_jax.workdir import Workdir
+
+BATCH_SIZE = 100
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images, float32 `[batch, height, width, 3]` in [-1, 1], and int32 tokens per scale."""
+
+    images: np.ndarray
+    tokens: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained trunk with its tokenizer, ready to sample."""
+
+    config: Config
+    class_names: tuple[str, ...]
+    trunk: Trunk
+    tokenizer: VQTokenizer
+    params: dict[str, Params]  # "trunk" and "tokenizer"
+
+    def sample(
+        self,
+        labels: Sequence[int | str],
+        seed: int = 0,
+        *,
+        batch_size: int = BATCH_SIZE,
+        **settings: float | int | bool,
+    ) -> Samples:
+        """Images for labels, class indices or class names.
+
+        Image i depends on the seed, i and its label only. `settings` override the config's
+        `sampling` by name: guidance, top_k, top_p, temperature, smooth. Raises ValueError for an
+        unknown label or setting.
+        """
+        indices = self.label_indices(labels)
+        sampling = self._sampling(settings)
+        filters = Filter.of(sampling)
+        keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(np.arange(len(indices)))
+        batch_size = min(batch_size, len(indices))
+        parts = []
+        for first in range(0, len(indices), batch_size):
+            # The last batch is filled up, so that all have one shape and one program.
+            rows = np.minimum(np.arange(first, first + batch_size), len(indices) - 1)
+            part = generate(
+                self.trunk,
+                self.tokenizer,
+                self.params,
+                indices[rows],
+                keys[rows],
+                filters,
+                sampling.smooth,
+            )
+            parts.append(jax.device_get(part))
+        images, tokens = jax.tree.map(lambda *a: np.concatenate(a)[: len(indices)], *parts)
+        return Samples(images, tokens)
+
+    def label_indices(self, labels: Sequence[int | str]) -> np.ndarray:
+        """Class indices, int32, of indices or names. Raises ValueError for an unknown label."""
+        check(len(labels) > 0, "labels: got none, expected at least one.")
+        return np.array([self._label_index(label) for label in labels], np.int32)
+
+    def carried_state_bytes(self) -> int:
+        """Bytes that one image carries from scale to scale, with guidance (two rows)."""
+        return memory_bytes(jax.eval_shape(lambda: self.trunk.bind({}).empty_memory(2)))
+
+    def _label_index(self, label: int | str) -> int:
+        names = self.class_names
+        if isinstance(label, str) and label in names:
+            return names.index(label)
+        count = len(names)
+        text = str(label).strip()
+        check(
+            text.isdecimal() and int(text) < count,
+            f"labels: got {label!r}, expected class indices from 0 to {count - 1} or names such "
+            f"as {names[0]!r}.",
+        )
+        return int(text)
+
+    def _sampling(self, settings: dict) -> SamplingConfig:
+        known = SamplingConfig.__dataclass_fields__
+        for name in settings:
+            check(name in known, f"sample: got {name!r}, expected one of {', '.join(known)}.")
+        sampling = replace(self.config.sampling, **settings)
+        replace(self.config, sampling=sampling)  # checks the limits against the vocabulary
+        return sampling
+
+
+def load(workdir: str | Path) -> Model:
+    """The model that was trained in a working directory.
+
+    Raises ValueError, in one sentence, when there is none or its files are damaged.
+    """
+    directory = Workdir.of(workdir)
+    config = directory.config()
+    params = {
+        "trunk": load_trunk(config, directory),
+        "tokenizer": load_tokenizer(config, directory),
+    }
+    names = directory.class_names(config.model.num_classes)
+    return Model(config, names, build_trunk(config), VQTokenizer(config.tokenizer), params)

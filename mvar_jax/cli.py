@@ -1,0 +1,79 @@
+"""What the programs share: flags, the config flag, and errors as one sentence."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from mvar_jax.config import Config, from_config_dict
+
+# Inside an installed package, and beside it in a clone.
+CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
+BAD_INPUT = 2  # exit code
+
+
+def define_config() -> None:
+    """Defines `--config=FILE.py[:preset]` and its overrides `--config.a.b=value`."""
+    config_flags.DEFINE_config_file("config", None, "Config file, with a preset after a colon.")
+    flags.mark_flag_as_required("config")
+
+
+def get_config() -> Config:
+    """The validated config that the flags give."""
+    return from_config_dict(flags.FLAGS.config)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags and calls `main`; bad input ends with one sentence and exit code 2.
+
+    A config file is looked for in the current directory, then among those of the package.
+    """
+    app.define_help_flags()
+    try:
+        _parse(sys.argv)
+        main()
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit("stopped")
+
+
+def _parse(arguments: list[str]) -> None:
+    """Parses flags. Raises ValueError for whatever is wrong with them."""
+    try:
+        rest = flags.FLAGS([_find_config(argument) for argument in arguments])
+        if "config" in flags.FLAGS and flags.FLAGS.config is None:
+            raise ValueError("--config: its file has no get_config that returns a config.")
+    except ValueError:
+        raise
+    except flags.Error as error:
+        raise ValueError(error) from None
+    except Exception as error:  # ml_collections raises many kinds over overrides and files
+        raise ValueError(f"--config: {_first_line(error)}") from None
+    if rest[1:]:
+        raise ValueError(f"got {rest[1]!r}, expected flags only, as in --name=value.")
+
+
+def _find_config(argument: str) -> str:
+    """`--config=FILE...` with a FILE that is not here replaced by the package's own."""
+    if not argument.startswith("--config="):
+        return argument
+    file, colon, preset = argument.removeprefix("--config=").partition(":")
+    if not Path(file).is_file():
+        found = [folder / Path(file).name for folder in CONFIG_FOLDERS]
+        found = [path for path in found if path.is_file()]
+        if not found:
+            known = sorted(path.name for folder in CONFIG_FOLDERS for path in folder.glob("*.py"))
+            raise ValueError(
+                f"--config: found no file {file!r}, expected one of yours or of configs/: "
+                f"{', '.join(name for name in known if name != '__init__.py')}."
+            )
+        file = str(found[0])
+    return f"--config={file}{colon}{preset}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

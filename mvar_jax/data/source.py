@@ -1,0 +1,180 @@
+"""Labelled images by index, from datasets that TFDS prepared as ArrayRecord."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+from tensorflow_datasets.core import read_only_builder
+
+from mvar_jax.config import check
+from mvar_jax.data.digits import Digits
+
+OWN_BUILDERS = {"digits": Digits}
+CACHE_BYTES = 2**28
+
+
+class ImageSource:
+    """Random access to the decoded images of one split.
+
+    `source[i]` is `{"image": uint8 [h, w, 3], "label": int32}`; `len(source)` counts the
+    examples, `class_names` has one name per label. Raises ValueError, naming the record, for
+    one that cannot be read or whose bytes are no image.
+
+    The decoded images are kept when all of them, each as large as the first, fit into
+    `CACHE_BYTES`: small datasets are read many times by small machines.
+    """
+
+    def __init__(self, name: str, split: str, records: Any, class_names: tuple[str, ...]):
+        self.name = name
+        self.split = split
+        self.class_names = class_names
+        self._records = records
+        self._decoded = {}
+        self._keep = len(records) * self._decode(0)["image"].nbytes <= CACHE_BYTES
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, from the dataset's own description."""
+        return len(self.class_names)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __repr__(self) -> str:
+        return f"ImageSource({self.name!r}, {self.split!r}, {len(self)} images)"
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")  # also ends a loop over the source
+        if index in self._decoded:
+            return self._decoded[index]
+        example = self._decode(index)
+        if self._keep:
+            self._decoded[index] = example
+        return example
+
+    def _decode(self, index: int) -> dict[str, np.ndarray]:
+        try:
+            record = self._records[index]
+            image = Image.open(io.BytesIO(record["image"])).convert("RGB")
+        except (OSError, RuntimeError, SyntaxError, ValueError) as error:  # as Pillow raises them
+            raise ValueError(
+                f"data: record {index} of {self.name} split {self.split!r} cannot be read "
+                f"({_first_line(error)}); delete the prepared copy and prepare it again."
+            ) from error
+        return {"image": np.asarray(image), "label": np.int32(record["label"])}
+
+
+def load_source(name: str, split: str, directory: str = "") -> ImageSource:
+    """Opens a split of a dataset; prepares the library's own datasets on first use.
+
+    `name` is one of `OWN_BUILDERS` or a dataset that lies prepared, as ArrayRecord, under
+    `directory` ("name", "name/config", "name:1.0.0"); `split` is a TFDS split ("train",
+    "train[:10%]"). `directory` "" is TFDS's default. Never uses the network.
+
+    Raises ValueError for an unknown or unprepared dataset, a damaged copy, an unknown or empty
+    split, and for datasets without an image and a class label.
+    """
+    place = tfds.core.Path(directory or tfds.core.constants.DATA_DIR).expanduser()
+    builder = _open_own(name, place) if name in OWN_BUILDERS else _open(name, place)
+    class_names = _class_names(name, builder.info.features)
+    _check_split(name, split, builder.info.splits)
+    with _damage_named(name, builder.data_dir):
+        records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+        for end in (0, len(records) - 1):  # a missing or truncated file shows here
+            records[end]
+    return ImageSource(name, split, records, class_names)
+
+
+def _open_own(name: str, place: PathLike) -> tfds.core.DatasetBuilder:
+    """The builder of one of the library's datasets, prepared.
+
+    TFDS writes to a temporary directory and renames it when done, so that a killed preparation
+    leaves nothing that could be taken for the dataset.
+    """
+    with _damage_named(name, place / name):
+        builder = OWN_BUILDERS[name](data_dir=place, file_format="array_record")
+        if builder.data_path.exists() and not builder.info.splits:
+            raise FileNotFoundError(f"no {tfds.core.constants.DATASET_INFO_FILENAME}")
+    if not builder.data_path.exists():
+        try:
+            _prepare(builder)
+        except (OSError, RuntimeError) as error:  # TFDS wraps errors of its writer
+            check(
+                builder.data_path.exists(),  # then another process was first: its copy is as good
+                f"data.directory: cannot prepare {name} in {place} ({_first_line(error)}); "
+                "choose a directory that can be written.",
+            )
+        builder = OWN_BUILDERS[name](data_dir=place, file_format="array_record")
+    return builder
+
+
+def _prepare(builder: tfds.core.DatasetBuilder) -> None:
+    """Writes the dataset, without TFDS's messages, progress bars and look-ups in the cloud."""
+    tfds.disable_progress_bar()
+    settings = tfds.download.DownloadConfig(try_download_gcs=False)
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(download_config=settings)
+
+
+def _open(name: str, place: PathLike) -> tfds.core.DatasetBuilder:
+    """The builder of a dataset that was prepared elsewhere."""
+    try:
+        return read_only_builder.builder_from_files(name, data_dir=place)
+    except ValueError:  # not there, or not even a name
+        raise ValueError(
+            f"data.name: found no prepared copy of {name!r} in {place}; this library prepares only "
+            f"{', '.join(OWN_BUILDERS)}, let TFDS prepare others with file_format='array_record' "
+            "and name their place in data.directory."
+        ) from None
+    except Exception as error:
+        raise _damaged(name, place, error) from error
+
+
+@contextlib.contextmanager
+def _damage_named(name: str, place: PathLike | str) -> Iterator[None]:
+    """Turns whatever TFDS raises over a copy that it cannot read into one sentence."""
+    try:
+        yield
+    except Exception as error:
+        raise _damaged(name, place, error) from error
+
+
+def _damaged(name: str, place: PathLike | str, error: Exception) -> ValueError:
+    return ValueError(
+        f"data: the copy of {name} in {place} cannot be read ({_first_line(error)}); expected a "
+        "complete ArrayRecord dataset, delete it and prepare it again."
+    )
+
+
+def _class_names(name: str, features: Any) -> tuple[str, ...]:
+    check(
+        {"image", "label"} <= set(features) and hasattr(features["label"], "names"),
+        f"data.name: {name} has the features {sorted(features)}, expected an 'image' and a class "
+        "'label'; choose a dataset of labelled images.",
+    )
+    return tuple(features["label"].names)
+
+
+def _check_split(name: str, split: str, splits: Any) -> None:
+    try:
+        examples = splits[split].num_examples
+    except (KeyError, ValueError):
+        raise ValueError(
+            f"data: {name} has no split {split!r}, expected one of {sorted(splits)} or a part like "
+            "'train[:10%]'; change data.train_split or data.validation_split."
+        ) from None
+    check(
+        examples > 0,
+        f"data: split {split!r} of {name} is empty, expected at least one image; change "
+        "data.train_split or data.validation_split.",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(".:") or type(error).__name__

@@ -1,0 +1,80 @@
+"""A small classifier of real images that judges generated ones."""
+
+import numpy as np
+from PIL import Image
+from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
+
+from mvar_jax.config import check
+from mvar_jax.typing import Float, HostArray, Int
+
+SIDE = 16
+
+
+class ImageClassifier:
+    """A scikit-learn MLP (128 and 64 hidden units) on grey images averaged to 16x16.
+
+    For small labelled image sets. Fitted on real images only, it knows nothing of the
+    tokenizer or the model that it judges. The result depends on the images alone (fixed seed).
+    """
+
+    def __init__(
+        self,
+        images: Float[HostArray, "batch height width_px 3"],
+        labels: Int[HostArray, "batch"],
+    ):
+        """Fits the classifier to images in [-1, 1] and their labels, in some seconds.
+
+        Raises ValueError when there are not as many labels as images, or fewer than two classes.
+        """
+        labels = _matching(images, labels)
+        check(
+            len(np.unique(labels)) > 1,
+            f"evaluation: got images of {len(np.unique(labels))} class, expected at least two to "
+            "tell apart; choose a split with more.",
+        )
+        # Fitting ends when the loss no longer falls, well before max_iter.
+        self._network = MLPClassifier(hidden_layer_sizes=(128, 64), random_state=0, max_iter=1000)
+        # Threads cost such small matrices up to ten times what they save.
+        with threadpool_limits(limits=1, user_api="blas"):
+            self._network.fit(_inputs(images), labels)
+
+    def predict(
+        self, images: Float[HostArray, "batch height width_px 3"]
+    ) -> Int[np.ndarray, "batch"]:
+        """The most probable label of each image in [-1, 1]."""
+        return self._network.predict(_inputs(images))
+
+    def accuracy(
+        self,
+        images: Float[HostArray, "batch height width_px 3"],
+        labels: Int[HostArray, "batch"],
+    ) -> float:
+        """The share of images in [-1, 1], from 0 to 1, that are recognised as their labels."""
+        return float(np.mean(self.predict(images) == _matching(images, labels)))
+
+    def features(
+        self, images: Float[HostArray, "batch height width_px 3"]
+    ) -> Float[np.ndarray, "batch features"]:
+        """The activations of the last hidden layer, float64 [batch, 64], of images in [-1, 1]."""
+        hidden = _inputs(images)
+        for weights, bias in zip(self._network.coefs_[:-1], self._network.intercepts_[:-1]):
+            hidden = np.maximum(hidden @ weights + bias, 0)
+        return hidden
+
+
+def _inputs(images: HostArray) -> np.ndarray:
+    """Grey values in [0, 1], averaged over areas: float64 [batch, SIDE * SIDE]."""
+    grey = (np.asarray(images, np.float32).mean(axis=-1) + 1) / 2
+    size = (SIDE, SIDE)
+    small = [Image.fromarray(one).resize(size, Image.Resampling.BOX) for one in grey]
+    return np.stack(small).reshape(len(grey), -1).astype(np.float64)
+
+
+def _matching(images: HostArray, labels: HostArray) -> np.ndarray:
+    check(
+        len(images) == len(labels) > 0,
+        f"evaluation: got {len(images)} images and {len(labels)} labels, expected one for each "
+        "image and at least one.",
+    )
+    return np.asarray(labels)

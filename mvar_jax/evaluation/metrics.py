@@ -1,0 +1,77 @@
+"""Measures of reconstructions and of tokens."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Integer
+
+from mvar_jax.config import check
+from mvar_jax.typing import Float, HostArray
+
+
+def psnr(
+    images: Float[HostArray, "batch height width_px channels"],
+    references: Float[HostArray, "batch height width_px channels"],
+) -> float:
+    """The peak signal-to-noise ratio in dB of images in [-1, 1], averaged over the images.
+
+    10 log10(peak^2 / mean squared error) of each image, with the peak 2; infinite when one
+    equals its reference. Raises ValueError when there is no image.
+    """
+    check(len(images) > 0, "evaluation: got no images, expected at least one.")
+    difference = np.asarray(images, np.float64) - np.asarray(references, np.float64)
+    errors = np.mean(difference**2, axis=(1, 2, 3))
+    with np.errstate(divide="ignore"):
+        return float(np.mean(10 * np.log10(4 / errors)))
+
+
+def exact_copies(
+    samples: Sequence[Integer[HostArray, "batch ..."]],
+    training: Sequence[Integer[HostArray, "references ..."]],
+) -> int:
+    """How many samples have the tokens of a training image, at every scale.
+
+    Both are token pyramids: one array for each scale, [batch, n] (or [batch, n, bits]). Raises
+    ValueError when the pyramids have different scales.
+    """
+    shapes = [[scale.shape[1:] for scale in pyramid] for pyramid in (samples, training)]
+    check(
+        shapes[0] == shapes[1],
+        f"evaluation: got samples of token maps {shapes[0]} and training images of {shapes[1]}, "
+        "expected the same; use the tokenizer that the samples were made with.",
+    )
+    known = set(_rows(training))
+    return sum(row in known for row in _rows(samples))
+
+
+def codebook_usage(
+    pyramid: Sequence[Integer[HostArray, "batch _"]], vocabulary: int
+) -> list[dict[str, float]]:
+    """How much of the codebook each scale uses: `{"share": ..., "perplexity": ...}` a scale.
+
+    `pyramid` holds one array of tokens for each scale. The share is that of the `vocabulary`
+    codes that occur at all, from 0 to 1; the perplexity, exp of the entropy of their
+    frequencies in nats, is the number of codes that would be as hard to guess were they equally
+    frequent. Raises ValueError for an empty array or tokens outside of the vocabulary.
+    """
+    return [_usage(np.asarray(tokens), vocabulary) for tokens in pyramid]
+
+
+def _usage(tokens: np.ndarray, vocabulary: int) -> dict[str, float]:
+    check(tokens.size > 0, "evaluation: got no tokens, expected at least one a scale.")
+    low, high = int(tokens.min()), int(tokens.max())
+    check(
+        low >= 0 and high < vocabulary,
+        f"evaluation: got tokens from {low} to {high}, expected 0 to {vocabulary - 1}; give the "
+        "vocabulary of the tokenizer.",
+    )
+    counts = np.bincount(tokens.ravel(), minlength=vocabulary)
+    used = counts[counts > 0] / tokens.size
+    perplexity = np.exp(-np.sum(used * np.log(used)))
+    return {"share": len(used) / vocabulary, "perplexity": float(perplexity)}
+
+
+def _rows(pyramid: Sequence[HostArray]) -> list[bytes]:
+    """The tokens of every image, all scales joined, as something that can be looked up."""
+    joined = [np.asarray(scale, np.int64).reshape(len(scale), -1) for scale in pyramid]
+    return [row.tobytes() for row in np.concatenate(joined, axis=1)]

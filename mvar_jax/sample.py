@@ -1,0 +1,42 @@
+"""Samples images from a trained model into one picture, a row of columns per label.
+
+python -m mvar_jax.sample --workdir=runs/digits --labels=3,7 --seed=0 --out=grid.png
+"""
+
+import numpy as np
+from absl import flags
+
+from mvar_jax import cli
+from mvar_jax.api import load
+from mvar_jax.evaluation.pictures import image_grid, save_png
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)
+LABELS = flags.DEFINE_list("labels", None, "Classes by index or name.", required=True)
+OUT = flags.DEFINE_string("out", None, "The PNG file to write.", required=True)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the randomness.", lower_bound=0)
+COLUMNS = flags.DEFINE_integer("columns", 8, "Images per label.", lower_bound=1)
+SETTINGS = {
+    "guidance": flags.DEFINE_float("guidance", None, "Guidance at the last scale, 0 for none."),
+    "top_k": flags.DEFINE_integer("top_k", None, "Draw from the k likeliest tokens, 0 for all."),
+    "top_p": flags.DEFINE_float("top_p", None, "Draw from the likeliest share p, 0 for all."),
+    "temperature": flags.DEFINE_float("temperature", None, "Divides the logits."),
+    "smooth": flags.DEFINE_bool("smooth", None, "Mix codes instead of drawing tokens."),
+}
+
+
+def main() -> None:
+    """Samples, draws and writes."""
+    if not OUT.value.endswith(".png"):
+        raise ValueError(f"--out: got {OUT.value!r}, expected a name that ends in .png.")
+    model = load(WORKDIR.value)
+    indices = model.label_indices(LABELS.value)
+    settings = {name: flag.value for name, flag in SETTINGS.items() if flag.value is not None}
+    samples = model.sample(np.repeat(indices, COLUMNS.value).tolist(), SEED.value, **settings)
+    names = [model.class_names[index] for index in indices]
+    enlarge = max(1, 64 // samples.images.shape[1])
+    save_png(image_grid(samples.images, COLUMNS.value, names, enlarge), OUT.value)
+    print(f"Wrote {OUT.value}.")
+
+
+if __name__ == "__main__":
+    cli.run(main)

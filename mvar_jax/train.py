@@ -1,0 +1,33 @@
+"""Trains the trunk of an experiment; run again, it resumes.
+
+    python -m mvar_jax.train --config=configs/digits.py --workdir=runs/digits
+
+`--tokenizer` copies the tokenizer of another run; `--init` starts from another run's trunk, and
+its tokenizer, to fine-tune it.
+"""
+
+from absl import flags
+
+from mvar_jax import cli
+from mvar_jax.experiment import train_trunk
+from mvar_jax.workdir import Workdir
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)
+TOKENIZER = flags.DEFINE_string("tokenizer", None, "Working directory to copy a tokenizer from.")
+INIT = flags.DEFINE_string("init", None, "Working directory to take the first weights from.")
+
+
+def main() -> None:
+    """Trains, and says where the result lies."""
+    config, workdir = cli.get_config(), Workdir.of(WORKDIR.value)
+    init = Workdir.of(INIT.value) if INIT.value else None
+    tokenizer = Workdir.of(TOKENIZER.value) if TOKENIZER.value else init
+    if tokenizer and not workdir.is_trained:
+        workdir.adopt_tokenizer(tokenizer)
+    train_trunk(config, workdir, init)
+    print(f"The model is in {workdir.path}; sample with python -m mvar_jax.sample.")
+
+
+if __name__ == "__main__":
+    cli.define_config()
+    cli.run(main)

@@ -1,0 +1,24 @@
+"""Trains the tokenizer of an experiment; run again, it resumes.
+
+python -m mvar_jax.train_tokenizer --config=configs/digits.py --workdir=runs/digits
+"""
+
+from absl import flags
+
+from mvar_jax import cli
+from mvar_jax.experiment import train_tokenizer
+from mvar_jax.workdir import Workdir
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)
+
+
+def main() -> None:
+    """Trains, and says where the result lies."""
+    workdir = Workdir.of(WORKDIR.value)
+    train_tokenizer(cli.get_config(), workdir)
+    print(f"The tokenizer is in {workdir.tokenizer.path}.")
+
+
+if __name__ == "__main__":
+    cli.define_config()
+    cli.run(main)

@@ -1,0 +1,54 @@
+"""What the tokenizer and the trunk are trained to make small, and the metrics that go with it."""
+
+import jax.numpy as jnp
+
+from mvar_jax.ops.fidelity import psnr
+from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.typing import Array, Float, Int
+
+Metrics = dict[str, Array]
+
+
+def trunk_loss(
+    logits: Float[Array, "batch total vocab"],
+    targets: Int[Array, "batch total"],
+    tokenizer: VQTokenizer,
+    smoothing: float = 0.0,
+) -> tuple[Float[Array, ""], Metrics]:
+    """Mean cross-entropy in nats over all positions of all scales and samples, and metrics.
+
+    The metrics are float32 scalars: `loss`, `accuracy` (share of tokens whose logit is largest,
+    from 0 to 1), and `loss_tail`, `accuracy_tail`, the same for the last scale alone (VAR,
+    arXiv 2404.02905, section 3).
+    """
+    losses = tokenizer.token_space.loss(logits, targets, smoothing)
+    right = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
+    tail = tokenizer.schedule.slices[-1]
+    loss = jnp.mean(losses)
+    return loss, {
+        "loss": loss,
+        "loss_tail": jnp.mean(losses[:, tail]),
+        "accuracy": jnp.mean(right),
+        "accuracy_tail": jnp.mean(right[:, tail]),
+    }
+
+
+def tokenizer_loss(
+    images: Float[Array, "batch height width channels"],
+    reconstruction: Float[Array, "batch height width channels"],
+    vq_loss: Float[Array, ""],
+) -> tuple[Float[Array, ""], Metrics]:
+    """Mean squared error of the reconstruction plus the quantizer's loss, and metrics.
+
+    Images are in [-1, 1]. The metrics are float32 scalars: `loss`, its parts
+    `reconstruction_loss` and `vq_loss`, and `psnr`, the mean over images in dB of the
+    reconstruction clipped to [-1, 1].
+    """
+    reconstruction_loss = jnp.mean((reconstruction - images) ** 2)
+    loss = reconstruction_loss + vq_loss
+    return loss, {
+        "loss": loss,
+        "reconstruction_loss": reconstruction_loss,
+        "vq_loss": vq_loss,
+        "psnr": jnp.mean(psnr(images, jnp.clip(reconstruction, -1, 1))),
+    }

@@ -1,0 +1,67 @@
+"""How far a run is and how long it still takes, on stderr: a bar on a terminal, or else lines."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+from mvar_jax.training.metrics import Row
+from mvar_jax.training.stopwatch import Stopwatch
+
+SHOWN = ("loss", "accuracy", "psnr", "validation_loss")
+
+
+class Progress:
+    """Shows the steps of a run as they are made. Use it in a `with` block.
+
+    `label` names the run, which starts after `step` of `total` steps. The time left is told from
+    the pace so far; the clock's phase "compile" does not count.
+    """
+
+    def __init__(self, label: str, step: int, total: int, clock: Stopwatch):
+        self._label, self._step, self._total, self._clock = label, step, total, clock
+        self._first, self._start = step, self._seconds()
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(desc=label, initial=step, total=total, unit="step")
+        if step >= total:
+            self._say(f"finished at step {step} of {total}, nothing to do")
+        elif step:
+            self._say(f"resuming at step {step} of {total}")
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self) -> None:
+        """Another step is made."""
+        self._step += 1
+        if self._bar is not None:
+            self._bar.update()
+            if self._step == self._first + 1:
+                self._bar.unpause()  # from here on it measures the pace
+
+    def report(self, row: Row) -> None:
+        """Shows the metrics of the latest step: beside the bar, or as a line."""
+        metrics = {name: f"{row[name]:.4g}" for name in SHOWN if name in row}
+        if self._bar is not None:
+            self._bar.set_postfix(metrics)
+            return
+        values = ", ".join(f"{name} {value}" for name, value in metrics.items())
+        self._say(f"step {self._step}/{self._total}, {values}{self._time_left()}")
+
+    def _say(self, text: str) -> None:
+        # Above the bar, if there is one.
+        tqdm.write(f"{self._label}: {text}", file=sys.stderr)
+        sys.stderr.flush()
+
+    def _time_left(self) -> str:
+        pace = (self._seconds() - self._start) / (self._step - self._first)
+        left = tqdm.format_interval(pace * (self._total - self._step))
+        return f" ({pace:.3g} s a step, {left} left)"
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._clock.seconds.get("compile", 0.0)

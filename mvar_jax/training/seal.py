@@ -1,0 +1,49 @@
+"""The seal of a directory: a list of its files and their checksums, to notice later damage."""
+
+import json
+import zlib
+from pathlib import Path
+
+SEAL = "seal.json"
+CHUNK_BYTES = 1 << 22
+
+
+def write_seal(directory: Path) -> None:
+    """Records the CRC-32 of every file below a directory in its `seal.json`."""
+    checksums = {name: _checksum(directory / name) for name in _files(directory)}
+    unfinished = directory / f"{SEAL}.unfinished"
+    unfinished.write_text(json.dumps(checksums, indent=1))
+    unfinished.replace(directory / SEAL)
+
+
+def find_damage(directory: Path, parts: tuple[str, ...]) -> str | None:
+    """The first file that is missing or differs from the seal, in words; None if all is well.
+
+    Only files in the subdirectories `parts` are read; all must be there. A directory without a
+    seal, left by a run that was ended in the moment between writing and sealing, passes.
+    """
+    try:
+        checksums = json.loads((directory / SEAL).read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return f"{SEAL} is not the file that was written"
+    for name, checksum in checksums.items():
+        if not (directory / name).is_file():
+            return f"{name} is missing"
+        if name.split("/")[0] in parts and _checksum(directory / name) != checksum:
+            return f"{name} is not the file that was written"
+    return None
+
+
+def _files(directory: Path) -> list[str]:
+    found = (path for path in directory.rglob("*") if path.is_file())
+    return sorted(path.relative_to(directory).as_posix() for path in found)
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum

@@ -1,0 +1,29 @@
+"""Where the time of a run goes."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Stopwatch:
+    """Seconds per named phase. A phase inside another one stops the outer one's count."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic):
+        self.seconds: dict[str, float] = {}
+        self._now, self._phase, self._since = now, None, now()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Counts the time inside the `with` block for a phase."""
+        outer = self._switch(name)
+        try:
+            yield
+        finally:
+            self._switch(outer)
+
+    def _switch(self, name: str | None) -> str | None:
+        outer, now = self._phase, self._now()
+        if outer is not None:
+            self.seconds[outer] = self.seconds.get(outer, 0.0) + now - self._since
+        self._phase, self._since = name, now
+        return outer

@@ -1,0 +1,125 @@
+"""A working directory: where a run keeps its config, checkpoints and log.
+
+WORKDIR/config.json         the resolved config
+WORKDIR/classes.json        the names of the classes
+WORKDIR/checkpoints/        of the trunk
+WORKDIR/metrics.jsonl       of the trunk's training
+WORKDIR/tokenizer/          the same for the tokenizer
+"""
+
+import dataclasses
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from mvar_jax.config import Config, check, from_json, to_json
+
+RESUMABLE = ("training", "tokenizer_training", "sampling", "allow_untrained_tokenizer")
+
+
+@dataclass(frozen=True)
+class Workdir:
+    """The paths of one run, and what is written there by more than one program."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, path: str | Path) -> "Workdir":
+        """From a path as users write it."""
+        return cls(Path(path).expanduser().absolute())
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are saved."""
+        return self.path / "checkpoints"
+
+    @property
+    def tokenizer(self) -> "Workdir":
+        """The tokenizer's own directory."""
+        return Workdir(self.path / "tokenizer")
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether any checkpoint was saved."""
+        return self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+
+    def config(self) -> Config:
+        """The config that was saved. Raises ValueError where there is none, or a broken one."""
+        file = self.path / "config.json"
+        check(
+            file.is_file(),
+            f"{self.path}: holds no config.json, expected the working directory of a trained "
+            "model; train one first (python -m mvar_jax.quickstart --workdir DIR).",
+        )
+        try:
+            return from_json(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+
+    def claim(self, config: Config) -> None:
+        """Saves the config, or checks that a run begun here had the same.
+
+        How long to train and how to sample may change between runs. Raises ValueError, with
+        nothing written, when anything else differs.
+        """
+        file = self.path / "config.json"
+        if file.exists():
+            _check_same(dataclasses.asdict(self.config()), dataclasses.asdict(config), self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(".unfinished")
+        draft.write_text(to_json(config), encoding="utf-8")
+        draft.replace(file)
+
+    def save_class_names(self, names: tuple[str, ...]) -> None:
+        """Remembers the names of the classes, in the order of their indices."""
+        (self.path / "classes.json").write_text(json.dumps(list(names)), encoding="utf-8")
+
+    def class_names(self, count: int) -> tuple[str, ...]:
+        """The names of the classes; their indices where none were saved.
+
+        Raises ValueError when the saved names are not `count`.
+        """
+        file = self.path / "classes.json"
+        if not file.is_file():
+            return tuple(str(i) for i in range(count))
+        names = json.loads(file.read_text(encoding="utf-8"))
+        check(
+            isinstance(names, list) and len(names) == count,
+            f"{file}: expected {count} names, one a class; train again in a new directory.",
+        )
+        return tuple(map(str, names))
+
+    def adopt_tokenizer(self, other: "Workdir") -> None:
+        """Copies another run's tokenizer here, so that this directory is whole by itself.
+
+        Raises ValueError when the other holds no trained tokenizer, or this one has its own.
+        """
+        check(
+            other.tokenizer.is_trained,
+            f"{other.path}: holds no trained tokenizer; name a working directory that "
+            "python -m mvar_jax.train_tokenizer filled.",
+        )
+        check(
+            not self.tokenizer.path.exists(),
+            f"{self.tokenizer.path}: already holds a tokenizer; leave --tokenizer out, or use "
+            "another --workdir.",
+        )
+        draft = self.path / "tokenizer.unfinished"
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(other.tokenizer.path, draft)
+        draft.replace(self.tokenizer.path)
+
+
+def _check_same(old: dict, new: dict, path: Path, prefix: str = "config") -> None:
+    for name, value in new.items():
+        if prefix == "config" and name in RESUMABLE:
+            continue
+        if isinstance(value, dict) and isinstance(old[name], dict):
+            _check_same(old[name], value, path, f"{prefix}.{name}")
+            continue
+        check(
+            old[name] == value,
+            f"{path}: was begun with {prefix}.{name}={old[name]!r}, got {value!r}; use the "
+            "same value to resume, or another --workdir.",
+        )

@@ -1,0 +1,168 @@
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from orbax.checkpoint import v1 as ocp
+
+from mvar_jax.config import DataConfig
+from mvar_jax.data.augment import center_crop, cover
+from mvar_jax.data.pipeline import eval_batches, train_batches
+from mvar_jax.data.source import load_source
+from tests.data.builders import Photos
+
+SIZE = (32, 32)
+
+
+@pytest.fixture
+def data(digits_directory):
+    return DataConfig(
+        name="digits", directory=digits_directory, augmentation="shift", num_threads=2
+    )
+
+
+def take(batches, count):
+    iterator = iter(batches)
+    return [next(iterator) for _ in range(count)]
+
+
+def assert_same(first, second):
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one["image"], other["image"])
+        np.testing.assert_array_equal(one["label"], other["label"])
+
+
+def names(images):
+    """Something to tell images by."""
+    return [image.tobytes() for image in images]
+
+
+@pytest.mark.parametrize("augmentation", ["crop", "shift", "none"])
+def test_batches_have_the_promised_shapes_types_and_ranges(data, augmentation):
+    data = dataclasses.replace(data, augmentation=augmentation)
+    for batch in take(train_batches(data, SIZE, 48, seed=0), 2):
+        assert sorted(batch) == ["image", "label"]
+        assert batch["image"].shape == (48, 32, 32, 3) and batch["image"].dtype == np.float32
+        assert batch["label"].shape == (48,) and batch["label"].dtype == np.int32
+        assert batch["image"].min() == -1 and 0.9 < batch["image"].max() <= 1
+        assert set(batch["label"].tolist()) <= set(range(10))
+
+
+def test_pixels_are_the_bytes_mapped_to_plus_minus_one(data):
+    source = load_source("digits", "test", data.directory)
+    batch = next(iter(eval_batches(data, SIZE, 10, "test")))
+    for image, label, example in zip(batch["image"], batch["label"], source):
+        np.testing.assert_allclose(image, example["image"] / 127.5 - 1.0, atol=1e-6)
+        assert label == example["label"]
+
+
+def test_the_seed_decides_the_order_and_the_shifts(data):
+    first = take(train_batches(data, SIZE, 32, seed=3), 3)
+    assert_same(first, take(train_batches(data, SIZE, 32, seed=3), 3))
+    other = take(train_batches(data, SIZE, 32, seed=4), 3)
+    assert not np.array_equal(first[0]["label"], other[0]["label"])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32 + 5])
+def test_any_integer_is_a_seed(data, seed):
+    assert_same(*[take(train_batches(data, SIZE, 4, seed), 1) for _ in range(2)])
+
+
+def test_threads_do_not_change_the_batches(data):
+    alone = dataclasses.replace(data, num_threads=0)
+    many = dataclasses.replace(data, num_threads=16)
+    assert_same(
+        take(train_batches(alone, SIZE, 16, seed=0), 5),
+        take(train_batches(many, SIZE, 16, seed=0), 5),
+    )
+
+
+def test_an_epoch_holds_every_image_once_and_the_next_another_order(data):
+    data = dataclasses.replace(data, augmentation="none")
+    images = np.concatenate([b["image"] for b in take(train_batches(data, SIZE, 418, 0), 6)])
+    first, second = names(images[:1254]), names(images[1254:])
+    known = np.concatenate([b["image"] for b in eval_batches(data, SIZE, 418, "train")])
+    assert sorted(first) == sorted(second) == sorted(names(known))
+    assert first != second and first != names(known)
+
+
+def test_the_same_image_is_shifted_anew_in_every_epoch_and_at_most_that_far(data):
+    data = dataclasses.replace(data, train_split="train[:1]", max_shift=1)
+    plain = next(iter(eval_batches(data, SIZE, 1, "train[:1]")))["image"][0]
+    padded = np.pad(plain, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    moved = [padded[y : y + 32, x : x + 32] for y in range(3) for x in range(3)]
+    seen = np.concatenate([b["image"] for b in take(train_batches(data, SIZE, 20, 0), 5)])
+    assert set(names(seen)) == set(names(moved))
+
+
+def test_state_restores_the_iterator_exactly_within_an_epoch_and_over_its_end(data):
+    batches = train_batches(data, SIZE, 100, seed=1)
+    iterator = iter(batches)
+    for _ in range(11):
+        next(iterator)
+    state = json.loads(json.dumps(iterator.get_state()))
+    expected = [next(iterator) for _ in range(4)]
+    resumed = iter(train_batches(dataclasses.replace(data, num_threads=0), SIZE, 100, seed=1))
+    resumed.set_state(state)
+    assert_same(expected, [next(resumed) for _ in range(4)])
+    iterator.set_state(state)
+    assert_same(expected[:1], [next(iterator)])
+
+
+def test_the_iterator_can_be_part_of_an_orbax_checkpoint(data, tmp_path):
+    iterator = iter(train_batches(data, SIZE, 64, seed=2))
+    for _ in range(3):
+        next(iterator)
+    with ocp.training.Checkpointer(tmp_path) as checkpointer:
+        checkpointer.save_checkpointables(3, {"params": {"w": jnp.ones(2)}, "data": iterator})
+    expected = [next(iterator) for _ in range(2)]
+    resumed = iter(train_batches(data, SIZE, 64, seed=2))
+    with ocp.training.Checkpointer(tmp_path) as checkpointer:
+        checkpointer.load_checkpointables(3, {"params": {"w": jnp.zeros(2)}, "data": resumed})
+    assert_same(expected, [next(resumed) for _ in range(2)])
+
+
+def test_evaluation_goes_once_through_the_split_in_order_and_keeps_the_rest(data):
+    batches = list(eval_batches(data, SIZE, 100, "test"))
+    assert [len(batch["label"]) for batch in batches] == [100, 100, 100, 64]
+    labels = np.concatenate([batch["label"] for batch in batches])
+    source = load_source("digits", "test", data.directory)
+    assert labels.tolist() == [example["label"] for example in source]
+    assert_same(batches, list(eval_batches(data, SIZE, 100, "test")))
+
+
+def test_photos_of_any_size_are_resized_and_cropped_as_the_official_recipe_does(tmp_path):
+    Photos.prepare(tmp_path)
+    data = DataConfig(name="photos", directory=str(tmp_path), num_threads=0)
+    source = load_source("photos", "train", str(tmp_path))
+    batch = next(iter(eval_batches(data, (16, 16), 3, "train")))
+    for image, example in zip(batch["image"], source):
+        middle = center_crop(cover(example["image"], (18, 18)), (16, 16))
+        np.testing.assert_allclose(image, middle / 127.5 - 1.0, atol=1e-6)
+    crops = np.concatenate([b["image"] for b in take(train_batches(data, (16, 16), 30, 0), 2)])
+    assert crops.shape == (60, 16, 16, 3) and len(set(names(crops))) > 20
+
+
+def test_images_need_not_be_square(tmp_path):
+    Photos.prepare(tmp_path)
+    data = DataConfig(name="photos", directory=str(tmp_path), num_threads=0)
+    batch = next(iter(eval_batches(data, (8, 24), 3, "train")))
+    assert batch["image"].shape == (3, 8, 24, 3)
+
+
+@pytest.mark.parametrize("augmentation", ["shift", "none"])
+def test_images_of_another_size_are_refused_unless_they_are_cropped(data, augmentation):
+    data = dataclasses.replace(data, augmentation=augmentation)
+    with pytest.raises(ValueError, match=r"digits has .* \(32, 32\), expected \(16, 16\); set"):
+        take(train_batches(data, (16, 16), 4, seed=0), 1)
+
+
+def test_a_record_that_cannot_be_read_is_named_by_the_pipeline(data, monkeypatch):
+    source = load_source("digits", "train", data.directory)
+    records = list(source._records)
+    records[7] = records[7] | {"image": b"this is no image"}
+    source._records = records
+    monkeypatch.setattr("mvar_jax.data.pipeline.load_source", lambda *arguments: source)
+    with pytest.raises(ValueError, match="record 7 of digits split 'train' cannot be read"):
+        list(eval_batches(data, SIZE, 50, "train"))

@@ -1,0 +1,201 @@
+"""Checkpoints: what comes back, how damage and misfits are told."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mvar_jax.training.checkpoint import Checkpoints, latest_step, load_params
+from mvar_jax.training.seal import SEAL
+from mvar_jax.training.state import apply_gradients, create_state
+from tests.training.tiny import dataset
+
+ADAM = optax.adam(0.1)
+DECAY = 0.5
+
+
+def new_state(width=64, decay=DECAY):
+    params = {"layer": {"kernel": jnp.ones((width, 3)), "bias": jnp.zeros(3)}}
+    return create_state(params, ADAM, decay)
+
+
+@jax.jit
+def step(state):
+    return apply_gradients(state, jax.tree.map(jnp.cos, state.params), ADAM, DECAY)
+
+
+def batches():
+    return iter(dataset().to_iter_dataset().batch(4))
+
+
+def save(directory, steps=(1, 2, 3), keep=2, state=None):
+    """Saves a state after each of `steps`; returns the last one and the iterator."""
+    state, stream = state or new_state(), batches()
+    with Checkpoints(directory, keep) as checkpoints:
+        for count in range(1, max(steps) + 1):
+            next(stream)
+            state = step(state)
+            if count in steps:
+                checkpoints.save(state, stream)
+    return state, stream
+
+
+def restore(directory, state=None):
+    stream = batches()
+    with Checkpoints(directory, 2) as checkpoints:
+        return checkpoints.restore(state or new_state(), stream), stream
+
+
+def check_equal(tree, other):
+    assert jax.tree.structure(tree) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, tree, other)
+
+
+def test_state_and_place_in_the_data_come_back(tmp_path):
+    state, stream = save(tmp_path)
+    restored, restored_stream = restore(tmp_path)
+    check_equal(restored, state)
+    np.testing.assert_array_equal(next(restored_stream)["image"], next(stream)["image"])
+
+
+def test_state_that_changes_while_it_is_written_is_saved_as_it_was(tmp_path):
+    donating = jax.jit(lambda state: apply_gradients(state, state.params, ADAM), donate_argnums=0)
+    state = donating(new_state(width=500_000, decay=0.0))
+    expected = np.array(state.params["layer"]["kernel"])
+    with Checkpoints(tmp_path, 1) as checkpoints:
+        checkpoints.save(state, batches())
+        for _ in range(3):
+            state = donating(state)
+    restored, _ = restore(tmp_path, new_state(width=500_000, decay=0.0))
+    np.testing.assert_array_equal(restored.params["layer"]["kernel"], expected)
+
+
+def test_nothing_to_restore(tmp_path):
+    assert restore(tmp_path / "new")[0] is None
+
+
+def test_newest_are_kept(tmp_path):
+    save(tmp_path, steps=(1, 2, 5, 7), keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["5", "7"]
+    assert latest_step(tmp_path) == 7
+
+
+def test_parameters_load_without_the_optimizer(tmp_path):
+    state, _ = save(tmp_path)
+    expected = jax.eval_shape(lambda: state.params)
+    check_equal(load_params(tmp_path, expected), state.average)
+
+
+def test_parameters_load_where_no_average_is_kept(tmp_path):
+    state, _ = save(tmp_path, state=new_state(decay=0.0))
+    check_equal(load_params(tmp_path, state.params), state.params)
+
+
+def test_left_over_of_an_ended_save_is_no_checkpoint(tmp_path):
+    state, _ = save(tmp_path)
+    shutil.copytree(tmp_path / "3", tmp_path / "4.orbax-checkpoint-tmp")
+    check_equal(restore(tmp_path)[0], state)
+
+
+def files(directory):
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def newest_files(tmp_path):
+    """The files of the newest checkpoint, by what they are: arrays, index, metadata, data."""
+    newest = tmp_path / "3"
+    return {
+        "arrays": max((newest / "params").glob("ocdbt.*/d/*"), key=lambda path: path.stat().st_size),
+        "index": newest / "params" / "manifest.ocdbt",
+        "metadata": newest / "optimizer" / "_METADATA",
+        "data": next((newest / "data").glob("*.json")),
+        "average": newest / "average" / "manifest.ocdbt",
+    }
+
+
+@pytest.mark.parametrize("kind", ["arrays", "index", "metadata", "data", "average"])
+@pytest.mark.parametrize("damage", ["half", "missing", "half and never sealed"])
+@pytest.mark.filterwarnings("ignore")  # Orbax's own, of reads that failed
+def test_damage_is_told_and_nothing_is_touched(tmp_path, capfd, kind, damage):
+    sealed = "never sealed" not in damage
+    save(tmp_path, steps=(3,))
+    path = newest_files(tmp_path)[kind]
+    content = path.read_bytes()
+    path.unlink()
+    if "half" in damage:
+        path.write_bytes(content[: len(content) // 2])
+    if not sealed:
+        (tmp_path / "3" / SEAL).unlink()
+    before = files(tmp_path)
+    with pytest.raises(ValueError) as error:
+        restore(tmp_path)
+    message = str(error.value)
+    assert message.startswith(f"{tmp_path / '3'}: this checkpoint is damaged (")
+    assert message.endswith("or put back a good copy.") and "\n" not in message
+    assert files(tmp_path) == before
+    if sealed:
+        assert path.relative_to(tmp_path / "3").as_posix() in message
+        assert capfd.readouterr().err == ""
+
+
+def test_flipped_bit_is_told(tmp_path):
+    save(tmp_path)
+    path = newest_files(tmp_path)["arrays"]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is not the file that was written"):
+        restore(tmp_path)
+
+
+def test_damaged_average_is_not_replaced_by_the_parameters(tmp_path):
+    state, _ = save(tmp_path)
+    shutil.rmtree(tmp_path / "3" / "average")
+    with pytest.raises(ValueError, match="average/.* is missing"):
+        load_params(tmp_path, state.params)
+
+
+def test_empty_newest_directory_is_damage(tmp_path):
+    save(tmp_path)
+    (tmp_path / "9").mkdir()
+    with pytest.raises(ValueError, match="/9: this checkpoint is damaged"):
+        restore(tmp_path)
+
+
+def test_going_on_from_the_checkpoint_before(tmp_path):
+    save(tmp_path)
+    shutil.rmtree(tmp_path / "3")
+    assert int(restore(tmp_path)[0].step) == 2
+
+
+def test_other_shape_is_told_by_name(tmp_path):
+    save(tmp_path)
+    with pytest.raises(ValueError) as error:
+        restore(tmp_path, new_state(width=65))
+    assert (
+        "params/layer/kernel is stored as an array of shape (64, 3), expected an array of shape "
+        "(65, 3); use the configuration"
+    ) in str(error.value)
+
+
+def test_other_parameters_are_told_by_name(tmp_path):
+    state, _ = save(tmp_path)
+    with pytest.raises(ValueError, match="average/layer/bias is stored as .*, expected nothing"):
+        load_params(tmp_path, {"layer": {"kernel": state.params["layer"]["kernel"]}})
+    with pytest.raises(ValueError, match="average/more is stored as nothing, expected an array"):
+        load_params(tmp_path, state.params | {"more": jnp.zeros(2)})
+
+
+def test_average_wanted_but_not_stored(tmp_path):
+    save(tmp_path, state=new_state(decay=0.0))
+    with pytest.raises(ValueError, match="holds no average of the parameters"):
+        restore(tmp_path, new_state(decay=0.9))
+
+
+@pytest.mark.parametrize("name", ["", "missing"])
+def test_no_checkpoint_to_load_from(tmp_path, name):
+    with pytest.raises(ValueError, match="no checkpoint found, expected one from training"):
+        load_params(tmp_path / name, {})

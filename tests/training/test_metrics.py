@@ -1,0 +1,45 @@
+"""The log of metrics: what is written, and what a resumed run keeps of it."""
+
+import json
+
+from mvar_jax.training.metrics import MetricsLog
+
+ROWS = [{"step": step, "loss": 1 / step} for step in (1, 2, 3)]
+
+
+def write(path, rows=ROWS):
+    log = MetricsLog(path, 0)
+    for row in rows:
+        log.append(row)
+    return log
+
+
+def test_rows_come_back_in_full_precision(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = write(path)
+    assert [json.loads(line) for line in path.read_text().splitlines()] == ROWS
+    assert log.rows == ROWS
+
+
+def test_resuming_drops_rows_past_the_restored_step(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path)
+    log = MetricsLog(path, 2)
+    assert log.rows == ROWS[:2]
+    log.append(ROWS[2])
+    assert path.read_text() == "".join(json.dumps(row) + "\n" for row in ROWS)
+
+
+def test_resuming_drops_torn_lines(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path)
+    path.write_text('{"loss": 3.0}\nnull\n' + path.read_text()[:-4])
+    assert MetricsLog(path, 3).rows == ROWS[:2]
+    assert path.read_text() == "".join(json.dumps(row) + "\n" for row in ROWS[:2])
+
+
+def test_a_run_from_the_start_begins_an_empty_log(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path)
+    assert MetricsLog(path, 0).rows == []
+    assert path.read_text() == ""

@@ -1,0 +1,49 @@
+"""The training state: updates, the average of the parameters, and full-size shapes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from mvar_jax.config import OptimizerConfig
+from mvar_jax.training.optimizer import make_optimizer
+from mvar_jax.training.state import apply_gradients, create_state
+
+SGD = optax.sgd(0.5)
+
+
+def test_update_counts_and_moves():
+    state = create_state({"w": jnp.array([1.0, 2.0])}, SGD)
+    state = apply_gradients(state, {"w": jnp.array([1.0, -1.0])}, SGD)
+    assert state.step.dtype == jnp.int32 and int(state.step) == 1
+    np.testing.assert_array_equal(state.params["w"], [0.5, 2.5])
+    assert state.average is None
+    assert state.sampling_params is state.params
+
+
+def test_average_is_the_moving_average_of_the_parameters():
+    decay, values = 0.9, []
+    state = create_state({"w": jnp.array(1.0)}, SGD, decay)
+    for gradient in (1.0, -3.0, 2.0):
+        state = apply_gradients(state, {"w": jnp.array(gradient)}, SGD, decay)
+        values.append(float(state.params["w"]))
+    expected = 1.0
+    for value in values:
+        expected = decay * expected + (1 - decay) * value
+    np.testing.assert_allclose(state.average["w"], expected, rtol=1e-6)
+    assert state.sampling_params is state.average
+
+
+def test_a_donated_state_with_an_average_trains():
+    state = create_state({"w": jnp.ones(4)}, SGD, 0.9)
+    step = jax.jit(lambda s: apply_gradients(s, s.params, SGD, 0.9), donate_argnums=0)
+    state = step(step(state))
+    np.testing.assert_allclose(state.params["w"], np.full(4, 0.25))
+
+
+def test_memory_of_adam_is_twice_the_parameters():
+    params = {"w": jax.ShapeDtypeStruct((1000, 1000), jnp.float32)}
+    optimizer = make_optimizer(OptimizerConfig(), 100, 768)
+    state = jax.eval_shape(lambda params: create_state(params, optimizer, 0.99), params)
+    size = sum(leaf.size for leaf in jax.tree.leaves(state))
+    assert 4_000_000 <= size < 4_000_020

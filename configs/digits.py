@@ -25,23 +25,25 @@ def get_config(preset: str = ""):
         scales=((1, 1), (2, 2), (3, 3), (4, 4)),
         vocabulary=128,
         code_channels=8,
-        base_channels=48,
-        channel_multipliers=(1, 2),
+        base_channels=64,
+        channel_multipliers=(1,),
         blocks_per_level=1,
-        stem_stride=4,
+        stem_stride=8,
         norm_groups=8,
         attention=False,
     )
-    schedule = {"schedule": "cos", "warmup_fraction": 0.05, "final_fraction": 0.01}
+    rates = {"warmup_fraction": 0.05, "final_fraction": 0.01}
     intervals = {"log_every": 50, "validate_every": 200, "save_every": 200}
-    config.tokenizer_optimizer.update(learning_rate=8e-3, **schedule)
-    config.tokenizer_training.update(steps=1200, ema_decay=0.99, **intervals)
+    config.tokenizer_optimizer.update(
+        learning_rate=32e-3, weight_decay=0.0, final_weight_decay=0.0, **rates
+    )
+    config.tokenizer_training.update(steps=1000, **intervals)
     config.model.update(num_classes=10, depth=4, width=128, heads=2)
     config.model.ssm.update(state_size=32, head_dim=64)
     config.model.init.gate = 0.1
-    config.optimizer.update(learning_rate=8e-3, **schedule)
+    config.optimizer.update(learning_rate=12e-3, **rates)
     config.training.update(steps=600, ema_decay=0.99, **intervals)
-    config.sampling.update(guidance=1.0, top_k=0, top_p=0.0)
+    config.sampling.update(guidance=0.5, top_k=0, top_p=0.0)
     if preset == "runlocal":
         config.allow_untrained_tokenizer = True
         config.model.depth = 2

@@ -1,7 +1,7 @@
 """A trained model as notebooks use it: `mvar_jax.load(workdir).sample(labels)`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from mvar_jax.cache import memory_bytes
-from mvar_jax.config import Config, SamplingConfig, check
+from mvar_jax.config import Config, SamplingConfig, check, from_config_dict
 from mvar_jax.experiment import load_tokenizer, load_trunk
 from mvar_jax.models import Trunk, build_trunk
 from mvar_jax.sampling import Filter, generate
@@ -81,7 +81,8 @@ class Model:
 
     def carried_state_bytes(self) -> int:
         """Bytes that one image carries from scale to scale, with guidance (two rows)."""
-        return memory_bytes(jax.eval_shape(lambda: self.trunk.bind({}).empty_memory(2)))
+        trunk = self.trunk.bind({"params": self.params["trunk"]})
+        return memory_bytes(jax.eval_shape(lambda: trunk.empty_memory(2)))
 
     def _label_index(self, label: int | str) -> int:
         names = self.class_names
@@ -97,10 +98,8 @@ class Model:
         return int(text)
 
     def _sampling(self, settings: dict) -> SamplingConfig:
-        known = SamplingConfig.__dataclass_fields__
-        for name in settings:
-            check(name in known, f"sample: got {name!r}, expected one of {', '.join(known)}.")
-        sampling = replace(self.config.sampling, **settings)
+        values = {**asdict(self.config.sampling), **settings}
+        sampling = from_config_dict(values, SamplingConfig)
         replace(self.config, sampling=sampling)  # checks the limits against the vocabulary
         return sampling
 

@@ -1,11 +1,12 @@
 """What the programs share: flags, the config flag, and errors as one sentence."""
 
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from mvar_jax.config import Config, from_config_dict
 
@@ -39,6 +40,13 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit("stopped")
+
+
+def load_config(name: str) -> ConfigDict:
+    """The config that comes with the package: a file's name, a preset after a colon."""
+    file, _, preset = name.partition(":")
+    path = next(folder / file for folder in CONFIG_FOLDERS if (folder / file).is_file())
+    return runpy.run_path(str(path))["get_config"](preset)
 
 
 def _parse(arguments: list[str]) -> None:

@@ -12,7 +12,7 @@ class Recipe:
     """What differs by depth (the training commands of VAR's and M-VAR's READMEs)."""
 
     batch_size: int
-    epochs: float
+    epochs: int
     learning_rate: float  # per 256 images
     gate: float  # start of the first two gates
     final_fraction: float  # of the peak learning rate

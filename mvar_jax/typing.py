@@ -24,11 +24,11 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, Key
+from jaxtyping import Bool, Float, Int, Key, UInt
 
 Array: TypeAlias = jax.Array
 HostArray: TypeAlias = np.ndarray | jax.Array  # read on the host, wherever it lies
 PyTree: TypeAlias = Any  # a nested dict, tuple or dataclass whose leaves are arrays
 Params: TypeAlias = dict[str, Any]  # plain nested dict of parameters
 
-__all__ = ["Array", "Bool", "Float", "HostArray", "Int", "Key", "Params", "PyTree"]
+__all__ = ["Array", "Bool", "Float", "HostArray", "Int", "Key", "Params", "PyTree", "UInt"]

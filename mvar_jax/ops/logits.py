@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.typing import Array, Bool, Float, Int
+from mvar_jax.typing import Array, Bool, Float, Int, UInt
 
 
 def filter_logits(
@@ -35,7 +35,7 @@ def filter_logits(
     return jnp.where(keep, logits, -jnp.inf)
 
 
-def _sortable(values: Float[Array, "*batch vocab"]) -> Int[Array, "*batch vocab"]:
+def _sortable(values: Float[Array, "*batch vocab"]) -> UInt[Array, "*batch vocab"]:
     """Unsigned integers in the order of the floats."""
     bits = jax.lax.bitcast_convert_type(values.astype(jnp.float32), jnp.uint32)
     sign = jnp.uint32(1 << 31)
@@ -43,9 +43,9 @@ def _sortable(values: Float[Array, "*batch vocab"]) -> Int[Array, "*batch vocab"
 
 
 def _largest(
-    holds: Callable[[Int[Array, "*batch 1"]], Bool[Array, "*batch 1"]],
-    order: Int[Array, "*batch vocab"],
-) -> Int[Array, "*batch 1"]:
+    holds: Callable[[UInt[Array, "*batch 1"]], Bool[Array, "*batch 1"]],
+    order: UInt[Array, "*batch vocab"],
+) -> UInt[Array, "*batch 1"]:
     """The largest integer for which a condition holds that holds up to some limit."""
 
     def try_bit(i, found):

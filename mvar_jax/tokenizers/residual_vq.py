@@ -37,10 +37,7 @@ class ResidualQuantizer(nn.Module):
         """The codebook and the residual convolutions."""
         config = self.config
         self.codebook = self.param(
-            "codebook",
-            nn.initializers.normal(config.code_channels**-0.5),
-            (config.vocabulary, config.code_channels),
-            jnp.float32,
+            "codebook", small_codes, (config.vocabulary, config.code_channels), jnp.float32
         )
         self.residual = [
             nn.Conv(config.code_channels, (3, 3), precision=jax.lax.Precision.HIGHEST)
@@ -118,6 +115,16 @@ class ResidualQuantizer(nn.Module):
             for total in sums
         ]
         return features + stop(sums[-1] - features), sum(losses) / len(losses)
+
+
+def small_codes(key: jax.Array, shape: tuple[int, int], dtype=jnp.float32) -> jax.Array:
+    """Starting values of a codebook: uniform within 1 / vocabulary of zero.
+
+    Next to features of order 1 all codes start in one place, and spread as training pulls them
+    out; from codes of order 1 most would never be the nearest to anything, and stay unused.
+    """
+    limit = 1 / shape[0]
+    return jax.random.uniform(key, shape, dtype, -limit, limit)
 
 
 def _vectors(maps, size):

@@ -14,7 +14,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from mvar_jax.training.seal import find_damage, write_seal
-from mvar_jax.training.state import TrainState
+from mvar_jax.training.state import TrainState, placement
 from mvar_jax.typing import Params, PyTree
 
 
@@ -166,10 +166,9 @@ def _in_words(shape: tuple[int, ...] | None) -> str:
     return "nothing" if shape is None else f"an array of shape {shape}"
 
 
-def _abstract(leaf) -> jax.ShapeDtypeStruct:
-    """Shape, dtype and devices to load to: the leaf's own, or else this process's first one."""
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding or here)
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Shape, dtype and devices to load to."""
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement(leaf))
 
 
 def _damaged(path: Path, what: str) -> ValueError:

@@ -15,7 +15,7 @@ from mvar_jax.config import TrainingConfig
 from mvar_jax.training.checkpoint import Checkpoints
 from mvar_jax.training.metrics import MetricsLog, Row
 from mvar_jax.training.progress import Progress
-from mvar_jax.training.state import TrainState
+from mvar_jax.training.state import TrainState, place
 from mvar_jax.training.stopwatch import Stopwatch
 
 STEPS_IN_FLIGHT = 2
@@ -67,7 +67,7 @@ def fit(
 
     with Checkpoints(directory / "checkpoints", config.keep_checkpoints) as checkpoints:
         with clock.phase("restore"):
-            state = checkpoints.restore(state, batches) or state
+            state = checkpoints.restore(state, batches) or place(state)
         first = int(state.step)
         log = MetricsLog(directory / "metrics.jsonl", first)
         with Progress(label, first, total_steps, clock) as progress, clock.phase("train"):
@@ -120,8 +120,8 @@ def _finite(metrics: dict[str, jax.Array], label: str, step: int) -> dict[str, f
     if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
         raise ValueError(
             f"{label}: at step {step} the loss is {values['loss']} and the gradient norm "
-            f"{values['gradient_norm']}, expected finite numbers; lower optimizer.learning_rate "
-            "or optimizer.clip_norm and run again to go on from the last checkpoint."
+            f"{values['gradient_norm']}, expected finite numbers; train with a lower learning "
+            "rate in another working directory (the checkpoints before this step are kept)."
         )
     return values
 

@@ -1,5 +1,7 @@
 """What training carries from step to step."""
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -33,10 +35,14 @@ def create_state(
     return TrainState(
         step=jnp.zeros([], jnp.int32),
         params=params,
-        opt_state=optimizer.init(params),
+        opt_state=jax.jit(optimizer.init)(params),  # one program instead of one per shape
         # A copy: the step donates its state, and a buffer can be donated only once.
-        average=jax.tree.map(jnp.copy, params) if ema_decay else None,
+        average=jax.jit(_copy)(params) if ema_decay else None,
     )
+
+
+def _copy(tree: PyTree) -> PyTree:
+    return jax.tree.map(jnp.copy, tree)
 
 
 def apply_gradients(
@@ -52,3 +58,17 @@ def apply_gradients(
     if average is not None:
         average = optax.incremental_update(params, average, step_size=1 - ema_decay)
     return TrainState(state.step + 1, params, opt_state, average)
+
+
+def place(tree: PyTree) -> PyTree:
+    """The tree with every array committed to where it lies.
+
+    As restored arrays are: were they to differ in this, jit would compile once for each.
+    """
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, placement(leaf)), tree)
+
+
+def placement(leaf: Any) -> jax.sharding.Sharding:
+    """The devices of an array; this process's first one for shapes and for NumPy arrays."""
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return getattr(leaf, "sharding", None) or here

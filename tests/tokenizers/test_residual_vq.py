@@ -10,7 +10,7 @@ from einops import rearrange
 from mvar_jax.config import TokenizerConfig
 from mvar_jax.convert.names import read_params
 from mvar_jax.convert.tokenizer_names import tokenizer_entries
-from mvar_jax.tokenizers.residual_vq import ResidualQuantizer, shared_index
+from mvar_jax.tokenizers.residual_vq import ResidualQuantizer, shared_index, small_codes
 from tests.reference import GOLDEN, load_golden, recipe_weights
 from tests.tokenizers.weights import recipe_params
 
@@ -93,6 +93,22 @@ def test_codes_add_up_linearly_so_mixtures_pass(tiny_config):
     for mixed, a, b in zip(add(0.25 * left + 0.75 * right), add(left), add(right)):
         np.testing.assert_allclose(mixed, 0.25 * a + 0.75 * b, atol=1e-6)
     assert add(left)[1].shape == (5, 6, 4)
+
+
+def test_a_mixture_of_one_code_is_that_code(tiny_config):
+    quantizer = ResidualQuantizer(tiny_config)
+    variables = {"params": recipe_params(tiny_config)["quantizer"]}
+    tokens = jnp.arange(16).reshape(2, 8)
+    one_hot = jax.nn.one_hot(tokens, 16)
+    codes = quantizer.apply(variables, one_hot, method="mix")
+    np.testing.assert_allclose(codes, quantizer.apply(variables, tokens, method="embed"))
+
+
+def test_codes_start_close_together():
+    codes = small_codes(jax.random.key(0), (64, 4))
+    assert codes.shape == (64, 4) and codes.dtype == jnp.float32
+    assert 0.9 / 64 < np.abs(codes).max() <= 1 / 64
+    assert codes.min() < 0 < codes.max()
 
 
 def test_loss_gradients_stop_where_they_should(tiny_config):

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mvar_jax.config import OptimizerConfig
+from mvar_jax.config import from_config_dict
+from mvar_jax.models import build_trunk
+from mvar_jax.recipes import imagenet256
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.state import apply_gradients, create_state
 
@@ -41,9 +43,22 @@ def test_a_donated_state_with_an_average_trains():
     np.testing.assert_allclose(state.params["w"], np.full(4, 0.25))
 
 
-def test_memory_of_adam_is_twice_the_parameters():
-    params = {"w": jax.ShapeDtypeStruct((1000, 1000), jnp.float32)}
-    optimizer = make_optimizer(OptimizerConfig(), 100, 768)
-    state = jax.eval_shape(lambda params: create_state(params, optimizer, 0.99), params)
-    size = sum(leaf.size for leaf in jax.tree.leaves(state))
-    assert 4_000_000 <= size < 4_000_020
+def test_a_full_size_state_is_four_times_its_parameters():
+    config = from_config_dict(imagenet256("d16", ("scale+ssm",), (16,)))
+    optimizer = make_optimizer(config.optimizer, 333_800, config.batch_size)
+
+    def start():
+        inputs = jnp.zeros((1, 679, config.tokenizer.code_channels))
+        params = build_trunk(config).init(jax.random.key(0), jnp.zeros(1, jnp.int32), inputs)
+        return create_state(params["params"], optimizer, 0.9999)
+
+    state = jax.eval_shape(start)
+    count = size(state.params)
+    assert round(count / 1e6, 1) == 464.2
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
+    assert size(state.average) == count
+    assert 2 * count < size(state.opt_state) < 2 * count + 20  # Adam's moments, and counters
+
+
+def size(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))

@@ -8,13 +8,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mvar_jax.config import Config, ModelConfig, OptimizerConfig, SamplingConfig, SSMConfig, TokenizerConfig
-from mvar_jax.config import TrainingConfig as Training
+from mvar_jax.config import (
+    Config,
+    ModelConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    SSMConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
 from mvar_jax.models import build_trunk
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.training.loop import fit
 from mvar_jax.training.optimizer import make_optimizer
-from mvar_jax.training.state import create_state
+from mvar_jax.training.state import create_state, place
 from mvar_jax.training.step import (
     make_tokenizer_evaluation,
     make_tokenizer_step,
@@ -47,6 +54,7 @@ CONFIG = Config(
         ssm=SSMConfig(state_size=4, head_dim=8, chunk=8),
     ),
     optimizer=OptimizerConfig(learning_rate=0.1),
+    training=TrainingConfig(steps=6, log_every=1, save_every=3, ema_decay=0.5),
     sampling=SamplingConfig(top_k=0),
 )
 TOKENIZER = VQTokenizer(CONFIG.tokenizer)
@@ -99,9 +107,12 @@ def optimizer():
     return make_optimizer(CONFIG.optimizer, 20, BATCH)
 
 
+# Steps are made once, so that all tests of a process share what they compile.
+
+
 @functools.cache
-def trunk_step(training=Training()):
-    return make_trunk_step(TRUNK, TOKENIZER, optimizer(), training, seed=7)
+def trunk_step():
+    return make_trunk_step(TRUNK, TOKENIZER, optimizer(), CONFIG.training, seed=7)
 
 
 @functools.cache
@@ -109,38 +120,53 @@ def trunk_evaluation():
     return make_trunk_evaluation(TRUNK, TOKENIZER)
 
 
-def trunk_state(training=Training()):
-    return create_state(trunk_params(), optimizer(), training.ema_decay)
+def trunk_state():
+    return place(create_state(trunk_params(), optimizer(), CONFIG.training.ema_decay))
 
 
-def fit_trunk(directory: Path, training: Training, **changes):
+@functools.cache
+def tokenizer_step():
+    return make_tokenizer_step(TOKENIZER, optimizer(), CONFIG.training)
+
+
+@functools.cache
+def tokenizer_evaluation():
+    return make_tokenizer_evaluation(TOKENIZER)
+
+
+def tokenizer_state():
+    return place(create_state(tokenizer_params(), optimizer(), CONFIG.training.ema_decay))
+
+
+def fit_trunk(directory: Path, **changes):
     """Trains the tiny trunk in a directory; `changes` replace arguments of `fit`."""
     arguments = {
         "label": "trunk",
-        "state": trunk_state(training),
-        "train_step": trunk_step(training),
+        "state": trunk_state(),
+        "train_step": trunk_step(),
         "evaluate": trunk_evaluation(),
-        "batches": train_batches(),
-        "validation": eval_batches(),
-        "config": training,
-        "total_steps": training.steps,
-        "directory": directory,
         "frozen": (tokenizer_params(),),
     }
-    return fit(**arguments | changes)
+    return _fit(directory, arguments | changes)
 
 
-def fit_tokenizer(directory: Path, training: Training):
-    """Trains the tiny tokenizer in a directory."""
-    adamw = optimizer()
-    return fit(
-        "tokenizer",
-        create_state(tokenizer_params(), adamw, training.ema_decay),
-        make_tokenizer_step(TOKENIZER, adamw, training),
-        make_tokenizer_evaluation(TOKENIZER),
-        train_batches(),
-        eval_batches(),
-        training,
-        training.steps,
-        directory,
-    )
+def fit_tokenizer(directory: Path, **changes):
+    """Trains the tiny tokenizer in a directory; `changes` replace arguments of `fit`."""
+    arguments = {
+        "label": "tokenizer",
+        "state": tokenizer_state(),
+        "train_step": tokenizer_step(),
+        "evaluate": tokenizer_evaluation(),
+    }
+    return _fit(directory, arguments | changes)
+
+
+def _fit(directory, arguments):
+    defaults = {
+        "batches": train_batches(),
+        "validation": eval_batches(),
+        "config": CONFIG.training,
+        "total_steps": CONFIG.training.steps,
+        "directory": directory,
+    }
+    return fit(**defaults | arguments)

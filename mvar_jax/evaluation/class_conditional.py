@@ -1,0 +1,50 @@
+"""How good class-conditional samples are: recognised, not copied, and spread like real images."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mvar_jax.evaluation.classifier import ImageClassifier
+from mvar_jax.evaluation.frechet import frechet_distance
+from mvar_jax.typing import Float, HostArray, Int
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """A split of real images, float32 `[batch, height, width, 3]` in [-1, 1], and its labels."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class ClassConditionalJudge:
+    """Judges samples by a classifier of real training images, against real test images.
+
+    The classifier sees nothing but the training split; distances are between its last hidden
+    layer's activations.
+    """
+
+    def __init__(self, train: RealImages, test: RealImages):
+        """Fits the classifier, in some seconds. Raises ValueError for unusable splits."""
+        self._test = test
+        self._classifier = ImageClassifier(train.images, train.labels)
+        self._test_features = self._classifier.features(test.images)
+        self._train_features = self._classifier.features(train.images)
+
+    def real(self) -> dict[str, float]:
+        """What real images reach: accuracy on the test split, distance of train from test."""
+        accuracy = self._classifier.accuracy(self._test.images, self._test.labels)
+        distance = frechet_distance(self._train_features, self._test_features)
+        return {"label_accuracy_real": accuracy, "frechet_real": distance}
+
+    def accuracy(
+        self,
+        images: Float[HostArray, "batch height width_px 3"],
+        labels: Int[HostArray, "batch"],
+    ) -> float:
+        """Share of samples that are recognised as the label they were sampled for."""
+        return self._classifier.accuracy(images, labels)
+
+    def frechet(self, images: Float[HostArray, "batch height width_px 3"]) -> float:
+        """Fréchet distance of samples from the real test images."""
+        return frechet_distance(self._classifier.features(images), self._test_features)

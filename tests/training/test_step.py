@@ -1,0 +1,75 @@
+"""Steps of the tokenizer and the trunk: what they learn, log and leave alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mvar_jax.training.losses import trunk_loss
+from mvar_jax.training.state import place
+from tests.training.tiny import (
+    TOKENIZER,
+    TRUNK,
+    batch,
+    tokenizer_evaluation,
+    tokenizer_params,
+    tokenizer_state,
+    tokenizer_step,
+    trunk_evaluation,
+    trunk_params,
+    trunk_state,
+    trunk_step,
+)
+
+METRICS = {"loss", "loss_tail", "accuracy", "accuracy_tail"}
+
+
+def test_trunk_learns_a_batch_and_tells_how():
+    step, state, losses = trunk_step(), trunk_state(), []
+    for _ in range(20):
+        state, metrics = step(state, batch(), tokenizer_params())
+        losses.append(float(metrics["loss"]))
+    assert set(metrics) == METRICS | {"gradient_norm", "learning_rate"}
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+    assert int(state.step) == 20
+    assert float(metrics["learning_rate"]) == pytest.approx(0.1 * 4 / 256 * 0.1)
+
+
+def test_randomness_is_of_the_seed_and_the_step():
+    def losses(start):
+        state = place(trunk_state().replace(step=jnp.int32(start)))
+        return float(trunk_step()(state, batch(), tokenizer_params())[1]["loss"])
+
+    assert losses(5) == losses(5)
+    assert len({losses(step) for step in range(4)}) > 1  # other labels and branches are dropped
+
+
+def test_evaluation_is_the_teacher_forced_loss_without_dropout():
+    metrics = trunk_evaluation()(trunk_state(), batch(), tokenizer_params())
+    tokenizer, images = {"params": tokenizer_params()}, jnp.asarray(batch()["image"])
+    features = TOKENIZER.apply(tokenizer, images, method="encode")
+    inputs, targets = TOKENIZER.apply(tokenizer, features, method="training_pair")
+    logits = TRUNK.apply({"params": trunk_params()}, jnp.asarray(batch()["label"]), inputs)
+    assert set(metrics) == METRICS
+    expected = trunk_loss(logits, targets, TOKENIZER)[1]
+    for name in METRICS:
+        assert float(metrics[name]) == pytest.approx(float(expected[name]), rel=1e-5)
+
+
+def test_evaluation_is_of_the_average():
+    state = trunk_state()
+    other = jax.tree.map(lambda array: 0.9 * array, state.params)
+    assert trunk_evaluation()(
+        state.replace(params=other, average=state.params), batch(), tokenizer_params()
+    ) == trunk_evaluation()(state.replace(average=state.params), batch(), tokenizer_params())
+
+
+def test_tokenizer_learns_a_batch_and_tells_how():
+    step, state = tokenizer_step(), tokenizer_state()
+    before = tokenizer_evaluation()(state, batch())
+    for _ in range(20):
+        state, metrics = step(state, batch())
+    assert set(metrics) == set(before) | {"gradient_norm", "learning_rate"}
+    assert set(before) == {"loss", "reconstruction_loss", "vq_loss", "psnr"}
+    assert float(metrics["loss"]) < 0.8 * float(before["loss"])
+    assert float(metrics["psnr"]) > float(before["psnr"])

@@ -35,7 +35,7 @@ def get_config(preset: str = ""):
     rates = {"warmup_fraction": 0.05, "final_fraction": 0.01}
     intervals = {"log_every": 50, "validate_every": 200, "save_every": 200}
     config.tokenizer_optimizer.update(
-        learning_rate=32e-3, weight_decay=0.0, final_weight_decay=0.0, **rates
+        learning_rate=16e-3, weight_decay=0.0, final_weight_decay=0.0, **rates
     )
     config.tokenizer_training.update(steps=1000, **intervals)
     config.model.update(num_classes=10, depth=4, width=128, heads=2)

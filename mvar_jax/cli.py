@@ -1,5 +1,6 @@
 """What the programs share: flags, the config flag, and errors as one sentence."""
 
+import re
 import runpy
 import sys
 from collections.abc import Callable
@@ -55,14 +56,20 @@ def _parse(arguments: list[str]) -> None:
         rest = flags.FLAGS([_find_config(argument) for argument in arguments])
         if "config" in flags.FLAGS and flags.FLAGS.config is None:
             raise ValueError("--config: its file has no get_config that returns a config.")
-    except ValueError:
-        raise
-    except flags.Error as error:
-        raise ValueError(error) from None
     except Exception as error:  # ml_collections raises many kinds over overrides and files
-        raise ValueError(f"--config: {_first_line(error)}") from None
+        raise ValueError(_sentence(error)) from None
     if rest[1:]:
         raise ValueError(f"got {rest[1]!r}, expected flags only, as in --name=value.")
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says, without the traceback that ml_collections puts into its message."""
+    text = str(error).strip()
+    if isinstance(error, (KeyError, AttributeError)):  # its text is quoted, at times twice
+        text = text.replace("\\n", ". ").replace("\\'", "'").strip("'\"")
+        return f"--config: no setting of that name: {text}"
+    text = re.sub(r"^flag --[^ ]*: (Flag |Error whilst)", r"\1", text)
+    return re.sub(r"^\w+Error: ", "", text.rpartition("\n")[2]) or type(error).__name__
 
 
 def _find_config(argument: str) -> str:

@@ -113,7 +113,8 @@ class TokenizerConfig:
             )
         check(
             self.shared_convolutions >= 0,
-            "tokenizer.shared_convolutions: expected 0 (one a scale) or more.",
+            f"tokenizer.shared_convolutions: got {self.shared_convolutions}, expected 0 (one a "
+            "scale) or more.",
         )
         height, width = (side / self.stride for side in self.image_size)
         check(
@@ -147,13 +148,13 @@ class BlockKind:
     @classmethod
     def parse(cls, name: str) -> "BlockKind":
         """From "scale", "history", "scale+ssm" (M-VAR) or "history+ssm"; "history" is VAR."""
-        reach, _, rest = name.partition("+")
+        reach, *rest = name.split("+")
         check(
-            reach in ATTENTION_REACHES and rest in ("", "ssm"),
+            reach in ATTENTION_REACHES and rest in ([], ["ssm"]),
             f"model.pattern: got {name!r}, expected 'scale+ssm' (M-VAR), 'history' (VAR), 'scale' "
             "or 'history+ssm'.",
         )
-        return cls(reach, rest == "ssm")
+        return cls(reach, rest == ["ssm"])
 
     @property
     def branches(self) -> int:
@@ -459,8 +460,12 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
         )
         return from_config_dict(value, hint)
     if typing.get_origin(hint) is tuple:
+        inner, *others = typing.get_args(hint)
         check(isinstance(value, (tuple, list)), f"config.{name}: got {value!r}, expected a list.")
-        inner = typing.get_args(hint)[0]
+        check(
+            others == [...] or len(value) == 1 + len(others),
+            f"config.{name}: got {value!r}, expected {1 + len(others)} values.",
+        )
         return tuple(_convert(item, inner, name) for item in value)
     numeric = hint is float and isinstance(value, int) and not isinstance(value, bool)
     right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))

@@ -27,6 +27,7 @@ class ScaleSchedule:
                 raise ValueError(
                     f"scales: got {(height, width)}, expected sides of at least 1 token."
                 )
+        for height, width in self.sizes:
             if height > self.last[0] or width > self.last[1]:
                 raise ValueError(
                     f"scales: {(height, width)} exceeds the last scale {self.last}; "

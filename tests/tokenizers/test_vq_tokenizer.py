@@ -153,7 +153,7 @@ def test_images_of_another_size_are_refused(tiny_config):
         ({"vocabulary": 1}, "vocabulary: got 1"),
         ({"channel_multipliers": ()}, "channel_multipliers: got none"),
         ({"stem_stride": 0}, "stem_stride: got 0"),
-        ({"shared_convolutions": -1}, "shared_convolutions: expected 0"),
+        ({"shared_convolutions": -1}, "shared_convolutions: got -1, expected 0"),
     ],
 )
 def test_configs_that_cannot_be_built_are_refused(changes, message):

@@ -1,0 +1,189 @@
+"""The programs as a user runs them: from nothing to samples, again, and with bad input."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mvar_jax
+
+REPORT_KEYS = {
+    "label_accuracy",
+    "label_accuracy_unguided",
+    "exact_copies",
+    "label_accuracy_real",
+    "frechet",
+    "frechet_real",
+    "reconstruction_psnr",
+    "codebook_usage",
+    "seconds",
+    "carried_state_bytes",
+}
+
+
+@pytest.fixture(scope="session")
+def run(digits_directory, tmp_path_factory):
+    """Runs `python -m mvar_jax.PROGRAM ...` in an empty directory outside of the clone."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    environment = {**os.environ, "TFDS_DATA_DIR": digits_directory}
+
+    def run(program, *arguments):
+        command = [sys.executable, "-m", f"mvar_jax.{program}", *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(run, tmp_path_factory):
+    """The working directory of a smoke run of the quickstart."""
+    workdir = tmp_path_factory.mktemp("trained")
+    result = run("quickstart", "--preset=runlocal", f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def model(trained):
+    return mvar_jax.load(trained)
+
+
+def test_quickstart_writes_pictures_and_report(trained):
+    report = json.loads((trained / "report.json").read_text())
+    assert report.keys() >= REPORT_KEYS
+    assert report["exact_copies"] == 0
+    assert len(report["codebook_usage"]) == 4
+    for name in ("samples.png", "reconstructions.png"):
+        assert Image.open(trained / name).size[0] > 10 * 32
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 60
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert "validation_loss" in rows[-1]
+
+
+def test_running_again_trains_nothing(run, trained, tmp_path):
+    workdir = tmp_path / "again"
+    shutil.copytree(trained, workdir)
+    result = run("train", "--config=digits.py:runlocal", f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    assert "nothing to do" in result.stderr
+    assert (workdir / "metrics.jsonl").read_bytes() == (trained / "metrics.jsonl").read_bytes()
+
+
+def test_sample_twice_gives_the_same_bytes(run, trained, tmp_path):
+    for name in ("first.png", "second.png"):
+        out = tmp_path / name
+        arguments = (f"--workdir={trained}", "--labels=3,7", "--seed=0", f"--out={out}")
+        result = run("sample", *arguments)
+        assert result.returncode == 0, result.stderr
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+
+
+def test_fine_tuning_starts_from_other_weights(run, trained, tmp_path):
+    workdir = tmp_path / "tuned"
+    arguments = ("--config=digits.py:runlocal", "--config.training.steps=2", f"--init={trained}")
+    result = run("train", *arguments, f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    first = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[0])
+    begun = json.loads((trained / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["loss"] < 0.8 * begun["loss"]
+    assert mvar_jax.load(workdir).sample([1]).images.shape == (1, 32, 32, 3)
+
+
+def test_api_samples_by_name_and_index_in_any_batch_size(model):
+    samples = model.sample(["3", 7, 7], seed=1)
+    assert samples.images.shape == (3, 32, 32, 3)
+    assert samples.images.min() >= -1 and samples.images.max() <= 1
+    assert [tokens.shape for tokens in samples.tokens] == [(3, 1), (3, 4), (3, 9), (3, 16)]
+    again = model.sample([3, 7, 7], seed=1, batch_size=2)
+    for one, other in zip(samples.tokens, again.tokens):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(samples.images, again.images, atol=1e-4)
+    assert np.any(samples.images != model.sample([3, 7, 7], seed=2).images)
+
+
+def test_api_refuses_what_it_does_not_know(model):
+    for arguments, settings, word in (
+        (([10],), {}, "0 to 9"),
+        ((["dog"],), {}, "'dog'"),
+        (([-1],), {}, "-1"),
+        (([],), {}, "none"),
+        (([1],), {"strength": 2.0}, "strength"),
+        (([1],), {"top_k": 129}, "vocabulary"),
+        (([1],), {"temperature": 0.0}, "temperature"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            model.sample(*arguments, **settings)
+
+
+BAD = {
+    "label": ("sample --workdir={trained} --labels=11 --out={new}.png", "0 to 9"),
+    "no model": ("sample --workdir={new} --labels=1 --out={new}.png", "quickstart"),
+    "not a picture": ("sample --workdir={trained} --labels=1 --out={new}.bmp", ".png"),
+    "unknown flag": ("sample --workdir={trained} --labels=1 --out={new}.png --seeed=1", "seeed"),
+    "preset": ("train --config=digits.py:huge --workdir={new}", "runlocal"),
+    "depth": ("train --config=mvar_imagenet256.py:d13 --workdir={new}", "d16"),
+    "no file": ("train --config=nothing.py --workdir={new}", "digits.py"),
+    "override": ("train --config=digits.py --config.model.depht=2 --workdir={new}", "depth"),
+    "value": ("train --config=digits.py --config.model.depth=two --workdir={new}", "two"),
+    "heads": ("train --config=digits.py --config.model.heads=3 --workdir={new}", "divisible"),
+    "image": (
+        "train_tokenizer --config=digits.py --config.tokenizer.image_size=(64,64) --workdir={new}",
+        "last scale",
+    ),
+    "no tokenizer": ("train --config=digits.py --workdir={new}", "train_tokenizer"),
+    "no data": (
+        "train_tokenizer --config=digits.py --config.data.train_split=train[:0] --workdir={new}",
+        "empty",
+    ),
+    "other run": (
+        "train --config=digits.py:runlocal --config.model.width=64 --workdir={trained}",
+        "config.model.width",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_sentence(run, trained, tmp_path, case):
+    command, word = BAD[case]
+    new = tmp_path / "new"
+    program, *arguments = command.format(trained=trained, new=new).split()
+    before = snapshot(trained)
+    result = run(program, *arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
+    assert word in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())
+    assert snapshot(trained) == before
+
+
+def test_a_truncated_checkpoint_is_named_and_left_alone(run, trained, tmp_path):
+    workdir = tmp_path / "damaged"
+    shutil.copytree(trained, workdir)
+    newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    files = [path for path in (newest / "average").rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-100])
+    before = snapshot(workdir)
+    for command in (
+        ("sample", f"--workdir={workdir}", "--labels=1", f"--out={tmp_path / 'out.png'}"),
+        ("train", "--config=digits.py:runlocal", f"--workdir={workdir}"),
+    ):
+        result = run(*command)
+        assert result.returncode == 2, result.stderr
+        assert str(newest) in result.stderr and "damaged" in result.stderr
+        assert "Traceback" not in result.stderr
+    assert snapshot(workdir) == before
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,0 +1,131 @@
+"""A run's directory: who may write there, and what is found again."""
+
+import dataclasses
+
+import pytest
+
+from mvar_jax.config import Config, InitConfig, ModelConfig, SamplingConfig, TrainingConfig
+from mvar_jax.workdir import Workdir
+
+CONFIG = Config(model=ModelConfig(depth=2), training=TrainingConfig(steps=10))
+
+
+def contents(folder):
+    """Every file below a folder, with its bytes."""
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def trained_tokenizer(path):
+    """A working directory with something where the tokenizer's checkpoints belong."""
+    workdir = Workdir.of(path)
+    workdir.tokenizer.claim(CONFIG)
+    (workdir.tokenizer.checkpoints / "10").mkdir(parents=True)
+    (workdir.tokenizer.checkpoints / "10" / "params").write_bytes(b"weights")
+    return workdir
+
+
+def test_a_new_directory_is_claimed(tmp_path):
+    workdir = Workdir.of(tmp_path / "a" / "run")
+    assert not workdir.is_trained
+    workdir.claim(CONFIG)
+    assert workdir.config() == CONFIG
+    assert [file.name for file in workdir.path.iterdir()] == ["config.json"]
+    assert not workdir.is_trained
+    (workdir.checkpoints / "10").mkdir(parents=True)
+    assert workdir.is_trained
+
+
+def test_paths_are_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert Workdir.of("run").path == tmp_path / "run"
+    assert Workdir.of("~/run").path == tmp_path / "home" / "run"
+    assert Workdir.of("run").tokenizer.checkpoints == tmp_path / "run" / "tokenizer" / "checkpoints"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"training": TrainingConfig(steps=20, log_every=1)},
+        {"tokenizer_training": TrainingConfig(epochs=1.0)},
+        {"sampling": SamplingConfig(guidance=3.0)},
+        {"allow_untrained_tokenizer": True},
+    ],
+    ids=str,
+)
+def test_how_long_to_train_and_how_to_sample_may_change(tmp_path, changes):
+    workdir = Workdir.of(tmp_path)
+    workdir.claim(CONFIG)
+    changed = dataclasses.replace(CONFIG, **changes)
+    workdir.claim(changed)
+    assert workdir.config() == changed
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"model": ModelConfig(depth=4)}, r"begun with config.model.depth=2, got 4"),
+        (
+            {"model": dataclasses.replace(CONFIG.model, init=InitConfig(gate=0.1))},
+            r"begun with config.model.init.gate=1e-05, got 0.1",
+        ),
+        ({"seed": 1}, r"begun with config.seed=0, got 1"),
+        ({"batch_size": 8}, r"begun with config.batch_size=768, got 8"),
+    ],
+)
+def test_another_experiment_is_refused_and_nothing_written(tmp_path, changes, sentence):
+    workdir = Workdir.of(tmp_path)
+    workdir.claim(CONFIG)
+    before = contents(tmp_path)
+    other = dataclasses.replace(CONFIG, training=TrainingConfig(steps=99), **changes)
+    with pytest.raises(ValueError, match=f"{tmp_path}: was {sentence}; .* another --workdir"):
+        workdir.claim(other)
+    assert contents(tmp_path) == before
+
+
+def test_a_missing_or_broken_config_is_refused(tmp_path):
+    workdir = Workdir.of(tmp_path)
+    with pytest.raises(ValueError, match=rf"{tmp_path}: holds no config.json, expected"):
+        workdir.config()
+    (tmp_path / "config.json").write_text('{"modell": 1}')
+    for attempt in (workdir.config, lambda: workdir.claim(CONFIG)):
+        with pytest.raises(ValueError, match=r"config.json: config: unknown key 'modell'"):
+            attempt()
+    assert (tmp_path / "config.json").read_text() == '{"modell": 1}'
+
+
+def test_class_names(tmp_path):
+    workdir = Workdir.of(tmp_path)
+    assert workdir.class_names(3) == ("0", "1", "2")
+    workdir.save_class_names(("köttur", "hundur"))
+    assert workdir.class_names(2) == ("köttur", "hundur")
+    with pytest.raises(ValueError, match=r"classes.json: expected 3 names"):
+        workdir.class_names(3)
+
+
+def test_a_tokenizer_is_adopted_whole(tmp_path):
+    other, workdir = trained_tokenizer(tmp_path / "other"), Workdir.of(tmp_path / "run")
+    (tmp_path / "run" / "tokenizer.unfinished").mkdir(parents=True)  # an interrupted attempt
+    (tmp_path / "run" / "tokenizer.unfinished" / "left").write_text("over")
+    workdir.adopt_tokenizer(other)
+    assert workdir.tokenizer.is_trained
+    assert workdir.tokenizer.config() == CONFIG
+    copied = {file.relative_to(workdir.path): data for file, data in contents(workdir.path).items()}
+    given = {file.relative_to(other.path): data for file, data in contents(other.path).items()}
+    assert copied == given
+
+
+def test_only_trained_tokenizers_are_adopted_and_only_once(tmp_path):
+    workdir = Workdir.of(tmp_path / "run")
+    untrained = Workdir.of(tmp_path / "untrained")
+    untrained.tokenizer.claim(CONFIG)
+    with pytest.raises(ValueError, match=r"untrained: holds no trained tokenizer; name a working"):
+        workdir.adopt_tokenizer(untrained)
+    assert not workdir.path.exists()
+
+    workdir.tokenizer.claim(CONFIG)
+    before = contents(workdir.path)
+    with pytest.raises(ValueError, match=r"tokenizer: already holds a tokenizer; leave"):
+        workdir.adopt_tokenizer(trained_tokenizer(tmp_path / "other"))
+    assert contents(workdir.path) == before

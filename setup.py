@@ -11,6 +11,13 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     python_requires=">=3.11",
     packages=[*find_packages(include=["mvar_jax", "mvar_jax.*"]), "mvar_jax.configs"],
     # The configs live at the top of a clone, and ship inside the package, so that they are
@@ -23,6 +30,7 @@ setup(
         "einops>=0.8",
         "flax>=0.12",
         "grain>=0.2.15",
+        "importlib-resources",  # tensorflow-datasets imports it without asking for it
         "jax>=0.10",
         "jaxtyping>=0.3",
         "ml-collections>=1.1",

@@ -53,7 +53,7 @@ def load_config(name: str) -> ConfigDict:
 def _parse(arguments: list[str]) -> None:
     """Parses flags. Raises ValueError for whatever is wrong with them."""
     try:
-        rest = flags.FLAGS([_find_config(argument) for argument in arguments])
+        rest = flags.FLAGS([_find_config(argument) for argument in _joined(arguments)])
         if "config" in flags.FLAGS and flags.FLAGS.config is None:
             raise ValueError("--config: its file has no get_config that returns a config.")
     except Exception as error:  # ml_collections raises many kinds over overrides and files
@@ -70,6 +70,15 @@ def _sentence(error: Exception) -> str:
         return f"--config: no setting of that name: {text}"
     text = re.sub(r"^flag --[^ ]*: (Flag |Error whilst)", r"\1", text)
     return re.sub(r"^\w+Error: ", "", text.rpartition("\n")[2]) or type(error).__name__
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """Arguments with "--config FILE" written as "--config=FILE"."""
+    if "--config" not in arguments[:-1]:
+        return arguments
+    place = arguments.index("--config")
+    joined = f"--config={arguments[place + 1]}"
+    return [*arguments[:place], joined, *arguments[place + 2 :]]
 
 
 def _find_config(argument: str) -> str:

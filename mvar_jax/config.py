@@ -108,8 +108,9 @@ class TokenizerConfig:
             channels = self.base_channels * multiplier
             check(
                 channels % self.norm_groups == 0,
-                f"tokenizer: {channels} channels (base_channels {self.base_channels} x {multiplier}) "
-                f"do not divide into norm_groups {self.norm_groups}; choose a divisor.",
+                f"tokenizer: {channels} channels (base_channels {self.base_channels} x "
+                f"{multiplier}) do not divide into norm_groups {self.norm_groups}; choose a "
+                "divisor.",
             )
         check(
             self.shared_convolutions >= 0,

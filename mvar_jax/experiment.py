@@ -50,10 +50,16 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
     )
 
 
-def train_trunk(config: Config, workdir: Workdir, init: Workdir | None = None) -> Outcome:
+def train_trunk(
+    config: Config,
+    workdir: Workdir,
+    init: Workdir | None = None,
+    tokenizer_from: Workdir | None = None,
+) -> Outcome:
     """Trains the trunk in `workdir` on the tokens of its tokenizer, or goes on with it.
 
-    With `init`, a new run starts from that run's trunk instead of from chance. Raises
+    With `init`, a new run starts from that run's trunk instead of from chance. Where `workdir`
+    has no tokenizer yet, that of `tokenizer_from`, or else of `init`, is copied to it. Raises
     ValueError for bad data, a missing or other tokenizer, another config than the run was begun
     with, and damaged checkpoints.
     """
@@ -66,10 +72,13 @@ def train_trunk(config: Config, workdir: Workdir, init: Workdir | None = None) -
     batches, validation = _data(config)
     steps = config.training.total_steps(len(source), config.batch_size)
     tokenizer, trunk = VQTokenizer(config.tokenizer), build_trunk(config)
-    tokenizer_params = _tokenizer_params(config, workdir)
-    params = init_trunk(trunk, config.seed) if init is None else _inherit(config, init)
+    lender = None if workdir.tokenizer.is_trained else tokenizer_from or init
+    tokenizer_params = _tokenizer_params(config, workdir, lender)
+    params = init_trunk(trunk, config.seed) if init is None else inherit_trunk(config, init)
     optimizer = make_optimizer(config.optimizer, steps, config.batch_size)
     workdir.claim(config)
+    if lender is not None:
+        workdir.adopt_tokenizer(lender)
     workdir.save_class_names(source.class_names)
     return fit(
         "trunk",
@@ -112,29 +121,48 @@ def load_tokenizer(config: Config, workdir: Workdir) -> Params:
     return load_params(workdir.tokenizer.checkpoints, expected)
 
 
-def _tokenizer_params(config: Config, workdir: Workdir) -> Params:
-    if workdir.tokenizer.is_trained:
-        return load_tokenizer(config, workdir)
+def inherit_trunk(config: Config, init: Workdir) -> Params:
+    """Another run's trunk as the start of a new one.
+
+    Of another number of classes, only "no class" keeps its embedding. Raises ValueError when it
+    is of another architecture.
+    """
+    params = load_trunk(init.config(), init)
+    expected = jax.eval_shape(lambda: init_trunk(build_trunk(config), config.seed))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(expected):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        found = _find(params, path)
+        check(
+            name == "class_embedding" or getattr(found, "shape", None) == leaf.shape,
+            f"--init: {init.path} has {name} of shape {getattr(found, 'shape', None)}, expected "
+            f"{leaf.shape}; set config.model and config.tokenizer as in its config.json.",
+        )
+    if params["class_embedding"].shape != expected["class_embedding"].shape:
+        fresh = init_trunk(build_trunk(config), config.seed)["class_embedding"]
+        params["class_embedding"] = fresh.at[-1].set(params["class_embedding"][-1])
+    return params
+
+
+def _find(tree: Params, path: tuple) -> jax.Array | None:
+    """The array at a path, None where there is none."""
+    for key in path:
+        tree = tree.get(key.key) if isinstance(tree, dict) else None
+    return tree
+
+
+def _tokenizer_params(config: Config, workdir: Workdir, lender: Workdir | None) -> Params:
+    source = lender or workdir
+    if source.tokenizer.is_trained:
+        return load_tokenizer(config, source)
     check(
-        config.allow_untrained_tokenizer,
-        f"{workdir.tokenizer.path}: holds no trained tokenizer; train one with "
+        config.allow_untrained_tokenizer and lender is None,
+        f"{source.tokenizer.path}: holds no trained tokenizer; train one with "
         "python -m mvar_jax.train_tokenizer and the same --config and --workdir, or name another "
         "run's by --tokenizer.",
     )
     logging.warning("No trained tokenizer: the trunk learns the tokens of a random one.")
     tokenizer = VQTokenizer(config.tokenizer)
     return jax.jit(tokenizer.init)(jax.random.key(config.seed), _images(config))["params"]
-
-
-def _inherit(config: Config, init: Workdir) -> Params:
-    """Another run's trunk; of another number of classes, only "no class" keeps its embedding."""
-    saved = init.config()
-    params = load_trunk(saved, init)
-    if saved.model.num_classes != config.model.num_classes:
-        fresh = init_trunk(build_trunk(config), config.seed)["class_embedding"]
-        none = params["class_embedding"][-1]
-        params = {**params, "class_embedding": fresh.at[-1].set(none)}
-    return params
 
 
 def _data(config: Config):

@@ -6,14 +6,16 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 from mvar_jax.api import Model, Samples, load
 from mvar_jax.data.pipeline import eval_batches
 from mvar_jax.evaluation.class_conditional import ClassConditionalJudge, RealImages
-from mvar_jax.evaluation.metrics import codebook_usage, exact_copies, psnr
+from mvar_jax.evaluation.metrics import codebook_usage, exact_copies
 from mvar_jax.evaluation.pictures import image_grid, reconstruction_grid
+from mvar_jax.ops.fidelity import psnr
 from mvar_jax.training.loop import Outcome
 from mvar_jax.workdir import Workdir
 
@@ -49,7 +51,7 @@ def judge(
         "frechet_unguided": judge.frechet(unguided.images),
         **judge.real(),
         "exact_copies": exact_copies(guided.tokens, tokens),
-        "reconstruction_psnr": psnr(reconstructions, test.images),
+        "reconstruction_psnr": float(np.mean(psnr(reconstructions, jnp.asarray(test.images)))),
         "codebook_usage": codebook_usage(tokens, model.config.tokenizer.vocabulary),
         "carried_state_bytes": model.carried_state_bytes(),
         "guidance": model.config.sampling.guidance,
@@ -88,10 +90,10 @@ def _tokens(model: Model, real: RealImages) -> tuple[np.ndarray, ...]:
     return jax.device_get(jax.jit(tokenize)(model.params["tokenizer"], real.images))
 
 
-def _reconstruct(model: Model, real: RealImages) -> np.ndarray:
+def _reconstruct(model: Model, real: RealImages) -> jax.Array:
     """Images through the quantizer and back, clipped to [-1, 1]."""
     variables = {"params": model.params["tokenizer"]}
-    return np.clip(jax.jit(model.tokenizer.apply)(variables, real.images)[0], -1, 1)
+    return jnp.clip(jax.jit(model.tokenizer.apply)(variables, real.images)[0], -1, 1)
 
 
 def _training_seconds(outcomes: Mapping[str, Outcome]) -> dict[str, float]:

@@ -19,12 +19,9 @@ INIT = flags.DEFINE_string("init", None, "Working directory to take the first we
 
 def main() -> None:
     """Trains, and says where the result lies."""
-    config, workdir = cli.get_config(), Workdir.of(WORKDIR.value)
-    init = Workdir.of(INIT.value) if INIT.value else None
-    tokenizer = Workdir.of(TOKENIZER.value) if TOKENIZER.value else init
-    if tokenizer and not workdir.is_trained:
-        workdir.adopt_tokenizer(tokenizer)
-    train_trunk(config, workdir, init)
+    workdir = Workdir.of(WORKDIR.value)
+    init, tokenizer = (Workdir.of(flag.value) if flag.value else None for flag in (INIT, TOKENIZER))
+    train_trunk(cli.get_config(), workdir, init, tokenizer)
     print(f"The model is in {workdir.path}; sample with python -m mvar_jax.sample.")
 
 

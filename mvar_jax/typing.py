@@ -29,6 +29,18 @@ from jaxtyping import Bool, Float, Int, Key, UInt
 Array: TypeAlias = jax.Array
 HostArray: TypeAlias = np.ndarray | jax.Array  # read on the host, wherever it lies
 PyTree: TypeAlias = Any  # a nested dict, tuple or dataclass whose leaves are arrays
+Leaf: TypeAlias = Any  # an array of a memory, or what stands for one: a shape, a sharding
 Params: TypeAlias = dict[str, Any]  # plain nested dict of parameters
 
-__all__ = ["Array", "Bool", "Float", "HostArray", "Int", "Key", "Params", "PyTree", "UInt"]
+__all__ = [
+    "Array",
+    "Bool",
+    "Float",
+    "HostArray",
+    "Int",
+    "Key",
+    "Leaf",
+    "Params",
+    "PyTree",
+    "UInt",
+]

@@ -18,10 +18,14 @@ import numpy as np
 GOLDEN = Path(__file__).parent / "golden"
 
 
+def recipe_generator(name: str) -> np.random.Generator:
+    """The random numbers that belong to a name."""
+    return np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+
+
 def recipe_array(name: str, shape: tuple[int, ...], std: float = 1.0, mean: float = 0.0):
     """float32 normal numbers of a shape, seeded by the name."""
-    generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
-    values = generator.standard_normal(shape, dtype=np.float32)
+    values = recipe_generator(name).standard_normal(shape, dtype=np.float32)
     return values * np.float32(std) + np.float32(mean)
 
 

@@ -5,13 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import mvar_jax
+from mvar_jax.experiment import inherit_trunk
+from mvar_jax.workdir import Workdir
 
 REPORT_KEYS = {
     "label_accuracy",
@@ -96,6 +100,16 @@ def test_fine_tuning_starts_from_other_weights(run, trained, tmp_path):
     begun = json.loads((trained / "metrics.jsonl").read_text().splitlines()[0])
     assert first["loss"] < 0.8 * begun["loss"]
     assert mvar_jax.load(workdir).sample([1]).images.shape == (1, 32, 32, 3)
+
+
+def test_fine_tuning_on_other_classes_keeps_all_but_their_embeddings(trained, model):
+    config = replace(model.config, model=replace(model.config.model, num_classes=3))
+    params = inherit_trunk(config, Workdir.of(trained))
+    embedding, old = params.pop("class_embedding"), model.params["trunk"]
+    assert embedding.shape == (4, config.model.width)
+    np.testing.assert_array_equal(embedding[-1], old["class_embedding"][-1])
+    for name, value in params.items():
+        jax.tree.map(np.testing.assert_array_equal, value, old[name])
 
 
 def test_api_samples_by_name_and_index_in_any_batch_size(model):

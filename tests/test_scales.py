@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from mvar_jax.scales import VAR_256, VAR_512, ScaleSchedule
 
-
 SIDES = st.integers(1, 20)
 SIZES = st.lists(st.tuples(SIDES, SIDES), max_size=6)
 

@@ -1,10 +1,9 @@
 """Keys and values that attention over the history remembers between scales."""
 
 import flax.struct
-import jax
 import jax.numpy as jnp
 
-from mvar_jax.typing import Array, Float
+from mvar_jax.typing import Array, Float, Leaf
 
 
 @flax.struct.dataclass
@@ -15,8 +14,8 @@ class KVCache:
     compute dtype.
     """
 
-    key: jax.Array  # [batch, m, heads, dim]
-    value: jax.Array  # [batch, m, heads, dim]
+    key: Leaf  # [batch, m, heads, dim]
+    value: Leaf  # [batch, m, heads, dim]
 
     @classmethod
     def empty(cls, batch: int, heads: int, dim: int, dtype: jnp.dtype) -> "KVCache":

@@ -1,17 +1,18 @@
 """What a state-space layer remembers between scales; its size does not depend on their number."""
 
 import flax.struct
-import jax
 import jax.numpy as jnp
+
+from mvar_jax.typing import Leaf
 
 
 @flax.struct.dataclass
 class SSMState:
     """The tails of the causal convolutions and the recurrent state of one layer."""
 
-    tail_x: jax.Array  # [batch, conv_size - 1, heads * dim], compute dtype
-    tail_bc: jax.Array  # [batch, conv_size - 1, 2 * state], compute dtype
-    state: jax.Array  # [batch, heads, dim, state], float32
+    tail_x: Leaf  # [batch, conv_size - 1, heads * dim], compute dtype
+    tail_bc: Leaf  # [batch, conv_size - 1, 2 * state], compute dtype
+    state: Leaf  # [batch, heads, dim, state], float32
 
     @classmethod
     def zeros(

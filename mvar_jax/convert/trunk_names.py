@@ -28,42 +28,50 @@ def trunk_entries(trunk: Trunk) -> list[Entry]:
     entries = [
         Entry("pos_start", (1, first, width), ("start_position",), (first, width)),
         Entry("pos_1LC", (1, total, width), ("position_embedding",), (total, width)),
-        *_linear("word_embed", ("word_embedding",), (trunk.code_channels,), (width,)),
+        *linear_entries("word_embed", ("word_embedding",), (trunk.code_channels,), (width,)),
         Entry("class_emb.weight", (classes, width), ("class_embedding",), (classes, width)),
         Entry("lvl_embed.weight", (scales, width), ("level_embedding",), (scales, width)),
     ]
     if config.shared_modulation:
         groups = 3 * kinds[0].branches
-        entries += _linear("shared_ada_lin.1", ("shared_modulation",), (width,), (groups, width))
+        entries += linear_entries(
+            "shared_ada_lin.1", ("shared_modulation",), (width,), (groups, width)
+        )
     for i in range(config.depth):
         kind, path = kinds[i % places], (f"blocks_{i % places}",)
-        entries += [*_block(f"blocks.{i}", path, kind, config, i // places)]
-    entries += _linear("head_nm.ada_lin.1", ("head_modulation",), (width,), (2, width))
-    entries += _linear("head", ("head",), (width,), (trunk.vocabulary,))
+        entries += [*block_entries(f"blocks.{i}", path, kind, config, i // places)]
+    entries += linear_entries("head_nm.ada_lin.1", ("head_modulation",), (width,), (2, width))
+    entries += linear_entries("head", ("head",), (width,), (trunk.vocabulary,))
     return entries
 
 
-def _block(
-    name: str, path: tuple[str, ...], kind: BlockKind, config: ModelConfig, layer: int
+def block_entries(
+    name: str,
+    path: tuple[str, ...],
+    kind: BlockKind,
+    config: ModelConfig,
+    layer: int | None = None,
 ) -> Iterator[Entry]:
+    """A `Block`."""
     width, groups = config.width, 3 * kind.branches
     if config.shared_modulation:
         official, shape = (1, 1, groups, width), (groups, width)
         yield Entry(f"{name}.ada_gss", official, (*path, "modulation_offset"), shape, layer=layer)
-    yield from _attention(f"{name}.attn", (*path, "attention"), config, layer)
+    yield from attention_entries(f"{name}.attn", (*path, "attention"), config, layer)
     if kind.ssm:
-        yield from _state_space(f"{name}.mamba", (*path, "ssm"), config, layer)
+        yield from state_space_entries(f"{name}.mamba", (*path, "ssm"), config, layer)
     hidden = round(config.mlp_ratio * width)
-    yield from _linear(f"{name}.ffn.fc1", (*path, "ffn", "up"), (width,), (hidden,), layer)
-    yield from _linear(f"{name}.ffn.fc2", (*path, "ffn", "down"), (hidden,), (width,), layer)
+    yield from linear_entries(f"{name}.ffn.fc1", (*path, "ffn", "up"), (width,), (hidden,), layer)
+    yield from linear_entries(f"{name}.ffn.fc2", (*path, "ffn", "down"), (hidden,), (width,), layer)
     if not config.shared_modulation:
         target = (*path, "modulation")
-        yield from _linear(f"{name}.ada_lin.1", target, (width,), (groups, width), layer)
+        yield from linear_entries(f"{name}.ada_lin.1", target, (width,), (groups, width), layer)
 
 
-def _attention(
-    name: str, path: tuple[str, ...], config: ModelConfig, layer: int
+def attention_entries(
+    name: str, path: tuple[str, ...], config: ModelConfig, layer: int | None = None
 ) -> Iterator[Entry]:
+    """A `SelfAttention`."""
     width, heads = config.width, (config.heads, config.head_dim)
     if config.qk_norm:
         official, shape = (1, config.heads, 1, 1), (config.heads,)
@@ -78,12 +86,13 @@ def _attention(
         LINEAR,
         layer,
     )
-    yield from _linear(f"{name}.proj", (*path, "out"), heads, (width,), layer)
+    yield from linear_entries(f"{name}.proj", (*path, "out"), heads, (width,), layer)
 
 
-def _state_space(
-    name: str, path: tuple[str, ...], config: ModelConfig, layer: int
+def state_space_entries(
+    name: str, path: tuple[str, ...], config: ModelConfig, layer: int | None = None
 ) -> Iterator[Entry]:
+    """A `StateSpace`."""
     ssm, width = config.ssm, config.width
     inner, state = ssm.expand * width, ssm.state_size
     heads = (inner // ssm.head_dim, ssm.head_dim)
@@ -130,7 +139,7 @@ def _state_space(
     )
 
 
-def _linear(
+def linear_entries(
     name: str,
     path: tuple[str, ...],
     inputs: tuple[int, ...],

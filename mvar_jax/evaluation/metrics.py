@@ -1,4 +1,4 @@
-"""Measures of reconstructions and of tokens."""
+"""Measures of tokens."""
 
 from collections.abc import Sequence
 
@@ -6,23 +6,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from mvar_jax.config import check
-from mvar_jax.typing import Float, HostArray
-
-
-def psnr(
-    images: Float[HostArray, "batch height width_px channels"],
-    references: Float[HostArray, "batch height width_px channels"],
-) -> float:
-    """The peak signal-to-noise ratio in dB of images in [-1, 1], averaged over the images.
-
-    10 log10(peak^2 / mean squared error) of each image, with the peak 2; infinite when one
-    equals its reference. Raises ValueError when there is no image.
-    """
-    check(len(images) > 0, "evaluation: got no images, expected at least one.")
-    difference = np.asarray(images, np.float64) - np.asarray(references, np.float64)
-    errors = np.mean(difference**2, axis=(1, 2, 3))
-    with np.errstate(divide="ignore"):
-        return float(np.mean(10 * np.log10(4 / errors)))
+from mvar_jax.typing import HostArray
 
 
 def exact_copies(

@@ -104,8 +104,7 @@ class Trunk(nn.Module):
             dropped = jax.random.bernoulli(self.make_rng("dropout"), rate, labels.shape)
             labels = jnp.where(dropped, self.config.num_classes, labels)
         conditioning = self.condition(labels)
-        words = self.word_embedding(inputs)
-        x = self._place(jnp.concatenate([conditioning.start, words], axis=1), None)
+        x = self.embed(conditioning, inputs)
         x, _ = self._run(x, conditioning, ScaleContext(self.schedule), None, train)
         return self._logits(x, conditioning)
 
@@ -149,17 +148,28 @@ class Trunk(nn.Module):
         `inputs` is what the tokenizer's `accumulate` returned for this scale, None at scale 0.
         Nothing of earlier scales is computed again.
         """
-        x = conditioning.start if scale == 0 else self.word_embedding(inputs)
+        x = self.embed(conditioning, inputs, scale)
         context = ScaleContext(self.schedule, scale)
-        x, memory = self._run(self._place(x, scale), conditioning, context, memory, train=False)
+        x, memory = self._run(x, conditioning, context, memory, train=False)
         return self._logits(x, conditioning), memory
 
-    def _place(self, x, scale):
-        """Adds the embeddings of level and position."""
+    def embed(
+        self,
+        conditioning: Conditioning,
+        inputs: Float[Array, "batch _ code"] | None,
+        scale: int | None = None,
+    ) -> Float[Array, "batch n width"]:
+        """The blocks' input: words or start, with level and position added.
+
+        Of one scale, or of all joined when `scale` is None; `inputs` leave the first scale out.
+        """
+        parts = [] if scale else [conditioning.start]
+        if scale != 0:
+            parts.append(self.word_embedding(inputs))
         levels = np.repeat(np.arange(len(self.schedule)), self.schedule.lengths)
-        where = slice(None) if scale is None else self.schedule.slices[scale]
-        places = self.level_embedding[levels[where]] + self.position_embedding[where]
-        return (x + places).astype(self.dtype)
+        own = slice(None) if scale is None else self.schedule.slices[scale]
+        places = self.level_embedding[levels[own]] + self.position_embedding[own]
+        return (jnp.concatenate(parts, axis=1) + places).astype(self.dtype)
 
     def _run(self, x, conditioning, context, memory, train):
         """All blocks in order: the pattern's blocks inside a loop over its repetitions."""

@@ -36,9 +36,10 @@ def filter_logits(
 
 
 def _sortable(values: Float[Array, "*batch vocab"]) -> UInt[Array, "*batch vocab"]:
-    """Unsigned integers in the order of the floats."""
+    """Unsigned integers in the order of the floats; both zeros are the same."""
     bits = jax.lax.bitcast_convert_type(values.astype(jnp.float32), jnp.uint32)
     sign = jnp.uint32(1 << 31)
+    bits = jnp.where(bits == sign, 0, bits)
     return jnp.where(bits & sign, ~bits, bits | sign)
 
 

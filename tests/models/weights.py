@@ -1,8 +1,12 @@
 """Models of the reference files, with the weights that those were computed with."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
+
 from mvar_jax.config import ModelConfig, TokenizerConfig
+from mvar_jax.convert.names import Entry
 from mvar_jax.convert.tokenizer_names import tokenizer_entries, tokenizer_params
 from mvar_jax.convert.trunk_names import trunk_entries, trunk_params
 from mvar_jax.models import Trunk
@@ -60,3 +64,17 @@ def load_reference(name: str, **changes) -> Reference:
 
 def _weights(entries):
     return recipe_weights({entry.official: entry.official_shape for entry in entries})
+
+
+def official_arrays(entries: Iterable[Entry], params: Params) -> dict[str, np.ndarray]:
+    """Parameters, or their gradients, under their official names and in official shapes."""
+    pieces = {}
+    for entry in entries:
+        array = params
+        for name in entry.path:
+            array = array[name]
+        array = np.asarray(array if entry.layer is None else array[entry.layer])
+        order = entry.permutation or tuple(range(len(entry.piece_shape)))
+        permuted = array.reshape([entry.piece_shape[axis] for axis in order])
+        pieces.setdefault(entry.official, []).append(permuted.transpose(np.argsort(order)))
+    return {name: np.concatenate(parts) for name, parts in pieces.items()}

@@ -11,19 +11,16 @@ KEYS = jax.random.split(jax.random.key(0), 3)
 draw = functools.partial(jax.jit, static_argnums=(1, 2, 3))(token_gumbel)
 
 
-def test_an_image_has_its_noise_wherever_it_is_drawn():
+def test_a_token_has_its_noise_wherever_it_is_drawn():
+    """In any batch, at any place in it, and however many tokens follow."""
     noise = draw(KEYS, 2, 5, 7)
     assert noise.shape == (3, 5, 7) and noise.dtype == np.float32
-    np.testing.assert_array_equal(draw(KEYS[1:2], 2, 5, 7)[0], noise[1])
     np.testing.assert_array_equal(draw(KEYS[::-1], 2, 5, 7)[::-1], noise)
-
-
-def test_a_token_has_its_noise_however_many_follow():
-    np.testing.assert_array_equal(draw(KEYS, 2, 3, 7), draw(KEYS, 2, 5, 7)[:, :3])
+    np.testing.assert_array_equal(draw(KEYS[1:2], 2, 3, 7)[0], noise[1, :3])
 
 
 def test_scales_positions_and_keys_differ():
-    noise = np.stack([draw(KEYS, scale, 5, 7) for scale in (0, 1)])
+    noise = np.stack([draw(KEYS, scale, 5, 7) for scale in (2, 3)])
     assert len(np.unique(noise)) == noise.size
 
 

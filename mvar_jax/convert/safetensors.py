@@ -1,0 +1,119 @@
+"""The safetensors format: a JSON header of names, dtypes and shapes, then the numbers.
+
+Eight bytes hold the header's length; `data_offsets` count from its end. The library of that name
+writes a file from arrays that are all in memory; this one takes them one after another.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from mvar_jax.config import check
+from mvar_jax.convert.stored_tensor import StoredTensor
+
+DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+LENGTH_BYTES = 8
+ALIGNMENT = 8
+MAX_HEADER_BYTES = 1 << 24
+
+
+def read_safetensors(file: Path) -> dict[str, StoredTensor]:
+    """The tensors of a file by name, in the order of its header.
+
+    Raises ValueError, without the file's name, for a header that is damaged, repeats a name,
+    or has tensors that overlap, leave gaps or reach beyond the file.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(LENGTH_BYTES), "little")
+        first = LENGTH_BYTES + length
+        check(
+            length <= MAX_HEADER_BYTES and first <= size,
+            f"its header should have {length} bytes, expected at most {MAX_HEADER_BYTES}, and "
+            f"no more than the {size} bytes of the file: it is truncated or damaged",
+        )
+        header = _parse(stream.read(length))
+    header.pop("__metadata__", None)
+    tensors, ends = {}, []
+    for name, about in header.items():
+        tensors[name], begin, end = _tensor(file, name, about, first)
+        ends.append((begin, end))
+    covered = 0
+    for begin, end in sorted(ends):
+        check(begin == covered, f"its tensors overlap or leave a gap at byte {begin} of the data")
+        covered = end
+    check(
+        first + covered == size,
+        f"it has {size} bytes, expected {first + covered} by its header: it is truncated or damaged",
+    )
+    return tensors
+
+
+def write_safetensors(
+    file: Path,
+    about: Mapping[str, tuple[tuple[int, ...], np.dtype]],
+    tensors: Iterable[tuple[str, np.ndarray]],
+) -> None:
+    """Writes arrays of the names, shapes and dtypes `about`, each when it comes; in that order."""
+    header, end = {}, 0
+    names = {np.dtype(kind): name for name, kind in DTYPES.items()}
+    for name, (shape, dtype) in about.items():
+        begin, end = end, end + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        header[name] = {
+            "dtype": names[dtype],
+            "shape": list(shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    with file.open("wb") as stream:
+        stream.write(len(text).to_bytes(LENGTH_BYTES, "little") + text)
+        for (name, (shape, dtype)), (given, array) in zip(about.items(), tensors, strict=True):
+            assert (name, shape, dtype) == (given, array.shape, array.dtype), (name, given)
+            stream.write(np.ascontiguousarray(array).data)
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(text, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its header is damaged ({error})") from None
+    check(isinstance(header, dict), "its header is damaged (not an object)")
+    return header
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(pairs)
+    check(len(names) == len(pairs), "a name occurs twice")
+    return names
+
+
+def _tensor(file: Path, name: str, about: Any, first: int) -> tuple[StoredTensor, int, int]:
+    try:
+        dtype, shape = np.dtype(DTYPES[about["dtype"]]), tuple(about["shape"])
+        begin, end = about["data_offsets"]
+        assert type(begin) is int and type(end) is int and 0 <= begin <= end
+        room, rest = divmod(end - begin, dtype.itemsize)
+        tensor = StoredTensor.contiguous(file, first + begin, dtype, shape, room)
+        assert (tensor.size, rest) == (room, 0)
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"its tensor {name!r} is described by {str(about)[:200]}, expected a known dtype, a "
+            "shape, and data_offsets of as many bytes"
+        ) from error
+    return tensor, begin, end

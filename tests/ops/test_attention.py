@@ -1,0 +1,75 @@
+"""Attention scale by scale equals dense attention under the official masks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mvar_jax.ops.attention import attention, cosine_normalize, scale_attention
+from mvar_jax.scales import ScaleSchedule
+
+SCHEDULE = ScaleSchedule(((1, 1), (1, 2), (2, 3)))
+SCALE = 0.3
+
+
+def masked_attention(query, key, value, reach):
+    """The whole matrix, what a token may not see masked away."""
+    scales = np.repeat(np.arange(len(SCHEDULE)), SCHEDULE.lengths)
+    own, other = scales[:, None], scales[None]
+    seen = own == other if reach == "scale" else own >= other
+    logits = SCALE * jnp.einsum("bnhd,bmhd->bhnm", query, key)
+    weights = jax.nn.softmax(jnp.where(seen, logits, -jnp.inf), axis=-1)
+    return jnp.einsum("bhnm,bmhd->bnhd", weights, value)
+
+
+def value_and_gradients(function, arrays):
+    def loss(arrays):
+        mixed = function(*arrays)
+        return jnp.sum(jnp.sin(mixed)), mixed
+
+    (_, mixed), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(arrays)
+    return mixed, gradients
+
+
+@pytest.mark.parametrize("reach", ["scale", "history"])
+def test_equals_masked_dense_attention(reach):
+    with jax.enable_x64(True):
+        shape = (3, 2, SCHEDULE.total, 2, 4)
+        arrays = tuple(jnp.asarray(np.random.default_rng(0).standard_normal(shape)))
+        actual = value_and_gradients(
+            lambda *arrays: scale_attention(*arrays, SCHEDULE.slices, SCALE, reach), arrays
+        )
+        expected = value_and_gradients(lambda *arrays: masked_attention(*arrays, reach), arrays)
+        assert actual[0].dtype == jnp.float64
+        for left, right in zip(jax.tree.leaves(actual), jax.tree.leaves(expected)):
+            np.testing.assert_allclose(left, right, rtol=0, atol=1e-12)
+
+
+def test_bfloat16_weights_come_from_a_float32_softmax():
+    """Logits of 256 and 257 are one number in bfloat16, and two in the softmax."""
+    query = jnp.full((1, 1, 1, 2), 16.0, jnp.bfloat16)
+    key = jnp.array([[16.0, 0.0], [16.0, 0.0625]], jnp.bfloat16)[None, :, None]
+    value = jnp.array([0.0, 1.0], jnp.bfloat16)[None, :, None, None].repeat(2, axis=-1)
+    mixed = attention(query, key, value, 1.0)
+    assert mixed.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.float32(mixed), jax.nn.sigmoid(1.0), rtol=1e-2)
+
+
+def test_cosine_attention_is_blind_to_lengths_and_clamped():
+    generator = np.random.default_rng(0)
+    query, key = jnp.float32(generator.standard_normal((2, 1, 3, 2, 4)))
+    unit_query, unit_key = cosine_normalize(query, key, jnp.array([jnp.log(3.0), 9.0]))
+    lengths = jnp.linalg.norm(unit_query, axis=-1)
+    np.testing.assert_allclose(lengths, jnp.broadcast_to(jnp.array([3.0, 100.0]), (1, 3, 2)), 1e-5)
+    np.testing.assert_allclose(jnp.linalg.norm(unit_key, axis=-1), 1.0, rtol=1e-5)
+    longer = cosine_normalize(7 * query, 0.1 * key, jnp.array([jnp.log(3.0), 9.0]))
+    np.testing.assert_allclose(longer[0], unit_query, rtol=1e-5)
+    np.testing.assert_allclose(longer[1], unit_key, rtol=1e-5)
+
+
+def test_zero_vectors_have_finite_gradients():
+    zero = jnp.zeros((1, 1, 1, 4))
+    gradients = jax.grad(
+        lambda q, k: sum(map(jnp.sum, cosine_normalize(q, k, jnp.zeros(1)))), (0, 1)
+    )
+    assert all(jnp.isfinite(array).all() for array in gradients(zero, zero))

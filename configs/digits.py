@@ -7,7 +7,8 @@
 The preset `runlocal` is a smoke run of two minutes, on an untrained tokenizer if need be.
 """
 
-from mvar_jax.config import Config, check, to_config_dict
+from mvar_jax.config import Config, check
+from mvar_jax.config_tree import to_config_dict
 
 
 def get_config(preset: str = ""):
@@ -42,7 +43,7 @@ def get_config(preset: str = ""):
     config.model.ssm.update(state_size=32, head_dim=64)
     config.model.init.gate = 0.1
     config.optimizer.update(learning_rate=12e-3, **rates)
-    config.training.update(steps=400, ema_decay=0.99, **intervals)
+    config.training.update(steps=320, ema_decay=0.99, **intervals)
     config.sampling.update(guidance=0.5, top_k=0, top_p=0.0)
     if preset == "runlocal":
         config.allow_untrained_tokenizer = True

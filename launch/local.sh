@@ -4,11 +4,17 @@
 set -euo pipefail
 : "${CONFIG:?expected a config file, as in CONFIG=configs/digits.py}"
 : "${WORKDIR:?expected a working directory, as in WORKDIR=runs/digits}"
-run=()
+dry_run=
 if [[ "${1:-}" == "--dry-run" ]]; then
-  run=(echo)
+  dry_run=1
   shift
 fi
 for program in train_tokenizer train; do
-  "${run[@]}" "${PYTHON:-python3}" -m "mvar_jax.$program" --config="$CONFIG" --workdir="$WORKDIR" "$@"
+  command=("${PYTHON:-python3}" -m "mvar_jax.$program" --config="$CONFIG" --workdir="$WORKDIR" "$@")
+  if [[ -n "$dry_run" ]]; then
+    printf '%q ' "${command[@]}"
+    echo
+  else
+    "${command[@]}"
+  fi
 done

@@ -9,8 +9,9 @@ import jax
 import numpy as np
 
 from mvar_jax.cache import memory_bytes
-from mvar_jax.config import Config, SamplingConfig, check, from_config_dict
-from mvar_jax.experiment import load_tokenizer, load_trunk
+from mvar_jax.config import Config, SamplingConfig, check, check_seed
+from mvar_jax.config_tree import from_config_dict
+from mvar_jax.experiment import load_tokenizer, load_trunk, with_tokenizer
 from mvar_jax.models import Trunk, build_trunk
 from mvar_jax.sampling import Filter, generate
 from mvar_jax.tokenizers import VQTokenizer
@@ -52,6 +53,8 @@ class Model:
         `sampling` by name: guidance, top_k, top_p, temperature, smooth. Raises ValueError for an
         unknown label or setting.
         """
+        check_seed(seed)
+        check(batch_size >= 1, f"batch_size: got {batch_size}, expected at least 1.")
         indices = self.label_indices(labels)
         sampling = self._sampling(settings)
         filters = Filter.of(sampling)
@@ -104,16 +107,17 @@ class Model:
         return sampling
 
 
-def load(workdir: str | Path) -> Model:
-    """The model that was trained in a working directory.
+def load(workdir: str | Path, tokenizer: str | Path | None = None) -> Model:
+    """The model of a working directory; its tokenizer may be that of another `tokenizer`.
 
-    Raises ValueError, in one sentence, when there is none or its files are damaged.
+    Raises ValueError, in one sentence, when there is none, its files are damaged, or the two do
+    not fit.
     """
     directory = Workdir.of(workdir)
+    other = directory if tokenizer is None else Workdir.of(tokenizer)
     config = directory.config()
-    params = {
-        "trunk": load_trunk(config, directory),
-        "tokenizer": load_tokenizer(config, directory),
-    }
+    if tokenizer is not None:
+        config = with_tokenizer(config, other.tokenizer.config().tokenizer)
+    params = {"trunk": load_trunk(config, directory), "tokenizer": load_tokenizer(config, other)}
     names = directory.class_names(config.model.num_classes)
     return Model(config, names, build_trunk(config), VQTokenizer(config.tokenizer), params)

@@ -9,7 +9,8 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from mvar_jax.config import Config, from_config_dict
+from mvar_jax.config import Config
+from mvar_jax.config_tree import from_config_dict
 
 # Inside an installed package, and beside it in a clone.
 CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
@@ -36,8 +37,15 @@ def run(main: Callable[[], None]) -> None:
     try:
         _parse(sys.argv)
         main()
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
+        sys.exit(BAD_INPUT)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(
+            f"error: {place}{error.strerror or error}; expected a place that can be read and "
+            "written, name another one or mend it.\n"
+        )
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit("stopped")
@@ -46,8 +54,8 @@ def run(main: Callable[[], None]) -> None:
 def load_config(name: str) -> ConfigDict:
     """The config that comes with the package: a file's name, a preset after a colon."""
     file, _, preset = name.partition(":")
-    path = next(folder / file for folder in CONFIG_FOLDERS if (folder / file).is_file())
-    return runpy.run_path(str(path))["get_config"](preset)
+    path = _find_config(f"--config={file}").removeprefix("--config=")
+    return runpy.run_path(path)["get_config"](preset)
 
 
 def _parse(arguments: list[str]) -> None:
@@ -68,6 +76,9 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, (KeyError, AttributeError)):  # its text is quoted, at times twice
         text = text.replace("\\n", ". ").replace("\\'", "'").strip("'\"")
         return f"--config: no setting of that name: {text}"
+    if text.endswith("must have a value other than None."):
+        name = re.search(r"--\w+", text)[0]
+        return f"{name} is missing, expected a value for it."
     text = re.sub(r"^flag --[^ ]*: (Flag |Error whilst)", r"\1", text)
     return re.sub(r"^\w+Error: ", "", text.rpartition("\n")[2]) or type(error).__name__
 
@@ -87,7 +98,8 @@ def _find_config(argument: str) -> str:
         return argument
     file, colon, preset = argument.removeprefix("--config=").partition(":")
     if not Path(file).is_file():
-        found = [folder / Path(file).name for folder in CONFIG_FOLDERS]
+        own = file in (Path(file).name, f"configs/{Path(file).name}")
+        found = [folder / Path(file).name for folder in CONFIG_FOLDERS if own]
         found = [path for path in found if path.is_file()]
         if not found:
             known = sorted(path.name for folder in CONFIG_FOLDERS for path in folder.glob("*.py"))
@@ -97,7 +109,3 @@ def _find_config(argument: str) -> str:
             )
         file = str(found[0])
     return f"--config={file}{colon}{preset}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,18 +1,13 @@
 """What can be configured: frozen dataclasses, validated where they are built.
 
 The defaults here are the truth. Files under `configs/` set what differs, `--config.a.b=v`
-overrides on the command line, and `from_config_dict` turns the result back into these values;
-library code only ever receives dataclasses. Errors are ValueErrors of one sentence: what was
+overrides on the command line, and `config_tree` turns the result back into these values; library
+code only ever receives dataclasses. Errors are ValueErrors of one sentence: what was
 got, what was expected, how to mend it.
 """
 
 import dataclasses
-import json
-import typing
 from dataclasses import dataclass, field
-from typing import Any
-
-from ml_collections import ConfigDict
 
 from mvar_jax.scales import VAR_256, ScaleSchedule
 
@@ -26,6 +21,11 @@ def check(condition: bool, message: str) -> None:
 def check_range(name: str, value: int | float, low: int | float, high: int | float) -> None:
     """Raises ValueError unless low <= value <= high."""
     check(low <= value <= high, f"{name}: got {value}, expected a number from {low} to {high}.")
+
+
+def check_seed(seed: int) -> None:
+    """Raises ValueError unless the seed fits the random number generators."""
+    check_range("seed", seed, 0, 2**32 - 1)
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,9 @@ class ModelConfig:
             )
         for name in ("drop_path_rate", "class_drop_rate"):
             check_range(f"model.{name}", getattr(self, name), 0.0, 0.999)
-        dtypes = ("float32", "bfloat16", "float16", "float64")
+        check(self.mlp_ratio > 0, f"model.mlp_ratio: got {self.mlp_ratio}, expected more than 0.")
+        check_range("model.norm_epsilon", self.norm_epsilon, 0.0, 1.0)
+        dtypes = ("float32", "bfloat16")
         check(
             self.compute_dtype in dtypes,
             f"model.compute_dtype: got {self.compute_dtype!r}, expected one of {dtypes}.",
@@ -305,7 +307,7 @@ class OptimizerConfig:
 
     def __post_init__(self):
         check(
-            self.learning_rate > 0,
+            0 < self.learning_rate < float("inf"),
             f"optimizer.learning_rate: got {self.learning_rate}, expected more than 0.",
         )
         check(
@@ -370,7 +372,7 @@ class TrainingConfig:
 
     def total_steps(self, examples: int, batch_size: int) -> int:
         """Updates in the whole run, for a training split of `examples` images."""
-        return self.steps or max(1, int(self.epochs * (examples // batch_size)))
+        return self.steps or max(1, round(self.epochs * examples / batch_size))
 
 
 @dataclass(frozen=True)
@@ -419,73 +421,10 @@ class Config:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self):
+        check_seed(self.seed)
         check(self.batch_size >= 1, f"batch_size: got {self.batch_size}, expected at least 1.")
         check(
             self.sampling.top_k <= self.tokenizer.vocabulary,
             f"sampling.top_k: got {self.sampling.top_k}, expected at most the vocabulary "
             f"{self.tokenizer.vocabulary}.",
         )
-
-
-def to_config_dict(config: Any) -> ConfigDict:
-    """A dataclass as a ConfigDict of the same tree, for `configs/*.py` and overrides."""
-    values = {
-        item.name: to_config_dict(value) if dataclasses.is_dataclass(value) else value
-        for item in dataclasses.fields(config)
-        for value in [getattr(config, item.name)]
-    }
-    return ConfigDict(values)
-
-
-def from_config_dict(values: "ConfigDict | dict", kind: type = Config) -> Any:
-    """The dataclass `kind` from a ConfigDict or a plain dict of the same tree.
-
-    Raises ValueError for an unknown key, a value of the wrong type, or values that do not fit
-    together.
-    """
-    hints = typing.get_type_hints(kind)
-    arguments = {}
-    for name in values:
-        check(
-            name in hints,
-            f"config: unknown key {name!r}; {kind.__name__} has {', '.join(sorted(hints))}.",
-        )
-        arguments[name] = _convert(values[name], hints[name], name)
-    return kind(**arguments)
-
-
-def _convert(value: Any, hint: Any, name: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        check(
-            hasattr(value, "keys"), f"config.{name}: got {value!r}, expected a group of settings."
-        )
-        return from_config_dict(value, hint)
-    if typing.get_origin(hint) is tuple:
-        inner, *others = typing.get_args(hint)
-        check(isinstance(value, (tuple, list)), f"config.{name}: got {value!r}, expected a list.")
-        check(
-            others == [...] or len(value) == 1 + len(others),
-            f"config.{name}: got {value!r}, expected {1 + len(others)} values.",
-        )
-        return tuple(_convert(item, inner, name) for item in value)
-    numeric = hint is float and isinstance(value, int) and not isinstance(value, bool)
-    right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-    check(
-        numeric or right, f"config.{name}: got {value!r}, expected a value of type {hint.__name__}."
-    )
-    return hint(value)
-
-
-def to_json(config: Config) -> str:
-    """The whole config as JSON text, as saved beside checkpoints."""
-    return json.dumps(dataclasses.asdict(config), indent=2)
-
-
-def from_json(text: str) -> Config:
-    """The config that `to_json` wrote. Raises ValueError when the text is not such a config."""
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"config: not valid JSON ({error}).") from None
-    check(isinstance(values, dict), "config: got JSON that is not an object.")
-    return from_config_dict(values)

@@ -1,16 +1,19 @@
 """The two trainings of an experiment, from a config and a working directory."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mvar_jax.config import Config, check
+from mvar_jax.config import Config, TokenizerConfig, check
 from mvar_jax.data.pipeline import eval_batches, train_batches
 from mvar_jax.data.source import load_source
 from mvar_jax.models import Trunk, build_trunk
 from mvar_jax.tokenizers import VQTokenizer
-from mvar_jax.training.checkpoint import load_params
+from mvar_jax.training.checkpoint import load_params, save_params
 from mvar_jax.training.loop import Outcome, fit
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.state import create_state
@@ -35,7 +38,7 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
     steps = config.tokenizer_training.total_steps(len(source), config.batch_size)
     tokenizer = VQTokenizer(config.tokenizer)
     optimizer = make_optimizer(config.tokenizer_optimizer, steps, config.batch_size)
-    workdir.tokenizer.claim(config)
+    workdir.tokenizer.check_same(config)
     params = jax.jit(tokenizer.init)(jax.random.key(config.seed), _images(config))["params"]
     return fit(
         "tokenizer",
@@ -47,6 +50,7 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
         config.tokenizer_training,
         steps,
         workdir.tokenizer.path,
+        begin=lambda: workdir.tokenizer.save_config(config),
     )
 
 
@@ -74,12 +78,20 @@ def train_trunk(
     tokenizer, trunk = VQTokenizer(config.tokenizer), build_trunk(config)
     lender = None if workdir.tokenizer.is_trained else tokenizer_from or init
     tokenizer_params = _tokenizer_params(config, workdir, lender)
-    params = init_trunk(trunk, config.seed) if init is None else inherit_trunk(config, init)
+    fresh = init is None or workdir.is_trained
+    params = init_trunk(trunk, config.seed) if fresh else inherit_trunk(config, init)
     optimizer = make_optimizer(config.optimizer, steps, config.batch_size)
-    workdir.claim(config)
-    if lender is not None:
-        workdir.adopt_tokenizer(lender)
-    workdir.save_class_names(source.class_names)
+    workdir.check_same(config)
+
+    def begin():
+        workdir.save_config(config)
+        workdir.save_class_names(source.class_names)
+        if lender is not None:
+            workdir.adopt_tokenizer(lender)
+        elif not workdir.tokenizer.is_trained:
+            save_params(workdir.tokenizer.checkpoints, _leaves(tokenizer_params))
+            workdir.tokenizer.save_config(config)
+
     return fit(
         "trunk",
         create_state(params, optimizer, config.training.ema_decay),
@@ -91,6 +103,7 @@ def train_trunk(
         steps,
         workdir.path,
         frozen=(tokenizer_params,),
+        begin=begin,
     )
 
 
@@ -106,6 +119,21 @@ def load_trunk(config: Config, workdir: Workdir) -> Params:
     """The trained trunk of a run, as it is sampled from."""
     expected = jax.eval_shape(lambda: init_trunk(build_trunk(config), 0))
     return load_params(workdir.checkpoints, expected)
+
+
+def with_tokenizer(config: Config, tokenizer: TokenizerConfig) -> Config:
+    """The config of a trunk that uses another tokenizer of the same kind of tokens.
+
+    Raises ValueError when scales, vocabulary or code channels differ.
+    """
+    for name in ("scales", "vocabulary", "code_channels"):
+        ours, other = getattr(config.tokenizer, name), getattr(tokenizer, name)
+        check(
+            ours == other,
+            f"the trunk is made for tokenizer.{name}={ours}, but the tokenizer has {other}; they "
+            "must be of one kind (scales of imported weights are set by --schedule).",
+        )
+    return replace(config, tokenizer=tokenizer)
 
 
 def load_tokenizer(config: Config, workdir: Workdir) -> Params:
@@ -163,6 +191,11 @@ def _tokenizer_params(config: Config, workdir: Workdir, lender: Workdir | None) 
     logging.warning("No trained tokenizer: the trunk learns the tokens of a random one.")
     tokenizer = VQTokenizer(config.tokenizer)
     return jax.jit(tokenizer.init)(jax.random.key(config.seed), _images(config))["params"]
+
+
+def _leaves(params: Params) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        yield tuple(key.key for key in path), np.asarray(leaf)
 
 
 def _data(config: Config):

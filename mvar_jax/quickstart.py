@@ -12,20 +12,20 @@ import time
 from absl import flags
 
 from mvar_jax import cli
-from mvar_jax.config import from_config_dict
+from mvar_jax.config_tree import from_config_dict
 from mvar_jax.evaluation.pictures import save_png
 from mvar_jax.experiment import train_tokenizer, train_trunk
 from mvar_jax.quickstart_report import judge
 from mvar_jax.workdir import Workdir
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Where to work; made if missing.", required=True)
-CONFIG = flags.DEFINE_string("preset", "", "Preset of configs/digits.py, such as runlocal.")
+PRESET = flags.DEFINE_string("preset", "", "Preset of configs/digits.py, such as runlocal.")
 
 
 def main() -> None:
     """Trains both models, samples, judges and writes what came out."""
     started, workdir = time.monotonic(), Workdir.of(WORKDIR.value)
-    config = from_config_dict(cli.load_config(f"digits.py:{CONFIG.value}"))
+    config = from_config_dict(cli.load_config(f"digits.py:{PRESET.value}"))
     outcomes = {
         "tokenizer": train_tokenizer(config, workdir),
         "trunk": train_trunk(config, workdir),

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
-from mvar_jax.config import Config, check, to_config_dict
+from mvar_jax.config import Config, check
+from mvar_jax.config_tree import to_config_dict
 
 
 @dataclass(frozen=True)

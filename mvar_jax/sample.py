@@ -1,7 +1,11 @@
 """Samples images from a trained model into one picture, a row of columns per label.
 
-python -m mvar_jax.sample --workdir=runs/digits --labels=3,7 --seed=0 --out=grid.png
+    python -m mvar_jax.sample --workdir=runs/digits --labels=3,7 --seed=0 --out=grid.png
+
+Trunk and tokenizer may lie in two directories, given by `--checkpoint` and `--tokenizer`.
 """
+
+from pathlib import Path
 
 import numpy as np
 from absl import flags
@@ -10,11 +14,18 @@ from mvar_jax import cli
 from mvar_jax.api import load
 from mvar_jax.evaluation.pictures import image_grid, save_png
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a trained model.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Directory of the trunk, in its place.")
+TOKENIZER = flags.DEFINE_string("tokenizer", None, "Directory of another tokenizer.")
 LABELS = flags.DEFINE_list("labels", None, "Classes by index or name.", required=True)
 OUT = flags.DEFINE_string("out", None, "The PNG file to write.", required=True)
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the randomness.", lower_bound=0)
 COLUMNS = flags.DEFINE_integer("columns", 8, "Images per label.", lower_bound=1)
+PRESETS = {
+    "fid": {"guidance": 1.5, "top_k": 900, "top_p": 0.96},  # near the data's distribution
+    "picture": {"guidance": 4.0, "top_k": 900, "top_p": 0.95},  # for looking at
+}
+PRESET = flags.DEFINE_enum("preset", None, PRESETS, "The official settings for a purpose.")
 SETTINGS = {
     "guidance": flags.DEFINE_float("guidance", None, "Guidance at the last scale, 0 for none."),
     "top_k": flags.DEFINE_integer("top_k", None, "Draw from the k likeliest tokens, 0 for all."),
@@ -28,9 +39,15 @@ def main() -> None:
     """Samples, draws and writes."""
     if not OUT.value.endswith(".png"):
         raise ValueError(f"--out: got {OUT.value!r}, expected a name that ends in .png.")
-    model = load(WORKDIR.value)
+    folder = Path(OUT.value).absolute().parent
+    if not folder.is_dir():
+        raise ValueError(f"--out: {folder} is no directory; make it, or name another file.")
+    if (WORKDIR.value is None) == (CHECKPOINT.value is None):
+        raise ValueError("expected one of --workdir and --checkpoint, with or without --tokenizer.")
+    model = load(WORKDIR.value or CHECKPOINT.value, TOKENIZER.value)
     indices = model.label_indices(LABELS.value)
-    settings = {name: flag.value for name, flag in SETTINGS.items() if flag.value is not None}
+    given = {name: flag.value for name, flag in SETTINGS.items() if flag.value is not None}
+    settings = PRESETS.get(PRESET.value, {}) | given
     samples = model.sample(np.repeat(indices, COLUMNS.value).tolist(), SEED.value, **settings)
     names = [model.class_names[index] for index in indices]
     enlarge = max(1, 64 // samples.images.shape[1])

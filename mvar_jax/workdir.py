@@ -13,7 +13,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvar_jax.config import Config, check, from_json, to_json
+from mvar_jax.config import Config, check
+from mvar_jax.config_tree import from_json, to_json
 
 RESUMABLE = ("training", "tokenizer_training", "sampling", "allow_untrained_tokenizer")
 
@@ -26,7 +27,8 @@ class Workdir:
 
     @classmethod
     def of(cls, path: str | Path) -> "Workdir":
-        """From a path as users write it."""
+        """From a path as users write it. Raises ValueError for an empty one."""
+        check(str(path) != "", "got an empty name for a working directory, expected a path.")
         return cls(Path(path).expanduser().absolute())
 
     @property
@@ -42,7 +44,7 @@ class Workdir:
     @property
     def is_trained(self) -> bool:
         """Whether any checkpoint was saved."""
-        return self.checkpoints.is_dir() and any(self.checkpoints.iterdir())
+        return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
 
     def config(self) -> Config:
         """The config that was saved. Raises ValueError where there is none, or a broken one."""
@@ -57,15 +59,18 @@ class Workdir:
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
 
-    def claim(self, config: Config) -> None:
-        """Saves the config, or checks that a run begun here had the same.
+    def check_same(self, config: Config) -> None:
+        """Checks that a run begun here, if any, had the same config.
 
-        How long to train and how to sample may change between runs. Raises ValueError, with
-        nothing written, when anything else differs.
+        How long to train and how to sample may change between runs. Raises ValueError when
+        anything else differs. Writes nothing.
         """
-        file = self.path / "config.json"
-        if file.exists():
+        if (self.path / "config.json").exists():
             _check_same(dataclasses.asdict(self.config()), dataclasses.asdict(config), self.path)
+
+    def save_config(self, config: Config) -> None:
+        """Writes the config, at once or not at all."""
+        file = self.path / "config.json"
         self.path.mkdir(parents=True, exist_ok=True)
         draft = file.with_suffix(".unfinished")
         draft.write_text(to_json(config), encoding="utf-8")
@@ -83,10 +88,13 @@ class Workdir:
         file = self.path / "classes.json"
         if not file.is_file():
             return tuple(str(i) for i in range(count))
-        names = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            names = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            names = None
         check(
             isinstance(names, list) and len(names) == count,
-            f"{file}: expected {count} names, one a class; train again in a new directory.",
+            f"{file}: expected a list of {count} names, one a class; put back a good copy.",
         )
         return tuple(map(str, names))
 

@@ -15,11 +15,8 @@ from mvar_jax.config import (
     SSMConfig,
     TokenizerConfig,
     TrainingConfig,
-    from_config_dict,
-    from_json,
-    to_config_dict,
-    to_json,
 )
+from mvar_jax.config_tree import from_config_dict, from_json, to_config_dict, to_json
 
 TINY = Config(
     tokenizer=TokenizerConfig(image_size=(32, 48), scales=((1, 1), (2, 3))),
@@ -187,8 +184,9 @@ def test_kinds_of_block():
 
 def test_steps_of_a_run():
     assert TrainingConfig(steps=7).total_steps(1000, 10) == 7
-    assert TrainingConfig(epochs=1.5).total_steps(1009, 10) == 150
+    assert TrainingConfig(epochs=1.5).total_steps(1009, 10) == 151
     assert TrainingConfig(epochs=0.1).total_steps(5, 10) == 1
+    assert TrainingConfig(epochs=200.0).total_steps(500, 768) == 130
 
 
 def test_saved_configs_are_readable_json():

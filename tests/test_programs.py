@@ -102,6 +102,14 @@ def test_fine_tuning_starts_from_other_weights(run, trained, tmp_path):
     assert mvar_jax.load(workdir).sample([1]).images.shape == (1, 32, 32, 3)
 
 
+def test_a_trunk_on_an_untrained_tokenizer_can_be_sampled(run, tmp_path):
+    workdir = tmp_path / "smoke"
+    arguments = ("--config=digits.py:runlocal", "--config.training.steps=1")
+    result = run("train", *arguments, f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    assert mvar_jax.load(workdir).sample([1]).images.shape == (1, 32, 32, 3)
+
+
 def test_fine_tuning_on_other_classes_keeps_all_but_their_embeddings(trained, model):
     config = replace(model.config, model=replace(model.config.model, num_classes=3))
     params = inherit_trunk(config, Workdir.of(trained))
@@ -158,6 +166,10 @@ BAD = {
         "train_tokenizer --config=digits.py --config.data.train_split=train[:0] --workdir={new}",
         "empty",
     ),
+    "seed": ("sample --workdir={trained} --labels=1 --out={new}.png --seed=9876543210", "seed"),
+    "no folder": ("sample --workdir={trained} --labels=1 --out={new}/a.png", "no directory"),
+    "other place": ("train --config=/elsewhere/digits.py --workdir={new}", "/elsewhere/digits.py"),
+    "empty name": ("train --config=digits.py --workdir=", "empty name"),
     "other run": (
         "train --config=digits.py:runlocal --config.model.width=64 --workdir={trained}",
         "config.model.width",
@@ -190,7 +202,12 @@ def test_a_truncated_checkpoint_is_named_and_left_alone(run, trained, tmp_path):
     before = snapshot(workdir)
     for command in (
         ("sample", f"--workdir={workdir}", "--labels=1", f"--out={tmp_path / 'out.png'}"),
-        ("train", "--config=digits.py:runlocal", f"--workdir={workdir}"),
+        (
+            "train",
+            "--config=digits.py:runlocal",
+            "--config.training.steps=70",
+            f"--workdir={workdir}",
+        ),
     ):
         result = run(*command)
         assert result.returncode == 2, result.stderr

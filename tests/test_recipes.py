@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mvar_jax.config import SamplingConfig, from_config_dict, from_json, to_json
+from mvar_jax.config import SamplingConfig
+from mvar_jax.config_tree import from_config_dict, from_json, to_json
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PRESETS = {

@@ -18,16 +18,16 @@ def contents(folder):
 def trained_tokenizer(path):
     """A working directory with something where the tokenizer's checkpoints belong."""
     workdir = Workdir.of(path)
-    workdir.tokenizer.claim(CONFIG)
+    workdir.tokenizer.save_config(CONFIG)
     (workdir.tokenizer.checkpoints / "10").mkdir(parents=True)
     (workdir.tokenizer.checkpoints / "10" / "params").write_bytes(b"weights")
     return workdir
 
 
-def test_a_new_directory_is_claimed(tmp_path):
+def test_a_new_directory_takes_any_config(tmp_path):
     workdir = Workdir.of(tmp_path / "a" / "run")
     assert not workdir.is_trained
-    workdir.claim(CONFIG)
+    workdir.save_config(CONFIG)
     assert workdir.config() == CONFIG
     assert [file.name for file in workdir.path.iterdir()] == ["config.json"]
     assert not workdir.is_trained
@@ -56,9 +56,10 @@ def test_paths_are_absolute(tmp_path, monkeypatch):
 )
 def test_how_long_to_train_and_how_to_sample_may_change(tmp_path, changes):
     workdir = Workdir.of(tmp_path)
-    workdir.claim(CONFIG)
+    workdir.save_config(CONFIG)
     changed = dataclasses.replace(CONFIG, **changes)
-    workdir.claim(changed)
+    workdir.check_same(changed)
+    workdir.save_config(changed)
     assert workdir.config() == changed
 
 
@@ -76,11 +77,11 @@ def test_how_long_to_train_and_how_to_sample_may_change(tmp_path, changes):
 )
 def test_another_experiment_is_refused_and_nothing_written(tmp_path, changes, sentence):
     workdir = Workdir.of(tmp_path)
-    workdir.claim(CONFIG)
+    workdir.save_config(CONFIG)
     before = contents(tmp_path)
     other = dataclasses.replace(CONFIG, training=TrainingConfig(steps=99), **changes)
     with pytest.raises(ValueError, match=f"{tmp_path}: was {sentence}; .* another --workdir"):
-        workdir.claim(other)
+        workdir.check_same(other)
     assert contents(tmp_path) == before
 
 
@@ -89,7 +90,7 @@ def test_a_missing_or_broken_config_is_refused(tmp_path):
     with pytest.raises(ValueError, match=rf"{tmp_path}: holds no config.json, expected"):
         workdir.config()
     (tmp_path / "config.json").write_text('{"modell": 1}')
-    for attempt in (workdir.config, lambda: workdir.claim(CONFIG)):
+    for attempt in (workdir.config, lambda: workdir.check_same(CONFIG)):
         with pytest.raises(ValueError, match=r"config.json: config: unknown key 'modell'"):
             attempt()
     assert (tmp_path / "config.json").read_text() == '{"modell": 1}'
@@ -100,7 +101,7 @@ def test_class_names(tmp_path):
     assert workdir.class_names(3) == ("0", "1", "2")
     workdir.save_class_names(("köttur", "hundur"))
     assert workdir.class_names(2) == ("köttur", "hundur")
-    with pytest.raises(ValueError, match=r"classes.json: expected 3 names"):
+    with pytest.raises(ValueError, match=r"classes.json: expected a list of 3 names"):
         workdir.class_names(3)
 
 
@@ -119,12 +120,12 @@ def test_a_tokenizer_is_adopted_whole(tmp_path):
 def test_only_trained_tokenizers_are_adopted_and_only_once(tmp_path):
     workdir = Workdir.of(tmp_path / "run")
     untrained = Workdir.of(tmp_path / "untrained")
-    untrained.tokenizer.claim(CONFIG)
+    untrained.tokenizer.save_config(CONFIG)
     with pytest.raises(ValueError, match=r"untrained: holds no trained tokenizer; name a working"):
         workdir.adopt_tokenizer(untrained)
     assert not workdir.path.exists()
 
-    workdir.tokenizer.claim(CONFIG)
+    workdir.tokenizer.save_config(CONFIG)
     before = contents(workdir.path)
     with pytest.raises(ValueError, match=r"tokenizer: already holds a tokenizer; leave"):
         workdir.adopt_tokenizer(trained_tokenizer(tmp_path / "other"))

@@ -1,12 +1,16 @@
 """How an official state dict maps to our parameters: a table of entries, and what reads it."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
-from mvar_jax.typing import Params
+from mvar_jax.convert.stored_tensor import StoredTensor
+from mvar_jax.typing import HostArray, Params
+
+Tensor: TypeAlias = HostArray | StoredTensor
 
 IDENTITY = ()
 LINEAR = (1, 0)  # (out, in) -> (in, out)
@@ -40,37 +44,75 @@ class Entry:
         first, end = self.rows or (0, self.official_shape[0] if self.official_shape else 1)
         return (end - first, *self.official_shape[1:]) if self.official_shape else ()
 
-    def read(self, tensor: np.ndarray) -> np.ndarray:
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The official axes in the order of ours."""
+        return self.permutation or tuple(range(len(self.piece_shape)))
+
+    def read(self, tensor: Tensor) -> np.ndarray:
         """Our array, from the whole official tensor."""
+        tensor = np.asarray(tensor)
         piece = tensor if self.rows is None else tensor[slice(*self.rows)]
-        order = self.permutation or tuple(range(piece.ndim))
-        return np.transpose(piece, order).reshape(self.shape)
+        return np.transpose(piece, self.order).reshape(self.shape)
+
+    def write(self, array: np.ndarray, tensor: np.ndarray) -> None:
+        """Puts our array where `read` takes it from: into its rows of the official tensor."""
+        piece = tensor if self.rows is None else tensor[slice(*self.rows)]
+        permuted = array.reshape([self.piece_shape[axis] for axis in self.order])
+        piece[...] = np.transpose(permuted, np.argsort(self.order))
 
 
-def read_params(entries: Iterable[Entry], state: Mapping[str, np.ndarray]) -> Params:
+def read_params(entries: Iterable[Entry], state: Mapping[str, Tensor]) -> Params:
     """Our nested dict of parameters, from the official tensors that the entries name.
 
     Raises ValueError for a missing tensor or one of another shape than the table expects.
     """
-    flat: dict[tuple[str, ...], np.ndarray | dict[int, np.ndarray]] = {}
+    entries = list(entries)
     for entry in entries:
         if entry.official not in state:
             raise ValueError(f"{entry.official}: missing from the state dict.")
-        tensor = state[entry.official]
-        if tuple(tensor.shape) != entry.official_shape:
+        shape = tuple(state[entry.official].shape)
+        if shape != entry.official_shape:
             raise ValueError(
-                f"{entry.official}: got shape {tuple(tensor.shape)}, "
-                f"expected {entry.official_shape}."
+                f"{entry.official}: got shape {shape}, expected {entry.official_shape}."
             )
-        if entry.layer is None:
-            flat[entry.path] = entry.read(tensor)
-        else:
-            flat.setdefault(entry.path, {})[entry.layer] = entry.read(tensor)
     params: Params = {}
-    for path, value in flat.items():
+    for path, array in read_arrays(entries, state):
         node = params
         for name in path[:-1]:
             node = node.setdefault(name, {})
-        stacked = isinstance(value, dict)
-        node[path[-1]] = np.stack([value[i] for i in range(len(value))]) if stacked else value
+        node[path[-1]] = array
     return params
+
+
+def read_arrays(
+    entries: Iterable[Entry], state: Mapping[str, Tensor]
+) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+    """Each of our arrays with its path, one after another; layers that stack are joined."""
+    paths: dict[tuple[str, ...], list[Entry]] = {}
+    for entry in entries:
+        paths.setdefault(entry.path, []).append(entry)
+    for path, parts in paths.items():
+        stacked = parts[0].layer is not None
+        yield path, _join(parts, state) if stacked else parts[0].read(state[parts[0].official])
+
+
+def _join(layers: list[Entry], state: Mapping[str, Tensor]) -> np.ndarray:
+    """The array that stacks layers."""
+    dtype = np.result_type(*(state[entry.official].dtype for entry in layers))
+    joined = np.empty((len(layers), *layers[0].shape), dtype)
+    for entry in layers:
+        joined[entry.layer] = entry.read(state[entry.official])
+    return joined
+
+
+def write_tensor(entries: Iterable[Entry], params: Params) -> np.ndarray:
+    """One official tensor, float32, from all the entries that name it: the way back."""
+    entries = list(entries)
+    tensor = np.empty(entries[0].official_shape, np.float32)
+    for entry in entries:
+        array = params
+        for name in entry.path:
+            array = array[name]
+        entry.write(np.asarray(array if entry.layer is None else array[entry.layer]), tensor)
+    return tensor

@@ -9,7 +9,6 @@ import struct
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from mvar_jax.config import check
 from mvar_jax.convert.pickled import unpickle
-from mvar_jax.convert.stored_tensor import StoredTensor
+from mvar_jax.convert.stored_tensor import StoredTensor, whole_numbers
 
 STORAGES = {
     "torch.FloatStorage": np.float32,
@@ -49,12 +48,16 @@ def read_pth(file: Path) -> Any:
         raise ValueError(f"this zip archive is truncated or damaged ({error})") from None
 
 
-def write_pth(file: Path, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Writes a state dict of named arrays. Raises ValueError where PyTorch is not installed."""
+def check_writable() -> None:
+    """Raises ValueError where PyTorch, which writes these files, is not installed."""
     check(
         importlib.util.find_spec("torch") is not None,
-        f"{file.name}: writing .pth needs PyTorch; install it, or write .safetensors instead.",
+        "--out: writing .pth needs PyTorch; install it, or give a name that ends in .safetensors.",
     )
+
+
+def write_pth(file: Path, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Writes a state dict of named arrays, by PyTorch."""
     import torch  # noqa: PLC0415  optional, and slow to import
 
     torch.save({name: torch.from_numpy(array) for name, array in tensors}, file)
@@ -86,12 +89,11 @@ class _Archive:
         order = self.content(f"{self.folder}/byteorder", 16) or b"little"
         check(order == b"little", f"its byte order is {order!r}, expected b'little'")
         known = {
-            "collections.OrderedDict": dict,
+            "collections.OrderedDict": _empty_dict,
             "torch.Size": tuple,
             "torch._utils._rebuild_tensor_v2": self.rebuild_tensor,
             "torch._utils._rebuild_parameter": _rebuild_parameter,
         }
-        known["collections.OrderedDict"] = _empty_dict
         storages = {name: np.dtype(kind) for name, kind in STORAGES.items()}
         return unpickle(self.content(indices[0], MAX_INDEX_BYTES), known | storages, self.storage)
 
@@ -148,7 +150,8 @@ class _Archive:
         )
         start = storage.start + offset * storage.dtype.itemsize
         room = storage.count - offset
-        return StoredTensor(self.file, start, storage.dtype, tuple(shape), tuple(strides), room)
+        shape, strides = whole_numbers(shape), whole_numbers(strides)
+        return StoredTensor(self.file, start, storage.dtype, shape, strides, room)
 
 
 def _rebuild_parameter(data, *_) -> StoredTensor:

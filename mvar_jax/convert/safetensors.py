@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from mvar_jax.config import check
-from mvar_jax.convert.stored_tensor import StoredTensor
+from mvar_jax.convert.stored_tensor import StoredTensor, whole_numbers
 
 DTYPES = {
     "F64": np.float64,
@@ -59,7 +59,8 @@ def read_safetensors(file: Path) -> dict[str, StoredTensor]:
         covered = end
     check(
         first + covered == size,
-        f"it has {size} bytes, expected {first + covered} by its header: it is truncated or damaged",
+        f"it has {size} bytes, expected {first + covered} by its header: it is truncated or "
+        "damaged",
     )
     return tensors
 
@@ -85,7 +86,7 @@ def write_safetensors(
         stream.write(len(text).to_bytes(LENGTH_BYTES, "little") + text)
         for (name, (shape, dtype)), (given, array) in zip(about.items(), tensors, strict=True):
             assert (name, shape, dtype) == (given, array.shape, array.dtype), (name, given)
-            stream.write(np.ascontiguousarray(array).data)
+            stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
 
 def _parse(text: bytes) -> dict[str, Any]:
@@ -105,15 +106,14 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _tensor(file: Path, name: str, about: Any, first: int) -> tuple[StoredTensor, int, int]:
     try:
-        dtype, shape = np.dtype(DTYPES[about["dtype"]]), tuple(about["shape"])
-        begin, end = about["data_offsets"]
-        assert type(begin) is int and type(end) is int and 0 <= begin <= end
-        room, rest = divmod(end - begin, dtype.itemsize)
+        dtype, shape = np.dtype(DTYPES[about["dtype"]]), whole_numbers(about["shape"])
+        begin, end = whole_numbers(about["data_offsets"])
+        room = (end - begin) // dtype.itemsize
         tensor = StoredTensor.contiguous(file, first + begin, dtype, shape, room)
-        assert (tensor.size, rest) == (room, 0)
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        check(tensor.nbytes == end - begin, "size")
+    except (KeyError, TypeError, ValueError):
         raise ValueError(
             f"its tensor {name!r} is described by {str(about)[:200]}, expected a known dtype, a "
             "shape, and data_offsets of as many bytes"
-        ) from error
+        ) from None
     return tensor, begin, end

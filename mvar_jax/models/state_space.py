@@ -70,7 +70,8 @@ class StateSpace(nn.Module):
     def _gated_norm(self, y, z):
         """RMS norm of `y * silu(z)` over the whole inner width."""
         weight = self.param("norm_scale", nn.initializers.ones, y.shape[2:])
-        gated = (y * jax.nn.silu(z)).astype(jnp.promote_types(y.dtype, jnp.float32))
+        dtype = jnp.promote_types(y.dtype, jnp.float32)
+        gated = y.astype(dtype) * jax.nn.silu(z.astype(dtype))
         square = jnp.mean(jnp.square(gated), axis=(-2, -1), keepdims=True)
         return (gated * jax.lax.rsqrt(square + NORM_EPSILON) * weight).astype(y.dtype)
 

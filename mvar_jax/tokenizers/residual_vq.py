@@ -107,6 +107,9 @@ class ResidualQuantizer(nn.Module):
         The loss is the mean over scales of |f_k - sg(f)|^2 + commitment |sg(f_k) - f|^2, with f_k
         the sum up to scale k (VQ-VAE, arXiv 1711.00937, equation 3).
         """
+        if self.is_initializing():
+            for convolution in self.residual:  # with few scales some stay unused, but official
+                convolution(features)
         stop = jax.lax.stop_gradient
         sums = [scale.running for scale in self.pyramid(features)]
         losses = [

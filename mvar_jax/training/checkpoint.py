@@ -5,17 +5,22 @@ A run's directory holds one subdirectory per saved step. In each, Orbax keeps `p
 They hold arrays and JSON only: loading a checkpoint runs no code from it.
 """
 
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from mvar_jax.training.seal import find_damage, write_seal
 from mvar_jax.training.state import TrainState, placement
 from mvar_jax.typing import Params, PyTree
+
+GROUP_BYTES = 1 << 25  # of arrays that are written together, without training
+CHUNK_BYTES = 1 << 24  # of an array that are compressed together
 
 
 class Checkpoints:
@@ -100,6 +105,51 @@ def load_params(directory: Path, expected: Params) -> Params:
     path = directory.absolute() / str(step)
     kind = "average" if (path / "average").is_dir() else "params"
     return _load(path, {kind: expected}, {})[kind]
+
+
+def save_params(directory: Path, arrays: Iterable[tuple[tuple[str, ...], np.ndarray]]) -> None:
+    """Saves parameters that were not trained here, as the checkpoint of step 0.
+
+    `arrays` are the leaves with their paths. They are written as they come, a few at a time:
+    memory holds the largest of them, not all.
+    """
+    path = directory.absolute() / "0"
+    pieces = path.with_name("0.pieces")
+    context = ocp.Context()
+    context.array.saving.storage_options.chunk_byte_size = CHUNK_BYTES
+    with context:
+        for tree in _groups(arrays):
+            ocp.partial.save(pieces, tree)
+            tree.clear()  # before the next ones are made
+        ocp.partial.finalize(pieces)
+    # Saving in pieces knows one name only, "state": its arrays move into a checkpoint like ours.
+    ocp.save_checkpointables(path, {"params": {"none": np.zeros(1, np.float32)}})
+    shutil.rmtree(path / "params")
+    (pieces / "state").rename(path / "params")
+    shutil.rmtree(pieces)
+    write_seal(path)
+
+
+def _groups(arrays: Iterable[tuple[tuple[str, ...], np.ndarray]]) -> Iterator[dict]:
+    """Trees of arrays that take `GROUP_BYTES` each, or as much more as one array has."""
+    tree, size = {}, 0
+    for leaf in arrays:
+        size += _put(tree, *leaf)
+        del leaf
+        if size >= GROUP_BYTES:
+            yield tree
+            tree, size = {}, 0
+    if tree:
+        yield tree
+
+
+def _put(tree: dict, path: tuple[str, ...], array: np.ndarray) -> int:
+    """Puts an array into a tree of dicts; returns its bytes."""
+    *folders, name = path
+    for folder in folders:
+        tree = tree.setdefault(folder, {})
+    tree[name] = array
+    return array.nbytes
 
 
 def _trees(state: TrainState) -> dict[str, PyTree]:

@@ -46,13 +46,15 @@ def fit(
     total_steps: int,
     directory: Path,
     frozen: tuple = (),
+    begin: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Trains until `total_steps` updates are made, going on from the newest checkpoint.
 
     `train_step(state, batch, *frozen) -> (state, metrics)` and `evaluate(state, batch, *frozen)
     -> metrics` are the jitted functions of `training.step`. `state` is the one to start with and
     is given up. `batches` is an endless Grain dataset, `validation` a finite one. The run lives
-    in `directory`: `checkpoints/` and `metrics.jsonl`; `label` names it in messages.
+    in `directory`: `checkpoints/` and `metrics.jsonl`; `label` names it in messages. `begin` is
+    called once it is certain that the run can go on, before anything of an earlier one changes.
 
     A run that is ended at any time and started again gives the same rows and parameters as one
     that was not. Raises ValueError when the newest checkpoint is damaged or of another
@@ -68,6 +70,7 @@ def fit(
     with Checkpoints(directory / "checkpoints", config.keep_checkpoints) as checkpoints:
         with clock.phase("restore"):
             state = checkpoints.restore(state, batches) or place(state)
+        begin()
         first = int(state.step)
         log = MetricsLog(directory / "metrics.jsonl", first)
         with Progress(label, first, total_steps, clock) as progress, clock.phase("train"):

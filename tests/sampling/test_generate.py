@@ -127,7 +127,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tests.sampling.test_generate import image_keys, sample, tiny_models
 models, labels, keys = tiny_models(), np.arange(8, dtype=np.int32) % 3, image_keys(0, 8)
 alone = sample(models, labels, keys)
-mesh = jax.make_mesh((8,), ("data",))
+mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 split = NamedSharding(mesh, PartitionSpec("data"))
 whole = NamedSharding(mesh, PartitionSpec())
 models = (*models[:2], jax.device_put(models[2], whole))

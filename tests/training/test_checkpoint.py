@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from mvar_jax.training.checkpoint import Checkpoints, latest_step, load_params
+from mvar_jax.training.checkpoint import Checkpoints, latest_step, load_params, save_params
 from mvar_jax.training.seal import SEAL
 from mvar_jax.training.state import apply_gradients, create_state
 from tests.training.tiny import dataset
@@ -92,6 +92,18 @@ def test_parameters_load_without_the_optimizer(tmp_path):
 def test_parameters_load_where_no_average_is_kept(tmp_path):
     state, _ = save(tmp_path, state=new_state(decay=0.0))
     check_equal(load_params(tmp_path, state.params), state.params)
+
+
+def test_parameters_saved_one_after_another_load_as_others_do(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("mvar_jax.training.checkpoint.GROUP_BYTES", 100)
+    params = {"a": {"b": np.arange(30), "c": np.ones((3, 2))}, "d": np.zeros(1)}
+    params = jax.tree.map(np.float32, params)
+    leaves = ((("a", "b"), params["a"]["b"]), (("a", "c"), params["a"]["c"]), (("d",), params["d"]))
+    save_params(tmp_path, iter(leaves))
+    check_equal(load_params(tmp_path, params), params)
+    assert [path.name for path in tmp_path.iterdir()] == ["0"]
+    assert (tmp_path / "0" / SEAL).is_file()
+    assert capfd.readouterr().err == ""
 
 
 def test_left_over_of_an_ended_save_is_no_checkpoint(tmp_path):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mvar_jax.config import from_config_dict
+from mvar_jax.config_tree import from_config_dict
 from mvar_jax.models import build_trunk
 from mvar_jax.recipes import imagenet256
 from mvar_jax.training.optimizer import make_optimizer

@@ -1,0 +1,76 @@
+"""Configs as trees of plain values: ConfigDicts for overrides, JSON beside checkpoints."""
+
+import dataclasses
+import json
+import numbers
+import typing
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mvar_jax.config import Config, check
+
+
+def to_config_dict(config: Any) -> ConfigDict:
+    """A dataclass as a ConfigDict of the same tree, for `configs/*.py` and overrides."""
+    values = {
+        item.name: to_config_dict(value) if dataclasses.is_dataclass(value) else value
+        for item in dataclasses.fields(config)
+        for value in [getattr(config, item.name)]
+    }
+    return ConfigDict(values)
+
+
+def from_config_dict(values: "ConfigDict | dict", kind: type = Config) -> Any:
+    """The dataclass `kind` from a ConfigDict or a plain dict of the same tree.
+
+    Raises ValueError for an unknown key, a value of the wrong type, or values that do not fit
+    together.
+    """
+    hints = typing.get_type_hints(kind)
+    arguments = {}
+    for name in values:
+        check(
+            name in hints,
+            f"config: unknown key {name!r}; {kind.__name__} has {', '.join(sorted(hints))}.",
+        )
+        arguments[name] = _convert(values[name], hints[name], name)
+    return kind(**arguments)
+
+
+def _convert(value: Any, hint: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        check(
+            hasattr(value, "keys"), f"config.{name}: got {value!r}, expected a group of settings."
+        )
+        return from_config_dict(value, hint)
+    if typing.get_origin(hint) is tuple:
+        inner, *others = typing.get_args(hint)
+        check(isinstance(value, (tuple, list)), f"config.{name}: got {value!r}, expected a list.")
+        check(
+            others == [...] or len(value) == 1 + len(others),
+            f"config.{name}: got {value!r}, expected {1 + len(others)} values.",
+        )
+        return tuple(_convert(item, inner, name) for item in value)
+    kinds = {int: numbers.Integral, float: numbers.Real}  # NumPy's numbers too
+    right = isinstance(value, kinds.get(hint, hint)) and (hint is bool or value is not True)
+    check(
+        right and (hint is bool or value is not False),
+        f"config.{name}: got {value!r}, expected a value of type {hint.__name__}.",
+    )
+    return hint(value)
+
+
+def to_json(config: Config) -> str:
+    """The whole config as JSON text, as saved beside checkpoints."""
+    return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+def from_json(text: str) -> Config:
+    """The config that `to_json` wrote. Raises ValueError when the text is not such a config."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"config: not valid JSON ({error}).") from None
+    check(isinstance(values, dict), "config: got JSON that is not an object.")
+    return from_config_dict(values)

@@ -1,0 +1,87 @@
+"""Official state dicts as lists: every parameter and buffer, in order, with shape and dtype."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from mvar_jax.config import TokenizerConfig
+from mvar_jax.convert.names import Entry, write_tensor
+from mvar_jax.convert.tokenizer_names import tokenizer_entries
+from mvar_jax.convert.trunk_names import trunk_entries
+from mvar_jax.models import Trunk
+from mvar_jax.scales import ScaleSchedule
+from mvar_jax.typing import Params
+
+
+@dataclass(frozen=True)
+class Item:
+    """A tensor of a state dict: a parameter, made of our arrays, or a buffer, made of nothing."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    make: Callable[[Params], np.ndarray]
+    is_parameter: bool
+
+
+def trunk_state(trunk: Trunk) -> dict[str, Item]:
+    """The official state dict of a VAR or M-VAR, by name."""
+    schedule, width = trunk.schedule, (trunk.config.width,)
+    total, scales = schedule.total, len(schedule)
+    ssm = trunk.config.kinds[0].ssm
+    levels = _buffer((1, total), np.int64, partial(_levels, schedule))
+    mask = _buffer((1, 1, total, total), np.float32, partial(_mask, schedule, history=not ssm))
+    after = {"pos_1LC": {"lvl_1L": levels, "attn_bias_for_masking": mask}}
+    for i in range(trunk.config.depth):
+        name = f"blocks.{i}.attn"
+        zeros = {f"{name}.zero_k_bias": _buffer(width, np.float32, partial(np.zeros, width))}
+        sides = {f"{name}.patch_nums": _buffer((scales,), np.int32, partial(_sides, schedule))}
+        after[f"{name}.v_bias"] = zeros | (sides if ssm else {})
+    return _state(trunk_entries(trunk), after)
+
+
+def tokenizer_state(config: TokenizerConfig) -> dict[str, Item]:
+    """The official state dict of a VQVAE, by name; its counts of code usage are zero."""
+    shape = (len(config.schedule), config.vocabulary)
+    usage = _buffer(shape, np.float32, partial(np.zeros, shape))
+    after = {"decoder.conv_out.bias": {"quantize.ema_vocab_hit_SV": usage}}
+    return _state(tokenizer_entries(config), after)
+
+
+def make_tensors(state: Mapping[str, Item], params: Params) -> Iterator[tuple[str, np.ndarray]]:
+    """Every tensor of a state dict with its name, one after another, from our parameters."""
+    for name, item in state.items():
+        yield name, item.make(params)
+
+
+def _state(entries: Iterable[Entry], after: Mapping[str, Mapping[str, Item]]) -> dict[str, Item]:
+    """Parameters by name, each followed by the buffers that come `after` it."""
+    parts: dict[str, list[Entry]] = {}
+    for entry in entries:
+        parts.setdefault(entry.official, []).append(entry)
+    state: dict[str, Item] = {}
+    for name, rows in parts.items():
+        make = partial(write_tensor, rows)
+        state[name] = Item(rows[0].official_shape, np.dtype(np.float32), make, True)
+        state.update(after.get(name, {}))
+    return state
+
+
+def _buffer(shape: tuple[int, ...], dtype: type, make: Callable[[], np.ndarray]) -> Item:
+    return Item(shape, np.dtype(dtype), lambda _: make().reshape(shape).astype(dtype), False)
+
+
+def _levels(schedule: ScaleSchedule) -> np.ndarray:
+    return np.repeat(np.arange(len(schedule)), schedule.lengths)
+
+
+def _mask(schedule: ScaleSchedule, history: bool) -> np.ndarray:
+    """0 where a query may see a key, else -inf: its scale, with `history` the ones before too."""
+    levels = _levels(schedule)
+    queries, keys = levels[:, None], levels[None]
+    return np.where(queries >= keys if history else queries == keys, 0.0, -np.inf)
+
+
+def _sides(schedule: ScaleSchedule) -> np.ndarray:
+    return np.array([height for height, _ in schedule.sizes])

@@ -1,0 +1,52 @@
+"""Compares the library with reference files, array by array.
+
+    python tests/conformance.py tests/golden/*.npz
+
+Each FILE.npz needs a `configs.json` beside it that describes it. The model of the description is
+built, its weights are drawn by the recipe of `tests/reference.py`, and everything that the file
+holds is computed again. Prints one line an array; exits with 1 on any failure, and with 2 when a
+file cannot be read.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.conformance_checks import components, tokenizer, trunk
+from tests.conformance_checks.file import Line, ReferenceFile
+
+KINDS = {"vqvae": tokenizer.compute, "var": trunk.compute, "mvar": trunk.compute}
+
+
+def check(path: Path) -> list[Line]:
+    """The verdict on every array of a file. Raises ValueError for a file of unknown kind."""
+    file = ReferenceFile.load(path)
+    kind = file.config.get("kind")
+    names = [name for name in components.COMPONENTS if file.name.startswith(name)]
+    if kind not in KINDS and not names:
+        raise ValueError(f"{path}: neither a model ({', '.join(KINDS)}) nor a known component.")
+    compute = KINDS.get(kind) or components.COMPONENTS[names[0]]
+    return list(file.compare(compute(file)))
+
+
+def main(paths: list[str]) -> int:
+    """Checks all files and prints what was found; returns the exit code."""
+    failures = 0
+    for path in map(Path, paths):
+        try:
+            lines = check(path)
+        except (OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        bad = sum(line.verdict != "PASS" for line in lines)
+        failures += bad
+        print(f"{path.name}: {len(lines) - bad} of {len(lines)} arrays pass")
+        for line in lines:
+            print(f"  {line}")
+    print(f"{failures} failures" if failures else "everything passes")
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""What the library computes for reference files, array by array; see `tests/conformance.py`."""

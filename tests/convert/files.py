@@ -1,0 +1,104 @@
+"""Files of weights as tests need them, right or wrong, written without PyTorch."""
+
+import itertools
+import struct
+import zipfile
+from dataclasses import dataclass
+
+import numpy as np
+
+STORAGE_NAMES = {
+    "float32": "FloatStorage",
+    "float64": "DoubleStorage",
+    "float16": "HalfStorage",
+    "bfloat16": "BFloat16Storage",
+    "int64": "LongStorage",
+    "int32": "IntStorage",
+}
+
+
+@dataclass(frozen=True)
+class Strided:
+    """A tensor that claims any shape, strides and offset of the storage that holds `array`."""
+
+    array: np.ndarray
+    shape: tuple
+    strides: tuple
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a pickle says to call a function."""
+
+    name: str
+    arguments: tuple
+
+
+def write_pth(path, tree, compression=zipfile.ZIP_STORED, entries=(), drop=()):
+    """Saves nested dicts, tuples, numbers, text and arrays as `torch.save` does.
+
+    `entries` are more of them by name; `drop` are names of entries to leave out.
+    """
+    storages = []
+    files = {"archive/data.pkl": b"\x80\x02" + encode(tree, storages) + b"."}
+    files |= {f"archive/data/{i}": array.tobytes() for i, array in enumerate(storages)}
+    files |= {"archive/version": b"3\n"} | dict(entries)
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name in files.keys() - set(drop):
+            archive.writestr(name, files[name])
+    return path
+
+
+def encode(value, storages):
+    """A value's pickle, protocol 2; the arrays of its tensors are added to `storages`."""
+
+    def join(values):
+        return b"".join(encode(value, storages) for value in values)
+
+    match value:
+        case None | bool():
+            return {None: b"N", True: b"\x88", False: b"\x89"}[value]
+        case int():
+            return b"\x8a\x08" + struct.pack("<q", value)
+        case float():
+            return b"G" + struct.pack(">d", value)
+        case str():
+            return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+        case dict():
+            return b"}(" + join(itertools.chain(*value.items())) + b"u"
+        case tuple():
+            return b"(" + join(value) + b"t"
+        case list():
+            return b"](" + join(value) + b"e"
+        case Call():
+            return named(value.name) + encode(value.arguments, storages) + b"R"
+        case Strided():
+            if not any(value.array is array for array in storages):
+                storages.append(value.array)
+            kind = named(f"torch.{STORAGE_NAMES[value.array.dtype.name]}")
+            key = next(str(i) for i, array in enumerate(storages) if array is value.array)
+            size = value.array.size
+            identity = b"(" + join(["storage"]) + kind + join([key, "cpu", size]) + b"tQ"
+            rest = join([value.offset, value.shape, value.strides, False])
+            function, hooks = named("torch._utils._rebuild_tensor_v2"), named(HOOKS) + b")R"
+            return function + b"(" + identity + rest + hooks + b"tR"
+    array = np.ascontiguousarray(value).reshape(np.shape(value))
+    strides = tuple(stride // array.itemsize for stride in array.strides)
+    return encode(Strided(array, array.shape, strides), storages)
+
+
+HOOKS = "collections.OrderedDict"
+
+
+def named(name):
+    """The pickle of a function or class."""
+    module, _, last = name.rpartition(".")
+    return f"c{module}\n{last}\n".encode()
+
+
+def write_safetensors(path, header, data=b""):
+    """A file of that header, text or bytes, and data."""
+    text = header.encode() if isinstance(header, str) else header
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path

@@ -1,0 +1,37 @@
+"""The state dicts of the official models: names, shapes and dtypes, in order."""
+
+import json
+
+from tests.reference import GOLDEN
+
+TRUNKS = json.loads((GOLDEN / "manifests.json").read_text())
+
+
+def trunk_manifest(name):
+    """Every tensor of an official trunk: (name, shape, dtype, whether it is a parameter)."""
+    about = TRUNKS[name]
+    items = []
+    for parameter, shape in about["shapes"].items():
+        items.append((parameter, tuple(shape), "float32", True))
+        for buffer, (after, buffer_shape, dtype) in about["buffers"].items():
+            if after == items[-1][0]:
+                items.append((buffer, tuple(buffer_shape), dtype, False))
+    first = [item for item in items if item[0].startswith("blocks.0.")]
+    start = items.index(first[0])
+    blocks = [
+        (block_name.replace("blocks.0.", f"blocks.{i}."), *rest)
+        for i in range(about["depth"])
+        for block_name, *rest in first
+    ]
+    return [*items[:start], *blocks, *items[start + len(first) :]]
+
+
+def tokenizer_manifest():
+    """The same of the official tokenizer."""
+    shapes = json.loads((GOLDEN / "vae_ch160v4096z32.json").read_text())
+    items = []
+    for name, shape in shapes.items():
+        items.append((name, tuple(shape), "float32", True))
+        if name == "decoder.conv_out.bias":
+            items.append(("quantize.ema_vocab_hit_SV", (10, 4096), "float32", False))
+    return items

@@ -1,0 +1,56 @@
+"""State dicts have the official names, shapes, dtypes and order, and the official buffers."""
+
+import numpy as np
+import pytest
+
+from mvar_jax.config import TokenizerConfig
+from mvar_jax.convert.names import read_params
+from mvar_jax.convert.state_dict import make_tensors, tokenizer_state, trunk_state
+from mvar_jax.models import Trunk
+from mvar_jax.scales import ScaleSchedule
+from tests.convert.manifests import TRUNKS, tokenizer_manifest, trunk_manifest
+from tests.convert.models import MODELS, entries_of, official_weights, state_of
+from tests.models.weights import trunk_config
+from tests.reference import load_golden
+
+
+def listed(state):
+    return [(name, x.shape, str(x.dtype), x.is_parameter) for name, x in state.items()]
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_official_trunks(name):
+    about = TRUNKS[name]
+    schedule = ScaleSchedule.squares(*about["patch_nums"])
+    trunk = Trunk(trunk_config(about), schedule, about["vocab_size"], about["z_channels"])
+    assert listed(trunk_state(trunk)) == trunk_manifest(name)
+
+
+def test_the_official_tokenizer():
+    assert listed(tokenizer_state(TokenizerConfig())) == tokenizer_manifest()
+
+
+@pytest.mark.parametrize("name", ["mvar_tiny_a_l2", "var_tiny_a_nol2"])
+def test_buffers_are_those_of_the_original(name):
+    golden = load_golden(name)
+    about = golden.config
+    schedule = ScaleSchedule.squares(*about["vae_config"]["pn"])
+    state = trunk_state(Trunk(trunk_config(about), schedule, 4, 4))
+    for buffer in ("lvl_1L", "attn_bias_for_masking"):
+        np.testing.assert_array_equal(state[buffer].make({}), golden[buffer])
+    assert not np.any(state["blocks.1.attn.zero_k_bias"].make({}))
+    if about["kind"] == "mvar":
+        sides = state["blocks.0.attn.patch_nums"].make({})
+        assert tuple(sides) == tuple(about["vae_config"]["pn"])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_there_and_back_is_the_same(name):
+    """Official weights that became ours become the official ones again, bit by bit."""
+    model = MODELS[name]
+    weights, state = official_weights(model), state_of(model)
+    tensors = dict(make_tensors(state, read_params(entries_of(model), weights)))
+    assert list(tensors) == list(state)
+    for name, item in state.items():
+        assert tensors[name].shape == item.shape and tensors[name].dtype == item.dtype
+        np.testing.assert_array_equal(tensors[name], weights[name], err_msg=name)

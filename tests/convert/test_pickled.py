@@ -82,7 +82,11 @@ class Holder:
     """Any class of a program's own."""
 
 
-@pytest.mark.parametrize("value", [Holder(), Holder, eval, b"".join, {1, 2}, 3j], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [Holder(), Holder, eval, b"".join, {1, 2}, 3j],
+    ids=["instance", "class", "builtin", "method", "set", "complex"],
+)
 @pytest.mark.parametrize("protocol", [2, 5])
 def test_what_is_no_plain_value_is_refused(value, protocol):
     with pytest.raises(ValueError, match="expected tensors and plain containers only"):

@@ -20,7 +20,7 @@ class CategoricalTokens:
         self,
         logits: Float[Array, "batch n vocab"],
         targets: Int[Array, "batch n"],
-        smoothing: float = 0.0,
+        smoothing: Float[Array, ""] | float = 0.0,
     ) -> Float[Array, "batch n"]:
         """Cross-entropy of every token in nats, float32.
 

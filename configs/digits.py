@@ -43,7 +43,7 @@ def get_config(preset: str = ""):
     config.model.ssm.update(state_size=32, head_dim=64)
     config.model.init.gate = 0.1
     config.optimizer.update(learning_rate=12e-3, **rates)
-    config.training.update(steps=320, ema_decay=0.99, **intervals)
+    config.training.update(steps=400, ema_decay=0.99, **intervals)
     config.sampling.update(guidance=0.5, top_k=0, top_p=0.0)
     if preset == "runlocal":
         config.allow_untrained_tokenizer = True

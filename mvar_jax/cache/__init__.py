@@ -1,7 +1,28 @@
 """What layers remember between scales: values that are passed in and returned."""
 
+from mvar_jax.cache.compression import Compression, prepare_compression
 from mvar_jax.cache.kv_cache import KVCache
+from mvar_jax.cache.layer_cache import LayerCache
 from mvar_jax.cache.layer_memory import LayerMemory, memory_bytes
+from mvar_jax.cache.plan import AttentionShape, CachePlan, GroupPlan
+from mvar_jax.cache.policies import POLICIES, Policy, Probe, Selection
+from mvar_jax.cache.profile import Profile
 from mvar_jax.cache.ssm_state import SSMState
 
-__all__ = ["KVCache", "LayerMemory", "SSMState", "memory_bytes"]
+__all__ = [
+    "POLICIES",
+    "AttentionShape",
+    "CachePlan",
+    "Compression",
+    "GroupPlan",
+    "KVCache",
+    "LayerCache",
+    "LayerMemory",
+    "Policy",
+    "Probe",
+    "Profile",
+    "SSMState",
+    "Selection",
+    "memory_bytes",
+    "prepare_compression",
+]

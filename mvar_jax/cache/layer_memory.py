@@ -3,7 +3,7 @@
 import flax.struct
 import jax
 
-from mvar_jax.cache.kv_cache import KVCache
+from mvar_jax.cache.layer_cache import LayerCache
 from mvar_jax.cache.ssm_state import SSMState
 from mvar_jax.typing import PyTree
 
@@ -15,10 +15,16 @@ class LayerMemory:
     Attention that only reaches its own scale carries nothing.
     """
 
-    cache: KVCache | None = None
+    cache: LayerCache | None = None
     ssm: SSMState | None = None
 
 
 def memory_bytes(memory: PyTree) -> int:
-    """Bytes of all arrays in a memory; shapes and dtypes are enough."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(memory))
+    """Bytes of all arrays that a memory carries; shapes and dtypes are enough.
+
+    A policy's calibrated tables do not count: they belong to the model.
+    """
+
+    nodes = jax.tree.leaves(memory, is_leaf=lambda node: isinstance(node, LayerCache))
+    state = [node.groups if isinstance(node, LayerCache) else node for node in nodes]
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))

@@ -2,12 +2,13 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from einops import rearrange
 
-from mvar_jax.cache import KVCache
+from mvar_jax.cache import LayerCache
 from mvar_jax.config import ModelConfig
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import Projection, linear_std
-from mvar_jax.ops.attention import attention, cosine_normalize, scale_attention
+from mvar_jax.ops.attention import cosine_normalize, scale_attention
 from mvar_jax.typing import Array, Float
 
 
@@ -27,28 +28,28 @@ class SelfAttention(nn.Module):
         self,
         x: Float[Array, "batch n width"],
         context: ScaleContext,
-        cache: KVCache | None = None,
-    ) -> tuple[Float[Array, "batch n width"], KVCache | None]:
+        cache: LayerCache | None = None,
+    ) -> tuple[Float[Array, "batch n width"], LayerCache | None]:
         """Mixes tokens; returns them with the cache that the next scale inherits.
 
-        Without a cache the tokens are all scales that `context` names and the result's cache is
-        None; with one they are a single scale, and a reach of "history" includes the cache. The
-        last scale is never appended: nothing would read it.
+        Without a cache the tokens attend among themselves, scale by scale as `context` and the
+        reach say, and the result's cache is None. With one, they are a single scale, and what
+        they see and leave behind is the cache's policy.
         """
         config = self.config
         heads, dim = config.heads, config.head_dim
-        query, key, value = self._project(x)
+        query, key, value, raw_query = self._project(x)
         scale = 1.0 if config.qk_norm else 0.25 * dim**-0.5
         if cache is None:
             mixed = scale_attention(query, key, value, context.slices, scale, self.reach)
         else:
-            extended = cache.append(key, value)
-            mixed = attention(query, extended.key, extended.value, scale)
-            cache = cache if context.is_last else extended
+            mixed, cache = cache.attend(query, key, value, raw_query, scale, context.scale)
         std = linear_std(config.width) / (2 * config.depth) ** 0.5
+        mixed = rearrange(mixed, "batch heads n dim -> batch n heads dim")
         return Projection((heads, dim), (config.width,), std, name="out")(mixed), cache
 
     def _project(self, x):
+        """Queries, keys, values and bare queries, each [batch, heads, n, dim]."""
         config = self.config
         shape = (config.heads, config.head_dim)
         kernel = self.param(
@@ -59,11 +60,11 @@ class SelfAttention(nn.Module):
         query_bias = self.param("query_bias", nn.initializers.zeros, shape)
         value_bias = self.param("value_bias", nn.initializers.zeros, shape)
         qkv = jnp.tensordot(x, kernel.astype(x.dtype), axes=1)
-        query = qkv[:, :, 0] + query_bias.astype(x.dtype)
-        key = qkv[:, :, 1]
-        value = qkv[:, :, 2] + value_bias.astype(x.dtype)
+        raw_query, key, value = rearrange(qkv, "batch n qkv heads dim -> qkv batch heads n dim")
+        query = raw_query + query_bias.astype(x.dtype)[:, None]
+        value = value + value_bias.astype(x.dtype)[:, None]
         if config.qk_norm:
             start = nn.initializers.constant(jnp.log(4.0))
             query_scale = self.param("query_scale", start, (config.heads,))
             query, key = cosine_normalize(query, key, query_scale)
-        return query, key, value
+        return query, key, value, raw_query

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
-from mvar_jax.cache import KVCache, LayerMemory, SSMState
+from mvar_jax.cache import LayerMemory, SSMState
 from mvar_jax.config import BlockKind, ModelConfig
 from mvar_jax.models.attention import SelfAttention
 from mvar_jax.models.context import ScaleContext
@@ -137,15 +137,8 @@ class Block(nn.Module):
         self(x, self.modulate(condition, groups), ScaleContext.single())
 
 
-def empty_memory(config: ModelConfig, kind: BlockKind, batch: int, dtype: jnp.dtype) -> LayerMemory:
-    """What a block remembers before the first scale."""
+def empty_state(config: ModelConfig, batch: int, dtype: jnp.dtype) -> SSMState:
+    """What a block's state-space layer remembers before the first scale."""
     ssm = config.ssm
     heads = ssm.expand * config.width // ssm.head_dim
-    return LayerMemory(
-        cache=KVCache.empty(batch, config.heads, config.head_dim, dtype)
-        if kind.attention_reach == "history"
-        else None,
-        ssm=SSMState.zeros(batch, heads, ssm.head_dim, ssm.state_size, ssm.conv_size, dtype)
-        if kind.ssm
-        else None,
-    )
+    return SSMState.zeros(batch, heads, ssm.head_dim, ssm.state_size, ssm.conv_size, dtype)

@@ -27,8 +27,3 @@ class ScaleContext:
         if self.scale is None:
             return self.schedule.slices
         return (slice(0, self.schedule.lengths[self.scale]),)
-
-    @property
-    def is_last(self) -> bool:
-        """Whether no scale follows that could use what is remembered."""
-        return self.scale == len(self.schedule) - 1

@@ -3,19 +3,30 @@
 from typing import NamedTuple
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mvar_jax.cache import LayerMemory
+from mvar_jax.cache import AttentionShape, Compression, LayerMemory, prepare_compression
 from mvar_jax.config import Config, ModelConfig
-from mvar_jax.models.block import Block, Modulation, empty_memory
+from mvar_jax.models.block import Block, Modulation, empty_state
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import Projection, linear_std, modulated_norm
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.typing import Array, Float, Int
 
-Memory = tuple[LayerMemory, ...]  # one per place in the pattern, layers stacked on axis 0
+
+@flax.struct.dataclass
+class Run:
+    """The memory of repetitions of the pattern that follow each other and are shaped alike."""
+
+    layers: tuple[LayerMemory, ...]  # per place in the pattern, repetitions stacked on axis 0
+    start: int = flax.struct.field(pytree_node=False)
+    stop: int = flax.struct.field(pytree_node=False)
+
+
+Memory = tuple[Run, ...]
 
 
 class Conditioning(NamedTuple):
@@ -125,16 +136,40 @@ class Trunk(nn.Module):
             head=self.head_modulation(embedded),
         )
 
-    def empty_memory(self, batch: int) -> Memory:
-        """The memory of all blocks before the first scale, for `batch` rows."""
+    @property
+    def attention_shape(self) -> AttentionShape:
+        """The blocks that attend over the history, in order of depth, and their heads."""
+        places = sum(kind.attention_reach == "history" for kind in self.config.kinds)
+        return AttentionShape(self.repeats * places, self.config.heads)
 
-        def stack(array):
-            return jnp.broadcast_to(array, (self.repeats, *array.shape))
+    def empty_memory(self, batch: int, compression: Compression | None = None) -> Memory:
+        """The memory of all blocks before the first scale, for `batch` rows.
 
+        Without `compression` attention remembers everything.
+        """
+        if compression is None and self.attention_shape.layers:
+            compression = prepare_compression("full", self.schedule, self.attention_shape)
+        repetitions = [self._empty_repetition(i, batch, compression) for i in range(self.repeats)]
+        structures = [jax.tree.structure(layers) for layers in repetitions]
+        starts = [i for i in range(self.repeats) if i == 0 or structures[i] != structures[i - 1]]
         return tuple(
-            jax.tree.map(stack, empty_memory(self.config, kind, batch, self.dtype))
-            for kind in self.config.kinds
+            Run(jax.tree.map(lambda *a: jnp.stack(a), *repetitions[start:stop]), start, stop)
+            for start, stop in zip(starts, [*starts[1:], self.repeats])
         )
+
+    def _empty_repetition(self, repeat, batch, compression):
+        """The memory of the blocks of one repetition of the pattern."""
+        reaches = [kind.attention_reach == "history" for kind in self.config.kinds]
+        layers = []
+        for place, kind in enumerate(self.config.kinds):
+            cache, state = None, None
+            if reaches[place]:
+                layer = repeat * sum(reaches) + sum(reaches[:place])
+                cache = compression.empty_layer(layer, batch, self.config.head_dim, self.dtype)
+            if kind.ssm:
+                state = empty_state(self.config, batch, self.dtype)
+            layers.append(LayerMemory(cache, state))
+        return tuple(layers)
 
     def decode_scale(
         self,
@@ -174,9 +209,10 @@ class Trunk(nn.Module):
     def _run(self, x, conditioning, context, memory, train):
         """All blocks in order: the pattern's blocks inside a loop over its repetitions."""
         drops = self._drops() if train and self.config.drop_path_rate > 0 else None
+        layers = (tuple(self.block_params), conditioning.blocks, drops)
 
-        def repetition(x, layers):
-            params, modulations, memories, drops = layers
+        def repetition(x, layers, memories):
+            params, modulations, drops = layers
             remembered = []
             for i, block in enumerate(self.blocks):
                 own = None if memories is None else memories[i]
@@ -187,12 +223,29 @@ class Trunk(nn.Module):
 
         if self.config.remat:
             repetition = jax.checkpoint(repetition, prevent_cse=not self.config.scan)
-        layers = (tuple(self.block_params), conditioning.blocks, memory, drops)
-        if self.config.scan:
-            return jax.lax.scan(repetition, x, layers)
+        if memory is None and self.config.scan:
+            return jax.lax.scan(lambda x, layers: repetition(x, layers, None), x, layers)
+
+        def numbered(x, index_and_memories):
+            index, memories = index_and_memories
+            return repetition(x, jax.tree.map(lambda array: array[index], layers), memories)
+
+        runs = memory or (Run(None, 0, self.repeats),)
         remembered = []
-        for i in range(self.repeats):
-            x, own = repetition(x, jax.tree.map(lambda array, i=i: array[i], layers))
+        for run in runs:
+            x, own = self._loop(numbered, x, run)
+            remembered.append(run.replace(layers=own))
+        return x, None if memory is None else tuple(remembered)
+
+    def _loop(self, body, x, run):
+        """The repetitions of a run, by one scan where there are several."""
+        if self.config.scan and run.stop - run.start > 1:
+            # Parameters are picked by number inside, since a slice of them would be a copy.
+            return jax.lax.scan(body, x, (jnp.arange(run.start, run.stop), run.layers))
+        remembered = []
+        for index in range(run.start, run.stop):
+            own = jax.tree.map(lambda array, i=index: array[i - run.start], run.layers)
+            x, own = body(x, (index, own))
             remembered.append(own)
         return x, jax.tree.map(lambda *arrays: jnp.stack(arrays), *remembered)
 

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from mvar_jax.typing import Array, Float
 
 MAX_LOG_SCALE = 4.605170185988092  # log(100), the ceiling of the learned logit scale
+LOGITS_AT_ONCE = 2**22  # of one row and head
 
 
 def cosine_normalize(
-    query: Float[Array, "batch n heads dim"],
-    key: Float[Array, "batch n heads dim"],
+    query: Float[Array, "batch heads n dim"],
+    key: Float[Array, "batch heads n dim"],
     log_scale: Float[Array, "heads"],
-) -> tuple[Float[Array, "batch n heads dim"], Float[Array, "batch n heads dim"]]:
+) -> tuple[Float[Array, "batch heads n dim"], Float[Array, "batch heads n dim"]]:
     """Unit-length queries and keys, the queries times `exp(min(log_scale, log 100))` per head.
 
     Computed in at least float32 and returned in the dtype that came in; the softmax scale is
@@ -27,31 +28,46 @@ def cosine_normalize(
         squared = jnp.sum(x * x, axis=-1, keepdims=True)
         return x * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))
 
-    temperature = jnp.exp(jnp.minimum(log_scale, MAX_LOG_SCALE))[:, None]
+    temperature = jnp.exp(jnp.minimum(log_scale, MAX_LOG_SCALE))[:, None, None]
     return (unit(query) * temperature).astype(query.dtype), unit(key).astype(key.dtype)
 
 
 def attention(
-    query: Float[Array, "batch n heads dim"],
-    key: Float[Array, "batch m heads dim"],
-    value: Float[Array, "batch m heads dim"],
+    query: Float[Array, "batch heads n dim"],
+    key: Float[Array, "batch heads m dim"],
+    value: Float[Array, "batch heads m dim"],
     scale: float,
-) -> Float[Array, "batch n heads dim"]:
-    """Softmax attention of every query over all keys; logits and softmax in at least float32."""
+) -> Float[Array, "batch heads n dim"]:
+    """Softmax attention of every query over all keys; logits and softmax in at least float32.
+
+    Where a head has more than `LOGITS_AT_ONCE` logits, queries are taken in equal parts one
+    after another, so that memory does not grow with the product of both lengths.
+    """
+    parts = -(-query.shape[2] * key.shape[2] // LOGITS_AT_ONCE)
+    if parts == 1:
+        return _attend(query, key, value, scale)
+    padding = -query.shape[2] % parts
+    padded = jnp.pad(query, ((0, 0), (0, 0), (0, padding), (0, 0)))
+    split = jnp.moveaxis(padded.reshape(*query.shape[:2], parts, -1, query.shape[3]), 2, 0)
+    mixed = jnp.moveaxis(jax.lax.map(lambda part: _attend(part, key, value, scale), split), 0, 2)
+    return mixed.reshape(padded.shape)[:, :, : query.shape[2]]
+
+
+def _attend(query, key, value, scale):
     dtype = jnp.promote_types(query.dtype, jnp.float32)
-    logits = jnp.einsum("bnhd,bmhd->bhnm", query, key, preferred_element_type=dtype)
+    logits = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=dtype)
     weights = jax.nn.softmax(logits * scale, axis=-1).astype(value.dtype)
-    return jnp.einsum("bhnm,bmhd->bnhd", weights, value)
+    return jnp.einsum("bhnm,bhmd->bhnd", weights, value)
 
 
 def scale_attention(
-    query: Float[Array, "batch total heads dim"],
-    key: Float[Array, "batch total heads dim"],
-    value: Float[Array, "batch total heads dim"],
+    query: Float[Array, "batch heads total dim"],
+    key: Float[Array, "batch heads total dim"],
+    value: Float[Array, "batch heads total dim"],
     slices: Sequence[slice],
     scale: float,
     reach: Literal["scale", "history"],
-) -> Float[Array, "batch total heads dim"]:
+) -> Float[Array, "batch heads total dim"]:
     """Attention over a joined sequence of scales, each scale's queries at once.
 
     With reach "scale" a token sees its own scale (M-VAR, arXiv 2411.10433, section 3.2), with
@@ -62,5 +78,5 @@ def scale_attention(
     outputs = []
     for own in slices:
         seen = own if reach == "scale" else slice(0, own.stop)
-        outputs.append(attention(query[:, own], key[:, seen], value[:, seen], scale))
-    return jnp.concatenate(outputs, axis=1)
+        outputs.append(attention(query[:, :, own], key[:, :, seen], value[:, :, seen], scale))
+    return jnp.concatenate(outputs, axis=2)

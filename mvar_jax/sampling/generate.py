@@ -1,6 +1,6 @@
 """The loop over scales: from labels to tokens and images, nothing computed twice."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from mvar_jax.cache import Compression
 from mvar_jax.config import SamplingConfig
 from mvar_jax.models import Memory, Trunk
 from mvar_jax.sampling.guidance import guidance_ramp, guide
@@ -54,24 +55,28 @@ def generate_scales(
     filters: Filter,
     smooth: bool = False,
     noise=None,
+    compression: Compression | None = None,
+    forced: Sequence[Int[Array, "batch _"]] | None = None,
 ) -> Iterator[Step]:
     """Yields a `Step` after every scale, coarse to fine. Trunk and tokenizer are bound.
 
     The noise of an image comes from its own key, the scale and the position. `noise`, a
-    function `(keys, scale, tokens)`, replaces the token space's own.
+    function `(keys, scale, tokens)`, replaces the token space's own. With `compression`, whose
+    order the trunk's heads must be in, attention remembers what its policy keeps. `forced`
+    tokens, one array a scale, take the place of drawn ones.
     """
     space, schedule = tokenizer.token_space, trunk.schedule
     noise = noise or space.noise
     rows = jnp.stack([labels, jnp.full_like(labels, trunk.config.num_classes)], axis=1)
     conditioning = trunk.condition(rows.reshape(-1))
-    memory = trunk.empty_memory(rows.size)
+    memory = trunk.empty_memory(rows.size, compression)
     running, inputs = tokenizer.start(labels.shape[0]), None
     for scale, length in enumerate(schedule.lengths):
         logits, memory = trunk.decode_scale(conditioning, inputs, scale, memory)
         logits = guide(logits, guidance_ramp(filters.guidance, scale, len(schedule)))
         kept = space.filter(logits / filters.temperature, filters.top_k, filters.top_p)
         gumbel = noise(keys, scale, length)
-        tokens = space.sample(kept, gumbel)
+        tokens = space.sample(kept, gumbel) if forced is None else forced[scale]
         codes = tokenizer.embed(tokens)
         if smooth:
             progress = guidance_ramp(1.0, scale, len(schedule))
@@ -91,13 +96,16 @@ def generate(
     keys: Key[Array, "batch"],
     filters: Filter,
     smooth: bool = False,
+    compression: Compression | None = None,
 ) -> Generation:
     """Images for labels, all scales in one program.
 
-    `params` holds "trunk" and "tokenizer". An image depends on its own key and label only, not
-    on the batch around it.
+    `params` holds "trunk", its heads in the order of `compression` if there is any, and
+    "tokenizer". An image depends on its own key and label only, not on the batch around it.
     """
     tokenizer = tokenizer.bind({"params": params["tokenizer"]})
     trunk = trunk.bind({"params": params["trunk"]})
-    steps = list(generate_scales(trunk, tokenizer, labels, keys, filters, smooth))
+    steps = list(
+        generate_scales(trunk, tokenizer, labels, keys, filters, smooth, compression=compression)
+    )
     return Generation(tokenizer.decode(steps[-1].running), tuple(step.tokens for step in steps))

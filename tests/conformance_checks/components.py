@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
-from mvar_jax.cache import KVCache
+from mvar_jax.cache import AttentionShape, prepare_compression
 from mvar_jax.config import BlockKind, ModelConfig, SSMConfig, TokenizerConfig
 from mvar_jax.convert import tokenizer_names, trunk_names
 from mvar_jax.convert.names import read_params
@@ -112,15 +112,16 @@ def attention(file: ReferenceFile) -> dict[str, np.ndarray]:
             computed[f"{name}_{norm}_out"] = mixed
         cache = _cached(SelfAttention(config, "history"), params, x, schedule)
         for which in ("key", "value"):
-            kept = rearrange(getattr(cache, which), "b n heads dim -> b heads n dim")
-            computed[f"var_{norm}_{which[0]}_cache"] = kept
+            computed[f"var_{norm}_{which[0]}_cache"] = getattr(cache.groups[0], which)
     return computed
 
 
 def _cached(layer, params, x, schedule):
     # A further scale, so that the last of the file's is remembered too.
     longer = ScaleSchedule((*schedule.sizes, schedule.last))
-    cache = KVCache.empty(x.shape[0], layer.config.heads, HEAD_DIM, x.dtype)
+    shape = AttentionShape(1, layer.config.heads)
+    full = prepare_compression("full", longer, shape)
+    cache = full.empty_layer(0, x.shape[0], HEAD_DIM, x.dtype)
     for scale, own in enumerate(schedule.slices):
         context = ScaleContext(longer, scale)
         _, cache = layer.apply({"params": params}, x[:, own], context, cache)

@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from einops import rearrange
 
-from mvar_jax.cache import KVCache
+from mvar_jax.cache import AttentionShape, memory_bytes, prepare_compression
 from mvar_jax.config import ModelConfig
 from mvar_jax.convert.names import read_params
 from mvar_jax.convert.trunk_names import attention_entries
@@ -31,6 +30,11 @@ def layer_and_params(qk_norm, reach):
     return SelfAttention(config, reach), {"params": read_params(entries, weights)}
 
 
+def empty_cache(schedule):
+    full = prepare_compression("full", schedule, AttentionShape(1, HEADS))
+    return full.empty_layer(0, X.shape[0], 64, X.dtype)
+
+
 @VARIANTS
 @pytest.mark.parametrize(("reach", "name"), [("history", "var"), ("scale", "mvar")])
 def test_joined_scales(qk_norm, reach, name):
@@ -48,7 +52,7 @@ def test_scale_by_scale_with_cached_keys_and_values(qk_norm):
 
     @jax.jit
     def run(variables, x):
-        cache = KVCache.empty(x.shape[0], HEADS, 64, x.dtype)
+        cache = empty_cache(longer)
         mixed = []
         for scale, own in enumerate(SCHEDULE.slices):
             context = ScaleContext(longer, scale)
@@ -59,8 +63,8 @@ def test_scale_by_scale_with_cached_keys_and_values(qk_norm):
     mixed, cache = run(variables, X)
     name = f"var_{'l2' if qk_norm else 'nol2'}"
     GOLDEN.check(f"{name}_out", mixed)
-    GOLDEN.check(f"{name}_k_cache", rearrange(cache.key, "b n h d -> b h n d"))
-    GOLDEN.check(f"{name}_v_cache", rearrange(cache.value, "b n h d -> b h n d"))
+    GOLDEN.check(f"{name}_k_cache", cache.groups[0].key)
+    GOLDEN.check(f"{name}_v_cache", cache.groups[0].value)
 
 
 def test_without_history_scales_need_no_cache_and_the_last_is_not_kept():
@@ -72,6 +76,5 @@ def test_without_history_scales_need_no_cache_and_the_last_is_not_kept():
     assert cache is None
 
     layer, variables = layer_and_params(False, "history")
-    before = KVCache.empty(X.shape[0], HEADS, 64, X.dtype)
-    _, after = layer.apply(variables, X[:, own], ScaleContext(SCHEDULE, 2), before)
-    assert after is before
+    _, after = layer.apply(variables, X[:, own], ScaleContext(SCHEDULE, 2), empty_cache(SCHEDULE))
+    assert memory_bytes(after) == 0

@@ -167,8 +167,8 @@ def test_bfloat16_stays_near_float32_and_returns_float32():
     assert actual.dtype == jnp.float32
     assert float(jnp.abs(actual - expected).max() / jnp.abs(expected).max()) < 0.1
     memory = jax.eval_shape(lambda: coarse.bind({"params": params}).empty_memory(1))
-    assert memory[0].ssm.state.dtype == jnp.float32
-    assert memory[0].ssm.tail_x.dtype == jnp.bfloat16
+    assert memory[0].layers[0].ssm.state.dtype == jnp.float32
+    assert memory[0].layers[0].ssm.tail_x.dtype == jnp.bfloat16
 
 
 MANIFESTS = json.loads((GOLDEN / "manifests.json").read_text())

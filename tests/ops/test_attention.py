@@ -17,9 +17,9 @@ def masked_attention(query, key, value, reach):
     scales = np.repeat(np.arange(len(SCHEDULE)), SCHEDULE.lengths)
     own, other = scales[:, None], scales[None]
     seen = own == other if reach == "scale" else own >= other
-    logits = SCALE * jnp.einsum("bnhd,bmhd->bhnm", query, key)
+    logits = SCALE * jnp.einsum("bhnd,bhmd->bhnm", query, key)
     weights = jax.nn.softmax(jnp.where(seen, logits, -jnp.inf), axis=-1)
-    return jnp.einsum("bhnm,bmhd->bnhd", weights, value)
+    return jnp.einsum("bhnm,bhmd->bhnd", weights, value)
 
 
 def value_and_gradients(function, arrays):
@@ -34,7 +34,7 @@ def value_and_gradients(function, arrays):
 @pytest.mark.parametrize("reach", ["scale", "history"])
 def test_equals_masked_dense_attention(reach):
     with jax.enable_x64(True):
-        shape = (3, 2, SCHEDULE.total, 2, 4)
+        shape = (3, 2, 2, SCHEDULE.total, 4)
         arrays = tuple(jnp.asarray(np.random.default_rng(0).standard_normal(shape)))
         actual = value_and_gradients(
             lambda *arrays: scale_attention(*arrays, SCHEDULE.slices, SCALE, reach), arrays
@@ -45,11 +45,19 @@ def test_equals_masked_dense_attention(reach):
             np.testing.assert_allclose(left, right, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("parts", [2, 3, 7])
+def test_queries_in_parts_change_nothing(monkeypatch, parts):
+    query, key, value = jnp.float32(np.random.default_rng(0).standard_normal((3, 2, 2, 7, 4)))
+    whole = attention(query, key, value, SCALE)
+    monkeypatch.setattr("mvar_jax.ops.attention.LOGITS_AT_ONCE", -(-7 * 7 // parts))
+    np.testing.assert_allclose(attention(query, key, value, SCALE), whole, rtol=0, atol=1e-6)
+
+
 def test_bfloat16_weights_come_from_a_float32_softmax():
     """Logits of 256 and 257 are one number in bfloat16, and two in the softmax."""
     query = jnp.full((1, 1, 1, 2), 16.0, jnp.bfloat16)
-    key = jnp.array([[16.0, 0.0], [16.0, 0.0625]], jnp.bfloat16)[None, :, None]
-    value = jnp.array([0.0, 1.0], jnp.bfloat16)[None, :, None, None].repeat(2, axis=-1)
+    key = jnp.array([[16.0, 0.0], [16.0, 0.0625]], jnp.bfloat16)[None, None]
+    value = jnp.array([0.0, 1.0], jnp.bfloat16)[None, None, :, None].repeat(2, axis=-1)
     mixed = attention(query, key, value, 1.0)
     assert mixed.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.float32(mixed), jax.nn.sigmoid(1.0), rtol=1e-2)
@@ -57,10 +65,12 @@ def test_bfloat16_weights_come_from_a_float32_softmax():
 
 def test_cosine_attention_is_blind_to_lengths_and_clamped():
     generator = np.random.default_rng(0)
-    query, key = jnp.float32(generator.standard_normal((2, 1, 3, 2, 4)))
+    query, key = jnp.float32(generator.standard_normal((2, 1, 2, 3, 4)))
     unit_query, unit_key = cosine_normalize(query, key, jnp.array([jnp.log(3.0), 9.0]))
     lengths = jnp.linalg.norm(unit_query, axis=-1)
-    np.testing.assert_allclose(lengths, jnp.broadcast_to(jnp.array([3.0, 100.0]), (1, 3, 2)), 1e-5)
+    np.testing.assert_allclose(
+        lengths, jnp.broadcast_to(jnp.array([[3.0], [100.0]]), (1, 2, 3)), 1e-5
+    )
     np.testing.assert_allclose(jnp.linalg.norm(unit_key, axis=-1), 1.0, rtol=1e-5)
     longer = cosine_normalize(7 * query, 0.1 * key, jnp.array([jnp.log(3.0), 9.0]))
     np.testing.assert_allclose(longer[0], unit_query, rtol=1e-5)

@@ -1,0 +1,156 @@
+"""A policy made ready for a model: its plan, its calibrated numbers, how tokens are stored."""
+
+from dataclasses import fields
+
+import flax.struct
+import jax.numpy as jnp
+import numpy as np
+
+from mvar_jax.cache.kv_cache import KVCache, position_dtype
+from mvar_jax.cache.layer_cache import LayerCache
+from mvar_jax.cache.plan import AttentionShape, CachePlan, plan_full
+from mvar_jax.cache.policies import POLICIES, Policy
+from mvar_jax.cache.policies.full import Full
+from mvar_jax.cache.profile import Profile
+from mvar_jax.config import check
+from mvar_jax.scales import ScaleSchedule
+from mvar_jax.typing import Leaf
+
+INT8 = "int8"
+
+
+@flax.struct.dataclass
+class Compression:
+    """Everything that decides what a model's attention remembers; all but `table` is static."""
+
+    table: Leaf  # of the policy, float32 [layers, heads, ...] in the plan's order of heads, or None
+    policy: Policy = flax.struct.field(pytree_node=False)
+    plan: CachePlan = flax.struct.field(pytree_node=False)
+    schedule: ScaleSchedule = flax.struct.field(pytree_node=False)
+    int8: bool = flax.struct.field(pytree_node=False, default=False)
+
+    def empty_layer(self, layer: int, batch: int, dim: int, dtype: jnp.dtype) -> LayerCache:
+        """The cache of one layer before the first scale."""
+        plan = self.plan.layers[layer]
+        groups = tuple(
+            KVCache.empty(
+                batch, group.heads, dim, dtype, self.schedule, self.int8, self.policy.scored
+            )
+            for group in plan
+        )
+        table = None if self.table is None else self.table[layer]
+        return LayerCache(groups, table, plan, self.policy, self.schedule)
+
+    def bytes(self, batch: int, dim: int, dtype: jnp.dtype) -> tuple[int, ...]:
+        """Bytes that the plan keeps after every scale, for `batch` rows.
+
+        A token of a head takes its key and value, its position, and where the policy or the
+        storage has them a float32 score and two float32 scales.
+        """
+        itemsize = 1 if self.int8 else jnp.dtype(dtype).itemsize
+        numbers = 4 * (self.policy.scored + 2 * self.int8)
+        token = 2 * dim * itemsize + position_dtype(self.schedule).itemsize + numbers
+        return tuple(batch * kept * token for kept in self.plan.kept)
+
+    def summary(self, dim: int, dtype: jnp.dtype) -> str:
+        """What the last scale inherits, in the conventions of HACK and of ScaleKV, and bytes.
+
+        Bytes are those of one image with guidance, two rows.
+        """
+        plan, schedule = self.plan, self.schedule
+        heads = sum(group.heads for layer in plan.layers for group in layer)
+        history = schedule.total - schedule.lengths[-1]
+        tokens, bytes_ = max(plan.kept) / heads, max(self.bytes(2, dim, dtype))
+        shape = AttentionShape(len(plan.layers), heads // len(plan.layers))
+        full = max(prepare_compression("full", schedule, shape).bytes(2, dim, dtype))
+        return (
+            f"{self.policy.name}: {tokens:.1f} tokens a head, {tokens / schedule.total:.1%} of all "
+            f"{schedule.total} and {tokens / history:.1%} of the {history} that the last scale could "
+            f"inherit; {bytes_ / 2**20:.3f} MiB an image, the full cache {full / 2**20:.3f} MiB"
+        )
+
+
+def prepare_compression(
+    name: str,
+    schedule: ScaleSchedule,
+    shape: AttentionShape,
+    *,
+    ratio: float | None = None,
+    budget: int | None = None,
+    profile: Profile | None = None,
+    **settings,
+) -> Compression:
+    """A policy by name, planned for a schedule and a model's attention.
+
+    The name is one of `POLICIES`, with "@before" or "@after" for the order if not the policy's
+    own, and "+int8" for 8-bit storage: "hack", "scalekv@before", "full+int8". A policy that would
+    never drop anything becomes "full". `ratio` is the
+    share of all scales' tokens that is evicted, as in HACK; `budget` counts the tokens that a
+    head keeps, on average over heads and layers; one of them is given, none with "full".
+    `settings` are the policy's own. Raises ValueError, in one sentence, for whatever cannot work.
+    """
+    check(
+        shape.layers > 0,
+        "policy: the model has no attention over the history, so there is no cache to compress; "
+        "its memory is constant over the scales: leave the policy out.",
+    )
+    plain, *storage = name.split("+")
+    plain, *order = plain.split("@")
+    check(
+        plain in POLICIES and storage in ([], [INT8]) and len(order) <= 1,
+        f"policy: got {name!r}, expected one of {', '.join(sorted(POLICIES))}, with @before or "
+        f"@after and +{INT8} behind it if wanted.",
+    )
+    kind = POLICIES[plain]
+    if order:
+        settings["order"] = order[0]
+    known = [field.name for field in fields(kind)]
+    for setting in settings:
+        check(setting in known, f"policy {plain}: got a setting {setting!r}, it has {known}.")
+    policy = kind(_budget(plain, schedule, ratio, budget), **settings)
+    _check_budget(policy, schedule)
+    for statistic in policy.needs():
+        check(
+            profile is not None,
+            f"policy {plain}: it needs a profile ({statistic}); make one with python -m "
+            "mvar_jax.calibrate and name it by --profile.",
+        )
+    plan, full = policy.plan(schedule, shape, profile), plan_full(schedule, shape)
+    if (plan.kept, plan.attended) == (full.kept, full.attended):
+        return Compression(None, Full(), full, schedule, storage == [INT8])
+    table = policy.table(schedule, shape, profile)
+    if table is not None and plan.head_order is not None:
+        table = np.stack([row[list(order)] for row, order in zip(table, plan.head_order)])
+    return Compression(table, policy, plan, schedule, storage == [INT8])
+
+
+def _budget(name, schedule, ratio, budget):
+    if name == "full":
+        check(
+            ratio is None and budget is None,
+            "policy full: it keeps everything; leave ratio and budget out.",
+        )
+        return schedule.total
+    check(
+        (ratio is None) != (budget is None),
+        f"policy {name}: got ratio {ratio} and budget {budget}, expected one of them.",
+    )
+    if budget is not None:
+        check(budget >= 1, f"policy {name}: got budget {budget}, expected at least 1 token.")
+        return min(budget, schedule.total)
+    check(
+        0 < ratio < 1,
+        f"policy {name}: got ratio {ratio}, expected a share of the {schedule.total} tokens "
+        "to evict, above 0 and below 1.",
+    )
+    return round((1 - ratio) * schedule.total)
+
+
+def _check_budget(policy, schedule):
+    forced, total = policy.forced(schedule), schedule.total
+    check(
+        policy.budget > forced,
+        f"policy {policy.name}: a budget of {policy.budget} tokens a head (ratio "
+        f"{1 - policy.budget / total:.3f} of {total}) holds nothing but the {forced} that it always "
+        f"keeps; expected at least {forced + 1} (a ratio of at most {1 - (forced + 1) / total:.3f}).",
+    )

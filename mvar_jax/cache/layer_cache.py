@@ -1,0 +1,80 @@
+"""The cache of one attention layer under a policy: attend to some tokens, inherit some."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from mvar_jax.cache.kv_cache import KVCache, take_tokens
+from mvar_jax.cache.plan import LayerPlan
+from mvar_jax.cache.policies.base import Policy, Probe
+from mvar_jax.ops.attention import attention
+from mvar_jax.scales import ScaleSchedule
+from mvar_jax.typing import Array, Float, Leaf
+
+
+@flax.struct.dataclass
+class LayerCache:
+    """One `KVCache` for each group of heads, and the rules they follow, static under jit.
+
+    `table` is the policy's calibrated numbers for the layer, if it uses any: float32
+    [heads, ...].
+    """
+
+    groups: tuple[KVCache, ...]
+    table: Leaf = None
+    plan: LayerPlan = flax.struct.field(pytree_node=False, default=())
+    policy: Policy = flax.struct.field(pytree_node=False, default=None)
+    schedule: ScaleSchedule = flax.struct.field(pytree_node=False, default=None)
+
+    def attend(
+        self,
+        query: Float[Array, "batch heads n dim"],
+        key: Float[Array, "batch heads n dim"],
+        value: Float[Array, "batch heads n dim"],
+        raw_query: Float[Array, "batch heads n dim"],
+        softmax_scale: float,
+        scale: int,
+    ) -> tuple[Float[Array, "batch heads n dim"], "LayerCache"]:
+        """Attention of one scale's queries, and the cache that the next scale inherits.
+
+        `raw_query` is the projection before bias, normalisation and rotation, which some
+        published code scores tokens by. After the last scale the groups are empty: nothing
+        would read them.
+        """
+        outputs, groups, first = [], [], 0
+        for plan, cache in zip(self.plan, self.groups):
+            own = slice(first, first + plan.heads)
+            first += plan.heads
+            probe = Probe(
+                schedule=self.schedule,
+                scale=scale,
+                query=query[:, own],
+                raw_query=raw_query[:, own],
+                softmax_scale=softmax_scale,
+                table=None if self.table is None else self.table[own],
+            )
+            mixed, cache = _attend_group(
+                self.policy, plan, cache, probe, key[:, own], value[:, own]
+            )
+            outputs.append(mixed)
+            groups.append(cache)
+        return jnp.concatenate(outputs, axis=1), self.replace(groups=tuple(groups))
+
+
+def _attend_group(policy, plan, cache, probe, key, value):
+    """Attention of one group of heads over what is at hand, and what it keeps of that."""
+    scale, held = probe.scale, cache.length
+    union = cache.append(key, value, probe.schedule.offsets[scale])
+    # The scale's own tokens are used as they are; only what is remembered is stored.
+    old_key, old_value = cache.read(key.dtype)
+    keys = jnp.concatenate([old_key, key.astype(old_key.dtype)], axis=2)
+    values = jnp.concatenate([old_value, value.astype(old_value.dtype)], axis=2)
+    selection = policy.select(union.replace(key=keys, value=values), probe, plan)
+    if selection.attend is not None:
+        keys, values = policy.gather(keys, values, selection.attend, probe, plan)
+    mixed = attention(probe.query, keys, values, probe.softmax_scale)
+    if selection.score is not None:
+        union = union.replace(score=selection.score)
+    if plan.keep[scale] == 0:
+        return mixed, jax.tree.map(lambda array: array[:, :, :0], union)
+    return mixed, union if selection.keep is None else union.take(selection.keep)

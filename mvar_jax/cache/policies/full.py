@@ -1,0 +1,23 @@
+"""Everything is kept."""
+
+from dataclasses import dataclass
+
+from mvar_jax.cache.plan import AttentionShape, CachePlan, plan_full
+from mvar_jax.cache.policies.base import Policy
+from mvar_jax.cache.profile import Profile
+from mvar_jax.scales import ScaleSchedule
+
+
+@dataclass(frozen=True)
+class Full(Policy):
+    """The cache without compression; the last scale is never stored. Its budget is ignored."""
+
+    name = "full"
+
+    budget: int = 0
+
+    def plan(
+        self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
+    ) -> CachePlan:
+        """Every token of every scale."""
+        return plan_full(schedule, shape)

@@ -1,0 +1,100 @@
+"""HACK++: one budget for attention, a smaller one for the cache, by head kind, layer and scale."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from mvar_jax.cache.kv_cache import KVCache
+from mvar_jax.cache.plan import (
+    AttentionShape,
+    CachePlan,
+    GroupPlan,
+    plan_group,
+    spread_budget,
+)
+from mvar_jax.cache.policies.base import Probe
+from mvar_jax.cache.policies.hack import CONTEXTUAL, STRUCTURAL, HeadAware
+from mvar_jax.cache.policies.snapkv import max_pool
+from mvar_jax.cache.profile import Profile
+from mvar_jax.scales import ScaleSchedule
+from mvar_jax.typing import Array, Float
+
+
+@dataclass(frozen=True)
+class HackPP(HeadAware):
+    """HACK++ (arXiv 2606.08302): `budget` tokens are inherited, `attend_ratio` times that seen.
+
+    What is inherited at scale k is shared out over layers and head kinds in proportion to
+    reliance ** `tau`: how much later scales attend to the history. Contextual heads are scored
+    by pooled attention, structural ones by a calibrated share of their scale times the norm of
+    the value, without looking at queries. `tau`, `pool` and `queries` are inferred; with order
+    "after" a scale sees everything at hand.
+    """
+
+    name = "hackpp"
+
+    attend_ratio: float = 3.0
+    tau: float = 1.0
+    pool: int = 5
+
+    def needs(self) -> tuple[str, ...]:
+        """Head kinds, and attention from scale to scale."""
+        return ("head_variance", "mass")
+
+    def plan(
+        self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
+    ) -> CachePlan:
+        """Two groups a layer, with a cache of their own length at every scale."""
+        contextual = self.contextual(shape, profile)
+        groups = [
+            (layer, kind, contextual[layer] == (kind == CONTEXTUAL))
+            for layer in range(shape.layers)
+            for kind in (CONTEXTUAL, STRUCTURAL)
+            if np.any(contextual[layer] == (kind == CONTEXTUAL))
+        ]
+        reliance = _reliance(profile.mass, schedule)
+        weights = [int(heads.sum()) for _, _, heads in groups]
+        kept = {(layer, kind): [] for layer, kind, _ in groups}
+        for scale, seen in enumerate(np.cumsum(schedule.lengths)):
+            shares = [
+                reliance[layer, heads, scale].mean() ** self.tau for layer, _, heads in groups
+            ]
+            filled = spread_budget(shares, weights, min(self.budget, int(seen)), 1, int(seen))
+            for (layer, kind, _), budget in zip(groups, filled):
+                kept[layer, kind].append(budget)
+        attend = None
+        if self.order == "before":
+            attend = (min(round(self.attend_ratio * self.budget), schedule.total),) * len(schedule)
+
+        def plan_kind(layer, kind, heads):
+            return plan_group(schedule, heads, kept[layer, kind], attend, kind)
+
+        return self.split(contextual, plan_kind)
+
+    def table(
+        self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
+    ) -> np.ndarray:
+        """Mean attention that a token of each scale gets from a query of each scale."""
+        return (profile.mass / np.array(schedule.lengths)).astype(np.float32)
+
+    def score(
+        self, union: KVCache, probe: Probe, group: GroupPlan
+    ) -> Float[Array, "batch heads m"]:
+        """Pooled attention, or the calibrated share of the token's scale times its value."""
+        if group.kind == CONTEXTUAL:
+            return max_pool(self.observed(union, probe), self.pool)
+        prior = probe.table[None, :, probe.scale]  # [1, heads, scales]
+        share = jnp.take_along_axis(prior, union.source(probe.schedule), axis=2)
+        return share * jnp.linalg.norm(union.value.astype(jnp.float32), axis=-1)
+
+
+def _reliance(mass: np.ndarray, schedule: ScaleSchedule) -> np.ndarray:
+    """How much later scales attend to a token of the history, [layers, heads, scales].
+
+    For scale k, the sum over later scales of the mean attention to a token before them.
+    """
+    history = np.triu(np.ones(mass.shape[2:]), 1).T  # queries' scale after keys' scale
+    before = np.maximum(np.array(schedule.offsets), 1)
+    per_token = np.sum(mass * history, axis=3) / before
+    return np.flip(np.cumsum(np.flip(per_token, 2), 2), 2) - per_token

@@ -1,0 +1,157 @@
+"""ScaleKV: drafters keep the history, refiners little of it, layer by layer and scale by scale."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mvar_jax.cache.kv_cache import KVCache
+from mvar_jax.cache.plan import AttentionShape, CachePlan, GroupPlan
+from mvar_jax.cache.policies.base import Policy, Probe, attention_shares
+from mvar_jax.cache.policies.snapkv import average_pool, max_pool
+from mvar_jax.cache.profile import Profile
+from mvar_jax.config import check, check_range
+from mvar_jax.scales import ScaleSchedule
+from mvar_jax.typing import Array, Bool, Float, Int
+
+SCORINGS = ("exact", "official")
+
+
+@dataclass(frozen=True)
+class ScaleKV(Policy):
+    """ScaleKV (arXiv 2505.19602).
+
+    Of all pairs of layer and scale, the `drafter_share` whose attention is least selective are
+    drafters: their cache keeps everything, and the refiners share what the mean budget leaves
+    (the published tables follow this rule). Nothing is cut until the history exceeds the budget.
+    The observation window, the centre tokens of a `grid` x `grid` partition of the current map,
+    is kept; the rest is ranked by its queries. `scoring` "exact" is the paper: softmax of
+    the queries that attention uses, average pooling; "official" is the published code: bare
+    projections, no softmax, max pooling.
+    """
+
+    name = "scalekv"
+
+    order: str = "after"
+    scoring: str = "exact"
+    drafter_share: float = 0.1
+    grid: int = 4
+    pool: int = 5
+
+    def __post_init__(self):
+        super().__post_init__()
+        check(
+            self.scoring in SCORINGS,
+            f"policy scalekv: got scoring {self.scoring!r}, expected one of {SCORINGS}.",
+        )
+        check_range("policy scalekv: drafter_share", self.drafter_share, 0.0, 1.0)
+
+    def forced(self, schedule: ScaleSchedule) -> int:
+        """The observation window."""
+        return self.grid**2
+
+    def needs(self) -> tuple[str, ...]:
+        """How selective the attention of layers is."""
+        return ("selectivity",)
+
+    def drafters(
+        self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile
+    ) -> Bool[np.ndarray, "layers scales"]:
+        """Which layers keep the whole history as each scale reads it: the lowest scores."""
+        index = profile.selectivity
+        scores = (index - index.mean(axis=0)) / (index.std(axis=0) + 1e-12)
+        # Only scales whose history can exceed the budget are classified.
+        long = np.array(schedule.offsets) > self.budget
+        candidates = np.where(long, scores, np.inf)
+        count = round(self.drafter_share * shape.layers * long.sum())
+        ranks = np.argsort(np.argsort(candidates, axis=None, kind="stable"))
+        return (ranks < count).reshape(scores.shape)
+
+    def plan(
+        self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
+    ) -> CachePlan:
+        """One group a layer; at every scale the mean over layers is the budget."""
+        drafters = self.drafters(schedule, shape, profile)
+        budgets = np.zeros((shape.layers, len(schedule)), int)
+        for scale in range(len(schedule)):
+            reader = min(scale + 1, len(schedule) - 1)  # the scale that will read this cache
+            budgets[:, scale] = self._share(schedule, scale, drafters[:, reader])
+        return CachePlan(
+            tuple(
+                (self.plan_heads(schedule, shape.heads, tuple(map(int, row))),) for row in budgets
+            )
+        )
+
+    def _share(self, schedule, scale, drafts):
+        """Budgets of all layers after one scale."""
+        history = sum(schedule.lengths[: scale + 1])
+        if history <= self.budget:
+            return np.full(len(drafts), history)
+        least, layers, count = self.forced(schedule) + 1, len(drafts), int(drafts.sum())
+        full = min(history, (self.budget * layers - least * (layers - count)) // max(count, 1))
+        rest = (self.budget * layers - full * count) // max(layers - count, 1)
+        return np.where(drafts, full, min(rest, history))
+
+    def score(
+        self, union: KVCache, probe: Probe, group: GroupPlan
+    ) -> Float[Array, "batch heads m"]:
+        """Pooled scores of the window's queries; the window itself is chosen apart."""
+        places = self._window(union.length, probe)
+        rows = np.maximum(places - (union.length - probe.tokens), 0)  # of this scale's queries
+        if self.scoring == "official":
+            query = probe.raw_query[:, :, rows]
+            return official_scores(query, union.key, places, self.pool, max_pool)
+        query = probe.query[:, :, rows]
+        votes = jnp.sum(attention_shares(query, union.key, probe.softmax_scale), axis=2)
+        return average_pool(votes, self.pool).at[:, :, places].set(-jnp.inf)
+
+    def choose(
+        self, score: Float[Array, "batch heads m"], count: int, probe: Probe
+    ) -> Int[Array, "batch heads kept"]:
+        """The window, and the best others."""
+        return choose_beside(score, count, self._window(score.shape[-1], probe))
+
+    def _window(self, length, probe):
+        size = probe.schedule.sizes[probe.scale]
+        return observation_window(size, self.grid, length)
+
+
+def observation_window(size: tuple[int, int], grid: int, length: int) -> Int[np.ndarray, "window"]:
+    """Places of the window's tokens among `length` at hand, the last of which are one map.
+
+    Of every cell of a `grid` x `grid` partition of the map, the token at its centre; where a
+    side is shorter than `grid`, the last `grid`**2 tokens at hand.
+    """
+    height, width = size
+    if min(size) < grid:
+        return np.arange(max(0, length - grid**2), length)
+    rows, columns = (np.arange(grid) * (side // grid) + (side // grid - 1) // 2 for side in size)
+    return (length - height * width + rows[:, None] * width + columns).reshape(-1)
+
+
+def official_scores(
+    query: Float[Array, "batch heads n dim"],
+    key: Float[Array, "batch heads m dim"],
+    window: Int[np.ndarray, "window"],
+    kernel: int,
+    pool: Callable,
+) -> Float[Array, "batch heads m"]:
+    """Products with the window's queries over sqrt(dim), added up and pooled, without softmax.
+
+    As in the published code, the window is minus infinity before and after pooling.
+    """
+    products = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=jnp.float32)
+    votes = jnp.sum(products * key.shape[-1] ** -0.5, axis=2)
+    pooled = pool(votes.at[:, :, window].set(-jnp.inf), kernel)
+    return pooled.at[:, :, window].set(-jnp.inf)
+
+
+def choose_beside(
+    score: Float[Array, "batch heads m"], count: int, window: Int[np.ndarray, "window"]
+) -> Int[Array, "batch heads kept"]:
+    """The window's places and the best others, `count` in all, ascending."""
+    others = jax.lax.top_k(score, count - len(window))[1]
+    window = jnp.broadcast_to(jnp.asarray(window, others.dtype), (*others.shape[:2], len(window)))
+    return jnp.sort(jnp.concatenate([others, window], axis=-1), axis=-1)

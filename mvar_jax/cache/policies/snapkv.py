@@ -1,0 +1,58 @@
+"""Tokens that the last queries of a scale attend to."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from mvar_jax.cache.kv_cache import KVCache
+from mvar_jax.cache.plan import GroupPlan
+from mvar_jax.cache.policies.base import Policy, Probe, attention_shares
+from mvar_jax.scales import ScaleSchedule
+from mvar_jax.typing import Array, Float
+
+
+@dataclass(frozen=True)
+class SnapKV(Policy):
+    """SnapKV (Li et al., arXiv 2404.14469): an observation window votes.
+
+    The last `window` tokens are kept; their queries' attention, averaged over `pool`
+    neighbouring keys, ranks the others.
+    """
+
+    name = "snapkv"
+
+    window: int = 16
+    pool: int = 5
+
+    def forced(self, schedule: ScaleSchedule) -> int:
+        """The window."""
+        return self.window
+
+    def score(
+        self, union: KVCache, probe: Probe, group: GroupPlan
+    ) -> Float[Array, "batch heads m"]:
+        """The window first, then by pooled attention of its queries."""
+        window = min(self.window, probe.tokens)
+        shares = attention_shares(probe.query[:, :, -window:], union.key, probe.softmax_scale)
+        votes = average_pool(jnp.sum(shares, axis=2), self.pool)
+        recent = jnp.arange(union.length) >= union.length - self.window
+        return jnp.where(recent, jnp.inf, votes)
+
+
+def average_pool(
+    score: Float[Array, "batch heads m"], kernel: int
+) -> Float[Array, "batch heads m"]:
+    """Means over `kernel` neighbours (an odd number), zeros beyond the ends."""
+    return _pool(score, kernel, 0.0, jax.lax.add) / kernel
+
+
+def max_pool(score: Float[Array, "batch heads m"], kernel: int) -> Float[Array, "batch heads m"]:
+    """Maxima over `kernel` neighbours (an odd number)."""
+    return _pool(score, kernel, -jnp.inf, jax.lax.max)
+
+
+def _pool(score, kernel, start, reduce):
+    reach = kernel // 2
+    window, padding = (1, 1, kernel), ((0, 0), (0, 0), (reach, reach))
+    return jax.lax.reduce_window(score, start, reduce, window, (1, 1, 1), padding)

@@ -1,0 +1,100 @@
+"""What a calibration run measured of a model's attention, as a file that can be checked."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mvar_jax.config import check
+from mvar_jax.scales import ScaleSchedule
+
+FORMAT = "mvar_jax attention profile 1"
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Averages over samples of the full cache's attention, conditional rows only, float32.
+
+    Layers are those that attend over the history, in order of depth; attention is the softmax
+    of one head's queries at one scale over all keys up to that scale.
+    """
+
+    fingerprint: str  # of the model's weights
+    sizes: tuple[tuple[int, int], ...]  # of the scales
+    samples: int
+    head_variance: np.ndarray  # [layers, heads]: how much attention at the last scale varies
+    mass: np.ndarray  # [layers, heads, scales, scales]: share of queries' scale on keys' scale
+    selectivity: np.ndarray  # [layers, scales]: ScaleKV's attention selectivity index
+
+    @property
+    def schedule(self) -> ScaleSchedule:
+        """The scales that it was measured over."""
+        return ScaleSchedule(self.sizes)
+
+    def check_fits(
+        self, fingerprint: str, schedule: ScaleSchedule, layers: int, heads: int
+    ) -> None:
+        """Raises ValueError unless it was made for this model and schedule."""
+        sides = [f"{height}x{width}" for height, width in self.sizes]
+        check(
+            self.schedule == schedule,
+            f"profile: it was made for the scales {', '.join(sides)}, but the model has "
+            f"{', '.join(f'{height}x{width}' for height, width in schedule.sizes)}; "
+            "make one with python -m mvar_jax.calibrate.",
+        )
+        check(
+            self.head_variance.shape == (layers, heads),
+            f"profile: it was made for {self.head_variance.shape[0]} layers of "
+            f"{self.head_variance.shape[1]} heads, but the model has {layers} of {heads}; make one "
+            "with python -m mvar_jax.calibrate.",
+        )
+        check(
+            self.fingerprint == fingerprint,
+            f"profile: it was made for the weights {self.fingerprint}, but the model's are "
+            f"{fingerprint}; make one with python -m mvar_jax.calibrate.",
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes a JSON file, whole or not at all."""
+        fields = {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in vars(self).items()
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f"{path.name}.unfinished")
+        draft.write_text(json.dumps({"format": FORMAT, **fields}), encoding="utf-8")
+        draft.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Profile":
+        """Reads what `save` wrote. Raises ValueError for a file that is no profile."""
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            sound = fields.pop("format") == FORMAT
+            profile = cls(
+                fingerprint=str(fields.pop("fingerprint")),
+                sizes=tuple(tuple(map(int, size)) for size in fields.pop("sizes")),
+                samples=int(fields.pop("samples")),
+                **{name: np.asarray(value, np.float32) for name, value in fields.items()},
+            )
+            sound = sound and profile._is_sound()
+        except FileNotFoundError:
+            raise ValueError(
+                f"{path}: no such profile; make one with python -m mvar_jax.calibrate."
+            ) from None
+        except (OSError, AttributeError, KeyError, TypeError, ValueError):
+            sound = False
+        check(sound, f"{path}: not a profile that python -m mvar_jax.calibrate wrote.")
+        return profile
+
+    def _is_sound(self) -> bool:
+        """Whether all arrays have the shapes that belong together, and hold numbers."""
+        layers, heads = self.head_variance.shape
+        scales = len(self.schedule)
+        arrays = [value for value in vars(self).values() if isinstance(value, np.ndarray)]
+        return (
+            self.mass.shape == (layers, heads, scales, scales)
+            and self.selectivity.shape == (layers, scales)
+            and all(np.isfinite(array).all() for array in arrays)
+        )

@@ -1,0 +1,336 @@
+"""Policies keep what they promise, as much as they say, and nothing changes where all fits."""
+
+import json
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mvar_jax.cache import POLICIES, AttentionShape, memory_bytes, prepare_compression
+from mvar_jax.cache.policies.hack import CONTEXTUAL, STRUCTURAL, merge_evicted
+from mvar_jax.cache.policies.scalekv import choose_beside, observation_window, official_scores
+from mvar_jax.cache.policies.snapkv import average_pool, max_pool
+from mvar_jax.scales import ScaleSchedule
+from tests.cache.attention import DIM, SHAPE, prepare, random_profile, random_tokens, run_layers
+from tests.reference import GOLDEN, recipe_array
+
+SCHEDULE = ScaleSchedule(((1, 1), (1, 2), (2, 2), (3, 4), (4, 5)))  # 39 tokens, 19 before the last
+DROPPING = sorted(set(POLICIES) - {"full"})
+BOTH_ORDERS = pytest.mark.parametrize(
+    "name", [f"{name}@{order}" for name in DROPPING for order in ("before", "after")]
+)
+EXAMPLES = settings(max_examples=2)  # every one is compiled
+
+
+@st.composite
+def cases(draw, sides=4):
+    """A schedule whose first two scales are small, a budget, a batch size and a seed."""
+    side = st.integers(1, sides)
+    grown = sorted(draw(st.lists(st.tuples(side, side), min_size=2, max_size=3)))
+    largest = (max(height for height, _ in grown) + 1, max(width for _, width in grown) + 1)
+    schedule = ScaleSchedule(((1, 1), *grown, largest))
+    return (
+        schedule,
+        draw(st.floats(0.0, 1.0)),
+        draw(st.integers(1, 3)),
+        draw(st.integers(0, 2**16)),
+    )
+
+
+def least(name, schedule):
+    """The smallest budget that a policy accepts."""
+    return prepare(name, schedule, budget=schedule.total - 1).policy.forced(schedule) + 1
+
+
+def prepared(name, schedule, share):
+    """A policy whose budget is a share of the way from the smallest to the whole."""
+    low, high = least(name, schedule), schedule.total - 1
+    return prepare(name, schedule, budget=round(low + share * max(high - low, 0)))
+
+
+@BOTH_ORDERS
+@pytest.mark.parametrize("storage", ["", "+int8"])
+def test_what_fits_is_not_touched(name, storage):
+    tokens = random_tokens(SCHEDULE, batch=2)
+    whole = prepare(f"full{storage}", SCHEDULE)
+    compression = prepare(name + storage, SCHEDULE, budget=SCHEDULE.total)
+    for steps, exact in zip(run_layers(compression, tokens), run_layers(whole, tokens)):
+        for step, full in zip(steps, exact, strict=True):
+            np.testing.assert_array_equal(step.mixed, full.mixed)
+            assert memory_bytes(step.after) == memory_bytes(full.after)
+
+
+@pytest.mark.parametrize("name", DROPPING)
+def test_budgets_above_the_history_change_nothing_when_the_cut_comes_after(name):
+    history = SCHEDULE.total - SCHEDULE.lengths[-1]
+    tokens = random_tokens(SCHEDULE, batch=2)
+    whole = run_layers(prepare("full", SCHEDULE), tokens)
+    layers = run_layers(prepare(f"{name}@after", SCHEDULE, budget=2 * history), tokens)
+    for steps, full in zip(layers, whole):
+        np.testing.assert_array_equal(steps[-1].mixed, full[-1].mixed)
+
+
+@BOTH_ORDERS
+@EXAMPLES
+@given(case=cases())
+def test_lengths_bytes_and_order(name, case):
+    schedule, share, batch, seed = case
+    compression = prepared(name, schedule, share)
+    layers = run_layers(compression, random_tokens(schedule, batch, seed))
+    for layer, steps in enumerate(layers):
+        for scale, step in enumerate(steps):
+            for group, cache in zip(compression.plan.layers[layer], step.after.groups):
+                assert cache.key.shape == (batch, group.heads, group.keep[scale], DIM)
+                positions = np.asarray(cache.position, int)
+                assert np.all(np.diff(positions, axis=-1) > 0)
+                assert np.all(positions < sum(schedule.lengths[: scale + 1]))
+            assert jnp.isfinite(step.mixed).all()
+        assert memory_bytes(steps[-1].after) == 0
+
+
+@pytest.mark.parametrize("storage", ["", "+int8"])
+@pytest.mark.parametrize("name", ["full", *DROPPING])
+def test_planned_bytes_are_those_of_the_arrays(name, storage):
+    dtype = jnp.bfloat16
+    arguments = {} if name == "full" else {"budget": 12}
+    compression = prepare(name + storage, SCHEDULE, **arguments)
+    tokens = random_tokens(SCHEDULE, batch=2, dtype=dtype)
+    layers = run_layers(compression, tokens)
+    measured = [sum(memory_bytes(layer[scale].after) for layer in layers) for scale in range(5)]
+    assert tuple(measured) == compression.bytes(2, DIM, dtype)
+
+
+def formula(policy, history):
+    """Tokens that a policy's own formula leaves, over all layers and heads."""
+    everyone = SHAPE.layers * SHAPE.heads
+    if policy.name == "hack":
+        count = round(policy.contextual_share * everyone)
+        few = min(policy.contextual_budget * BIG.total, policy.budget / 2)
+        many = (policy.budget * everyone - few * count) / (everyone - count)
+        return count * min(few, history) + (everyone - count) * min(many, history)
+    if policy.name == "pyramidkv":
+        falling = [policy.budget * (1 + policy.slope * (0.5 - i)) for i in range(SHAPE.layers)]
+        return SHAPE.heads * sum(min(budget, history) for budget in falling)
+    return everyone * min(policy.budget, history)
+
+
+BIG = ScaleSchedule.squares(1, 2, 3, 4, 6, 9, 13)  # 316 tokens, 147 before the last
+
+
+@pytest.mark.parametrize("name", DROPPING)
+@pytest.mark.parametrize("ratio", [0.5, 0.7, 0.85])
+def test_plans_hold_what_the_formula_says(name, ratio):
+    compression = prepare(name, BIG, ratio=ratio)
+    groups = sum(len(layer) for layer in compression.plan.layers)
+    for scale in range(len(BIG) - 1):
+        expected = formula(compression.policy, sum(BIG.lengths[: scale + 1]))
+        room = max(0.02 * expected, groups * SHAPE.heads)
+        assert abs(compression.plan.kept[scale] - expected) <= room
+
+
+@EXAMPLES
+@given(case=cases())
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_structural_heads_keep_the_first_scales_and_the_current_one(order, case):
+    schedule, share, batch, seed = case
+    compression = prepared(f"hack@{order}", schedule, share)
+    forced = sum(schedule.lengths[:2])
+    layers = run_layers(compression, random_tokens(schedule, batch, seed))
+    for layer, steps in enumerate(layers):
+        for scale, step in enumerate(steps[:-1]):
+            for group, cache in zip(step.after.plan, step.after.groups):
+                if group.kind != STRUCTURAL:
+                    continue
+                positions = np.asarray(cache.position)
+                held, seen = group.keep[scale], sum(schedule.lengths[: scale + 1])
+                first = np.sum(positions < forced, axis=-1)
+                assert np.all(first == min(forced, seen))
+                current = np.sum(positions >= schedule.offsets[scale], axis=-1)
+                whole = schedule.lengths[scale] - max(0, forced - schedule.offsets[scale])
+                others = schedule.offsets[scale] >= forced
+                expected = min(held - forced, whole) if others else None
+                assert expected is None or np.all(current == expected)
+
+
+@EXAMPLES
+@given(case=cases())
+@pytest.mark.parametrize(
+    "name", ["scalekv@before", "scalekv@after", "snapkv@before", "snapkv@after"]
+)
+def test_windows_are_kept(name, case):
+    schedule, share, batch, seed = case
+    compression = prepared(name, schedule, share)
+    steps = run_layers(compression, random_tokens(schedule, batch, seed))[0]
+    for scale, step in enumerate(steps[:-1]):
+        (before,), (after,) = step.before.groups, step.after.groups
+        length = before.length + schedule.lengths[scale]
+        if name.startswith("scalekv"):
+            window = observation_window(schedule.sizes[scale], 2, length)
+        else:
+            window = np.arange(max(0, length - 3), length)
+        # Places at hand as positions: what was kept before, then the scale's own tokens.
+        positions = np.asarray(before.position, int)
+        own = np.broadcast_to(
+            schedule.offsets[scale] + np.arange(schedule.lengths[scale]),
+            (*positions.shape[:2], schedule.lengths[scale]),
+        )
+        wanted = np.concatenate([positions, own], axis=-1)[..., window]
+        for row, kept in zip(
+            wanted.reshape(-1, len(window)), np.asarray(after.position).reshape(-1, after.length)
+        ):
+            assert set(row) <= set(kept.tolist())
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_recent_and_first_tokens(order):
+    tokens = random_tokens(SCHEDULE, batch=1)
+    for name, expected in (
+        ("sliding_window", [*range(9, 19)]),
+        ("streaming_llm", [0, 1, 2, *range(12, 19)]),
+    ):
+        steps = run_layers(prepare(f"{name}@{order}", SCHEDULE, budget=10), tokens)[0]
+        np.testing.assert_array_equal(steps[3].after.groups[0].position[0, 0], expected)
+
+
+def test_heavy_hitters_are_added_up_over_scales():
+    tokens = random_tokens(SCHEDULE, batch=2)
+    steps = run_layers(prepare("h2o@after", SCHEDULE, budget=18), tokens)[0]
+    received = np.zeros((2, SHAPE.heads, SCHEDULE.total))
+    for scale, (query, *_) in enumerate(tokens[:4]):
+        keys = np.concatenate([key for _, key, _, _ in tokens[: scale + 1]], axis=2)
+        logits = 0.5 * np.einsum("bhnd,bhmd->bhnm", query, keys)
+        weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        weights /= weights.sum(axis=-1, keepdims=True)
+        received[..., : keys.shape[2]] += weights.sum(axis=2)
+    (cache,) = steps[3].after.groups
+    assert cache.length == 18  # one of 19 had to go, by what all four scales paid
+    expected = np.argmin(received[..., : 19 - 9], axis=-1)
+    missing = [
+        set(range(19)) - set(kept.tolist()) for kept in np.asarray(cache.position).reshape(-1, 18)
+    ]
+    assert missing == [{place} for place in expected.reshape(-1)]
+    kept = np.take_along_axis(received, np.asarray(cache.position, int), axis=-1)
+    np.testing.assert_allclose(cache.score, kept, rtol=1e-5)
+
+
+def test_head_kinds_follow_the_variance():
+    profile = random_profile(SCHEDULE)
+    plan = prepare("hack", SCHEDULE, budget=20).plan
+    lowest = np.sort(profile.head_variance, axis=None)[3]
+    for layer, groups in enumerate(plan.layers):
+        contextual = profile.head_variance[layer] <= lowest
+        sizes = {group.kind: group.heads for group in groups}
+        assert sizes.get(CONTEXTUAL, 0) == contextual.sum()
+        assert sorted(plan.head_order[layer]) == list(range(SHAPE.heads))
+        assert contextual[list(plan.head_order[layer])][: contextual.sum()].all()
+
+
+def test_merging_is_a_mean_over_the_nearest():
+    key = jnp.array([[1.0, 0.0], [0.9, 0.1], [0.0, 2.0], [0.0, 4.0]])[None, None]
+    value = jnp.arange(4.0)[None, None, :, None] * jnp.ones((1, 1, 4, 2))
+    merged_key, merged_value = merge_evicted(key, value, jnp.array([[[0, 2]]]))
+    np.testing.assert_allclose(merged_value[0, 0, :, 0], [0.5, 2.5])
+    lengths = np.linalg.norm(merged_key[0, 0], axis=-1)
+    np.testing.assert_allclose(lengths, [(1 + np.hypot(0.9, 0.1)) / 2, 3.0], rtol=1e-6)
+    np.testing.assert_allclose(merged_key[0, 0, 1] / lengths[1], [0.0, 1.0], atol=1e-6)
+
+
+def test_scalekv_spends_the_mean_budget_on_drafters():
+    policy = prepare("scalekv", BIG, budget=60, drafter_share=0.5).policy
+    drafters = policy.drafters(BIG, SHAPE, random_profile(BIG))
+    plan = prepare("scalekv", BIG, budget=60, drafter_share=0.5).plan
+    for scale in range(len(BIG) - 1):
+        history = sum(BIG.lengths[: scale + 1])
+        budgets = [layer[0].keep[scale] for layer in plan.layers]
+        if history <= 60:
+            assert budgets == [history] * 2
+            continue
+        assert 120 - 2 <= sum(budgets) <= 120 or max(budgets) == history
+        drafting = drafters[:, scale + 1]
+        assert not drafting.any() or min(np.array(budgets)[drafting]) == max(budgets)
+
+
+REFERENCE = np.load(GOLDEN / "scalekv_functions.npz")
+CASES = {
+    name: about
+    for name, about in json.loads(str(REFERENCE["config"])).items()
+    if "official_code_raises" not in about
+}
+POOLS = {"maxpool": max_pool, "avgpool": average_pool}
+OFFICIAL_SIDES = (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64)  # whatever the schedule
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_scalekv_equals_the_published_code(case):
+    about, cuts = CASES[case], 0
+    for layer in about["layers"]:
+        rows = (about["B"], about["H"])
+        keys, positions = np.zeros((*rows, 0, about["hd"]), np.float32), np.zeros((*rows, 0), int)
+        for scale, size in enumerate(about["sizes"]):
+            shape = (*rows, size, about["hd"])
+            new = sum(about["sizes"][:scale]) + np.arange(size)
+            keys = np.concatenate([keys, recipe_array(f"input:skv_k:{layer}:{scale}", shape)], 2)
+            positions = np.concatenate([positions, np.broadcast_to(new, shape[:3])], axis=2)
+            name = f"{case}/lowest_index/layer{layer}_scale{scale}"
+            if f"{name}_kept" not in REFERENCE:
+                continue
+            kept = REFERENCE[f"{name}_kept"]
+            window = official_window(about["window"], scale, keys.shape[2])
+            query = recipe_array(f"input:skv_q:{layer}:{scale}", shape)
+            query = query[:, :, np.maximum(window - (keys.shape[2] - size), 0)]
+            pool = POOLS[about["pooling"]]
+            scores = official_scores(query, jnp.asarray(keys), window, about["kernel"], pool)
+            if f"{name}_masked_pooled_scores" in REFERENCE:
+                expected = REFERENCE[f"{name}_masked_pooled_scores"]
+                np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
+            chosen = np.asarray(choose_beside(scores, kept.shape[2], window))
+            positions = np.take_along_axis(positions, chosen, axis=2)
+            keys = np.take_along_axis(keys, chosen[..., None], axis=2)
+            np.testing.assert_array_equal(positions, kept)
+            cuts += 1
+    assert cuts > 0
+
+
+def official_window(count, scale, length):
+    """The window by the published constants: square maps, or else the last tokens."""
+    grid, side = round(count**0.5), OFFICIAL_SIDES[scale]
+    if grid**2 != count or length < side**2:
+        return np.arange(length - count, length)
+    return observation_window((side, side), grid, length)
+
+
+BAD = {
+    "unknown": (("nonsense",), {"budget": 9}, "sliding_window"),
+    "storage": (("hack+int4",), {"budget": 9}, "int8"),
+    "order": (("hack@between",), {"budget": 9}, "before"),
+    "neither": (("hack",), {}, "expected one of them"),
+    "both": (("hack",), {"budget": 9, "ratio": 0.5}, "expected one of them"),
+    "ratio 0": (("hack",), {"ratio": 0.0}, "39 tokens"),
+    "ratio 1": (("hack",), {"ratio": 1.0}, "above 0 and below 1"),
+    "initial": (("hack",), {"budget": 3}, "at least 4"),
+    "window": (("snapkv",), {"budget": 3}, "at least 4"),
+    "sinks": (("streaming_llm",), {"ratio": 0.95}, "ratio of at most 0.897"),
+    "setting": (("hack",), {"budget": 9, "alpha": 0.5}, "contextual_share"),
+    "full": (("full",), {"budget": 9}, "leave ratio and budget out"),
+    "scoring": (("scalekv",), {"budget": 9, "scoring": "best"}, "official"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_work_is_refused_in_one_sentence(case):
+    arguments, keywords, word = BAD[case]
+    with pytest.raises(ValueError, match=word):
+        prepare(*arguments, SCHEDULE, **keywords)
+
+
+def test_a_model_without_history_has_nothing_to_compress():
+    with pytest.raises(ValueError, match="constant over the scales"):
+        prepare("hack", SCHEDULE, AttentionShape(0, 4), budget=9)
+
+
+def test_a_missing_profile_is_named():
+    with pytest.raises(ValueError, match=r"head_variance.*calibrate"):
+        prepare_compression("hack", SCHEDULE, SHAPE, budget=9)

@@ -12,7 +12,7 @@ from mvar_jax.config import SamplingConfig
 from mvar_jax.models import Memory, Trunk
 from mvar_jax.sampling.guidance import guidance_ramp, guide
 from mvar_jax.tokenizers import VQTokenizer
-from mvar_jax.typing import Array, Int, Key, Params
+from mvar_jax.typing import Array, Float, Int, Key, Params
 
 
 @flax.struct.dataclass
@@ -97,7 +97,30 @@ def generate(
     `params` holds "trunk" and "tokenizer". An image depends on its own key and label only, not
     on the batch around it.
     """
+    tokenizer, steps = _all_scales(trunk, tokenizer, params, labels, keys, filters, smooth)
+    return Generation(tokenizer.decode(steps[-1].running), tuple(step.tokens for step in steps))
+
+
+@partial(jax.jit, static_argnames=("trunk", "tokenizer", "smooth"))
+def grow(
+    trunk: Trunk,
+    tokenizer: VQTokenizer,
+    params: dict[str, Params],
+    labels: Int[Array, "batch"],
+    keys: Key[Array, "batch"],
+    filters: Filter,
+    smooth: bool = False,
+) -> Float[Array, "scales batch _ _ 3"]:
+    """What `generate` would draw were it to stop after each scale; the last is its images.
+
+    Scales are decoded one after another, so this needs no more memory for decoding.
+    """
+    tokenizer, steps = _all_scales(trunk, tokenizer, params, labels, keys, filters, smooth)
+    return jax.lax.map(tokenizer.decode, jnp.stack([step.running for step in steps]))
+
+
+def _all_scales(trunk, tokenizer, params, labels, keys, filters, smooth):
+    """The bound tokenizer, and the steps of all scales."""
     tokenizer = tokenizer.bind({"params": params["tokenizer"]})
     trunk = trunk.bind({"params": params["trunk"]})
-    steps = list(generate_scales(trunk, tokenizer, labels, keys, filters, smooth))
-    return Generation(tokenizer.decode(steps[-1].running), tuple(step.tokens for step in steps))
+    return tokenizer, list(generate_scales(trunk, tokenizer, labels, keys, filters, smooth))

@@ -38,14 +38,14 @@ def get_config(preset: str = "var64"):
 
 def _small(config):
     """64x64 pixels in tokens of 8x8, for two CPU cores."""
-    config.batch_size = 64
+    config.batch_size = 32
     config.data.update(name="shapes/64", augmentation="none", num_threads=0)
     config.tokenizer.update(
         image_size=(64, 64),
         scales=ScaleSchedule.squares(1, 2, 3, 4, 5, 6, 8).sizes,
-        vocabulary=512,
+        vocabulary=1024,
         code_channels=16,
-        base_channels=128,
+        base_channels=96,
         channel_multipliers=(1,),
         blocks_per_level=1,
         stem_stride=8,
@@ -55,14 +55,14 @@ def _small(config):
     rates = {"warmup_fraction": 0.05, "final_fraction": 0.01}
     intervals = {"log_every": 50, "validate_every": 500, "save_every": 500}
     config.tokenizer_optimizer.update(
-        learning_rate=8e-3, weight_decay=0.0, final_weight_decay=0.0, **rates
+        learning_rate=20e-3, weight_decay=0.0, final_weight_decay=0.0, **rates
     )
-    config.tokenizer_training.update(steps=2000, **intervals)
-    config.model.update(depth=6, width=192, heads=6)
+    config.tokenizer_training.update(steps=3000, **intervals)
+    config.model.update(depth=8, width=128, heads=4)
     config.model.ssm.update(state_size=32, head_dim=64)
     config.model.init.gate = 0.1
-    config.optimizer.update(learning_rate=8e-3, **rates)
-    config.training.update(steps=1200, ema_decay=0.99, **intervals)
+    config.optimizer.update(learning_rate=16e-3, **rates)
+    config.training.update(steps=2400, ema_decay=0.99, **intervals)
 
 
 def _large(config):

@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from mvar_jax.api import Model, Samples, load
-from mvar_jax.data.pipeline import eval_batches
 from mvar_jax.evaluation.class_conditional import ClassConditionalJudge, RealImages
 from mvar_jax.evaluation.metrics import codebook_usage, exact_copies
 from mvar_jax.evaluation.pictures import image_grid, reconstruction_grid
@@ -22,7 +21,6 @@ from mvar_jax.workdir import Workdir
 SAMPLES_PER_CLASS = 100
 COLUMNS = 10  # samples of each class in the picture
 ENLARGE = 2
-WHOLE_SPLIT = 2**20  # more than a small dataset has
 
 
 def judge(
@@ -35,7 +33,8 @@ def judge(
     once without.
     """
     model, seconds = load(workdir.path), _training_seconds(outcomes)
-    train, test = _split(model, model.config.data.train_split), _split(model, "test")
+    config = model.config
+    train, test = (RealImages.load(config, split) for split in (config.data.train_split, "test"))
     judge, seconds["classifier"] = _timed(lambda: ClassConditionalJudge(train, test))
     labels = np.repeat(np.arange(len(model.class_names)), SAMPLES_PER_CLASS)
     sample = partial(model.sample, labels.tolist())
@@ -73,13 +72,6 @@ def _picture(model: Model, samples: Samples) -> Image.Image:
     rows = samples.images.reshape(len(names), SAMPLES_PER_CLASS, *samples.images.shape[1:])
     first = rows[:, :COLUMNS].reshape(-1, *samples.images.shape[1:])
     return image_grid(first, COLUMNS, names, ENLARGE)
-
-
-def _split(model: Model, split: str) -> RealImages:
-    config = model.config
-    batches = eval_batches(config.data, config.tokenizer.image_size, WHOLE_SPLIT, split)
-    batch = next(iter(batches))
-    return RealImages(np.asarray(batch["image"]), np.asarray(batch["label"]))
 
 
 def _tokens(model: Model, real: RealImages) -> tuple[np.ndarray, ...]:

@@ -1,9 +1,15 @@
 """What tests of several rooms share."""
 
+import os
+import subprocess
+import sys
+
 import hypothesis
 import pytest
 
+import mvar_jax
 from mvar_jax.data.source import load_source
+from tests.shared import made_once
 
 # The same examples in every run; compiling takes longer than any deadline.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
@@ -13,6 +19,37 @@ hypothesis.settings.load_profile("repeatable")
 @pytest.fixture(scope="session")
 def digits_directory(tmp_path_factory):
     """A directory of TFDS data that holds the digits, prepared once for all tests."""
-    directory = str(tmp_path_factory.mktemp("tfds"))
-    load_source("digits", "train", directory)
-    return directory
+    root = tmp_path_factory.getbasetemp()
+    return str(made_once(root, "tfds", lambda folder: load_source("digits", "train", str(folder))))
+
+
+@pytest.fixture(scope="session")
+def run(digits_directory, tmp_path_factory):
+    """Runs `python -m mvar_jax.PROGRAM ...` in an empty directory outside of the clone."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    environment = {**os.environ, "TFDS_DATA_DIR": digits_directory}
+
+    def run(program, *arguments):
+        command = [sys.executable, "-m", f"mvar_jax.{program}", *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(run, tmp_path_factory):
+    """The working directory of a smoke run of the quickstart, trained once; do not write there."""
+
+    def train(folder):
+        result = run("quickstart", "--preset=runlocal", f"--workdir={folder}")
+        assert result.returncode == 0, result.stderr
+
+    return made_once(tmp_path_factory.getbasetemp(), "trained", train)
+
+
+@pytest.fixture(scope="session")
+def model(trained):
+    """The model of `trained`."""
+    return mvar_jax.load(trained)

@@ -1,10 +1,7 @@
 """The programs as a user runs them: from nothing to samples, again, and with bad input."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 from PIL import Image
 
 import mvar_jax
+from mvar_jax.evaluation.pictures import growth_grid
 from mvar_jax.experiment import inherit_trunk
 from mvar_jax.workdir import Workdir
 
@@ -29,35 +27,6 @@ REPORT_KEYS = {
     "seconds",
     "carried_state_bytes",
 }
-
-
-@pytest.fixture(scope="session")
-def run(digits_directory, tmp_path_factory):
-    """Runs `python -m mvar_jax.PROGRAM ...` in an empty directory outside of the clone."""
-    folder = tmp_path_factory.mktemp("elsewhere")
-    environment = {**os.environ, "TFDS_DATA_DIR": digits_directory}
-
-    def run(program, *arguments):
-        command = [sys.executable, "-m", f"mvar_jax.{program}", *map(str, arguments)]
-        return subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-        )
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def trained(run, tmp_path_factory):
-    """The working directory of a smoke run of the quickstart."""
-    workdir = tmp_path_factory.mktemp("trained")
-    result = run("quickstart", "--preset=runlocal", f"--workdir={workdir}")
-    assert result.returncode == 0, result.stderr
-    return workdir
-
-
-@pytest.fixture(scope="session")
-def model(trained):
-    return mvar_jax.load(trained)
 
 
 def test_quickstart_writes_pictures_and_report(trained):
@@ -89,6 +58,16 @@ def test_sample_twice_gives_the_same_bytes(run, trained, tmp_path):
         result = run("sample", *arguments)
         assert result.returncode == 0, result.stderr
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+
+
+def test_growing_draws_a_row_per_image_that_ends_as_the_sample(run, trained, model, tmp_path):
+    out = tmp_path / "grown.png"
+    arguments = (f"--workdir={trained}", "--labels=3,7", "--columns=1", "--seed=5", f"--out={out}")
+    result = run("sample", "--grow", *arguments)
+    assert result.returncode == 0, result.stderr
+    expected = growth_grid(model.grow([3, 7], seed=5), ["3", "7"], scale=2)
+    with Image.open(out) as picture:
+        np.testing.assert_allclose(np.asarray(picture, int), np.asarray(expected, int), atol=1)
 
 
 def test_fine_tuning_starts_from_other_weights(run, trained, tmp_path):
@@ -130,6 +109,26 @@ def test_api_samples_by_name_and_index_in_any_batch_size(model):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_allclose(samples.images, again.images, atol=1e-4)
     assert np.any(samples.images != model.sample([3, 7, 7], seed=2).images)
+
+
+def test_api_grows_into_the_sample(model):
+    labels, settings = [3, 7, 7], {"guidance": 2.0, "top_k": 20}
+    images = model.grow(labels, seed=1, batch_size=2, **settings)
+    assert images.shape == (4, 3, 32, 32, 3) and images.dtype == np.float32
+    assert images.min() >= -1 and images.max() <= 1
+    sampled = model.sample(labels, seed=1, **settings).images
+    np.testing.assert_allclose(images[-1], sampled, atol=1e-4)
+    assert all(np.abs(images[scale] - sampled).max() > 0.1 for scale in range(3))
+
+
+def test_any_name_of_a_class_will_do_unless_others_have_it_too(model):
+    birds = replace(model, class_names=("crane", "tench, Tinca tinca", "crane", "sea crane, 2"))
+    labels = ["tench", "Tinca tinca", "tench, Tinca tinca", " sea crane", "2", "3", 0]
+    assert birds.label_indices(labels).tolist() == [1, 1, 1, 3, 3, 3, 0]
+    with pytest.raises(ValueError, match=r"'crane' names the classes \[0, 2\]"):
+        birds.label_indices(["crane"])
+    with pytest.raises(ValueError, match="0 to 3"):
+        birds.label_indices(["Tinca"])
 
 
 def test_api_refuses_what_it_does_not_know(model):

@@ -4,7 +4,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.cache.kv_cache import KVCache, take_tokens
+from mvar_jax.cache.kv_cache import KVCache
 from mvar_jax.cache.plan import LayerPlan
 from mvar_jax.cache.policies.base import Policy, Probe
 from mvar_jax.ops.attention import attention
@@ -63,7 +63,7 @@ class LayerCache:
 
 def _attend_group(policy, plan, cache, probe, key, value):
     """Attention of one group of heads over what is at hand, and what it keeps of that."""
-    scale, held = probe.scale, cache.length
+    scale = probe.scale
     union = cache.append(key, value, probe.schedule.offsets[scale])
     # The scale's own tokens are used as they are; only what is remembered is stored.
     old_key, old_value = cache.read(key.dtype)

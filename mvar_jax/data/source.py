@@ -2,7 +2,8 @@
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -13,8 +14,9 @@ from tensorflow_datasets.core import read_only_builder
 
 from mvar_jax.config import check
 from mvar_jax.data.digits import Digits
+from mvar_jax.data.shapes import Shapes, ShapesConfig
 
-OWN_BUILDERS = {"digits": Digits}
+OWN_BUILDERS = ("digits", "shapes/SIDE")
 CACHE_BYTES = 2**28
 
 
@@ -81,7 +83,8 @@ def load_source(name: str, split: str, directory: str = "") -> ImageSource:
     split, and for datasets without an image and a class label.
     """
     place = tfds.core.Path(directory or tfds.core.constants.DATA_DIR).expanduser()
-    builder = _open_own(name, place) if name in OWN_BUILDERS else _open(name, place)
+    own = _own_builder(name)
+    builder = _open(name, place) if own is None else _open_own(name, own, place)
     class_names = _class_names(name, builder.info.features)
     _check_split(name, split, builder.info.splits)
     with _damage_named(name, builder.data_dir):
@@ -91,14 +94,24 @@ def load_source(name: str, split: str, directory: str = "") -> ImageSource:
     return ImageSource(name, split, records, class_names)
 
 
-def _open_own(name: str, place: PathLike) -> tfds.core.DatasetBuilder:
+def _own_builder(name: str) -> Callable[..., tfds.core.DatasetBuilder] | None:
+    """What makes the builder of one of the library's datasets; None for datasets of others."""
+    base, _, variant = name.partition("/")
+    if base == "shapes":
+        return partial(Shapes, config=ShapesConfig.parse(variant).name)
+    return Digits if name == "digits" else None
+
+
+def _open_own(
+    name: str, own: Callable[..., tfds.core.DatasetBuilder], place: PathLike
+) -> tfds.core.DatasetBuilder:
     """The builder of one of the library's datasets, prepared.
 
     TFDS writes to a temporary directory and renames it when done, so that a killed preparation
     leaves nothing that could be taken for the dataset.
     """
     with _damage_named(name, place / name):
-        builder = OWN_BUILDERS[name](data_dir=place, file_format="array_record")
+        builder = own(data_dir=place, file_format="array_record")
         if builder.data_path.exists() and not builder.info.splits:
             raise FileNotFoundError(f"no {tfds.core.constants.DATASET_INFO_FILENAME}")
     if not builder.data_path.exists():
@@ -110,7 +123,7 @@ def _open_own(name: str, place: PathLike) -> tfds.core.DatasetBuilder:
                 f"data.directory: cannot prepare {name} in {place} ({_first_line(error)}); "
                 "choose a directory that can be written.",
             )
-        builder = OWN_BUILDERS[name](data_dir=place, file_format="array_record")
+        builder = own(data_dir=place, file_format="array_record")
     return builder
 
 

@@ -4,9 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mvar_jax.config import Config
+from mvar_jax.data.pipeline import eval_batches
 from mvar_jax.evaluation.classifier import ImageClassifier
 from mvar_jax.evaluation.frechet import frechet_distance
 from mvar_jax.typing import Float, HostArray, Int
+
+WHOLE_SPLIT = 2**20  # more than a small dataset has
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,13 @@ class RealImages:
 
     images: np.ndarray
     labels: np.ndarray
+
+    @classmethod
+    def load(cls, config: Config, split: str) -> "RealImages":
+        """All images of a split, as the config's tokenizer takes them."""
+        size = config.tokenizer.image_size
+        batch = next(iter(eval_batches(config.data, size, WHOLE_SPLIT, split)))
+        return cls(np.asarray(batch["image"]), np.asarray(batch["label"]))
 
 
 class ClassConditionalJudge:

@@ -72,6 +72,19 @@ def reconstruction_grid(
     return image_grid(images, columns, labels, scale)
 
 
+def growth_grid(
+    images: Float[HostArray, "scales batch height width_px 3"],
+    row_labels: Sequence[str] = (),
+    scale: int = 1,
+) -> Image.Image:
+    """A picture of images in [-1, 1] as they grow: a row per image, a column per scale.
+
+    Raises ValueError as `image_grid` does.
+    """
+    cells = rearrange(images, "scales batch h w c -> (batch scales) h w c")
+    return image_grid(cells, len(images), row_labels, scale)
+
+
 def save_png(picture: Image.Image, path: Path | str) -> None:
     """Writes a PNG file, the same bytes for the same picture; the file is whole or not there.
 

@@ -1,5 +1,6 @@
 """How close images are to other images."""
 
+import jax
 import jax.numpy as jnp
 
 from mvar_jax.typing import Array, Float
@@ -16,3 +17,34 @@ def psnr(
     difference = images.astype(jnp.float32) - others.astype(jnp.float32)
     error = jnp.mean(difference**2, axis=(1, 2, 3))
     return 10 * jnp.log10(4 / error)
+
+
+def ssim(
+    images: Float[Array, "batch height width channels"],
+    others: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch"]:
+    """Structural similarity of every image, 1 if equal, for values in [-1, 1].
+
+    Wang et al. 2004: a Gaussian window of 11 x 11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03, a
+    range of 2, averaged over channels and the places where the window fits. Images must be at
+    least 11 pixels wide and high.
+    """
+    x, y = images.astype(jnp.float32), others.astype(jnp.float32)
+    distance = jnp.arange(11) - 5
+    window = jnp.exp(-(distance**2) / (2 * 1.5**2))
+    window /= jnp.sum(window)
+
+    def smooth(maps):
+        for axis in (1, 2):
+            size = maps.shape[axis] - 10
+            shifted = [jax.lax.slice_in_dim(maps, i, i + size, axis=axis) for i in range(11)]
+            maps = sum(weight * part for weight, part in zip(window, shifted))
+        return maps
+
+    mean_x, mean_y = smooth(x), smooth(y)
+    variance_x, variance_y = smooth(x * x) - mean_x**2, smooth(y * y) - mean_y**2
+    covariance = smooth(x * y) - mean_x * mean_y
+    low, high = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    likeness = (2 * mean_x * mean_y + low) * (2 * covariance + high)
+    likeness /= (mean_x**2 + mean_y**2 + low) * (variance_x + variance_y + high)
+    return jnp.mean(likeness, axis=(1, 2, 3))

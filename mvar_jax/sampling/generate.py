@@ -13,7 +13,7 @@ from mvar_jax.config import SamplingConfig
 from mvar_jax.models import Memory, Trunk
 from mvar_jax.sampling.guidance import guidance_ramp, guide
 from mvar_jax.tokenizers import VQTokenizer
-from mvar_jax.typing import Array, Int, Key, Params
+from mvar_jax.typing import Array, Float, Int, Key, Params
 
 
 @flax.struct.dataclass
@@ -63,7 +63,7 @@ def generate_scales(
     The noise of an image comes from its own key, the scale and the position. `noise`, a
     function `(keys, scale, tokens)`, replaces the token space's own. With `compression`, whose
     order the trunk's heads must be in, attention remembers what its policy keeps. `forced`
-    tokens, one array a scale, take the place of drawn ones.
+    tokens, one array a scale, take the place of drawn ones where they are not negative.
     """
     space, schedule = tokenizer.token_space, trunk.schedule
     noise = noise or space.noise
@@ -76,7 +76,9 @@ def generate_scales(
         logits = guide(logits, guidance_ramp(filters.guidance, scale, len(schedule)))
         kept = space.filter(logits / filters.temperature, filters.top_k, filters.top_p)
         gumbel = noise(keys, scale, length)
-        tokens = space.sample(kept, gumbel) if forced is None else forced[scale]
+        tokens = space.sample(kept, gumbel)
+        if forced is not None:
+            tokens = jnp.where(forced[scale] < 0, tokens, forced[scale])
         codes = tokenizer.embed(tokens)
         if smooth:
             progress = guidance_ramp(1.0, scale, len(schedule))
@@ -103,9 +105,41 @@ def generate(
     `params` holds "trunk", its heads in the order of `compression` if there is any, and
     "tokenizer". An image depends on its own key and label only, not on the batch around it.
     """
-    tokenizer = tokenizer.bind({"params": params["tokenizer"]})
-    trunk = trunk.bind({"params": params["trunk"]})
-    steps = list(
-        generate_scales(trunk, tokenizer, labels, keys, filters, smooth, compression=compression)
+    tokenizer, steps = _all_scales(
+        trunk, tokenizer, params, labels, keys, filters, smooth, compression
     )
     return Generation(tokenizer.decode(steps[-1].running), tuple(step.tokens for step in steps))
+
+
+@partial(jax.jit, static_argnames=("trunk", "tokenizer", "smooth"))
+def grow(
+    trunk: Trunk,
+    tokenizer: VQTokenizer,
+    params: dict[str, Params],
+    labels: Int[Array, "batch"],
+    keys: Key[Array, "batch"],
+    filters: Filter,
+    smooth: bool = False,
+    compression: Compression | None = None,
+) -> Float[Array, "scales batch _ _ 3"]:
+    """What `generate` would draw were it to stop after each scale; the last is its images.
+
+    Scales are decoded one after another, so this needs no more memory for decoding.
+    """
+    tokenizer, steps = _all_scales(
+        trunk, tokenizer, params, labels, keys, filters, smooth, compression
+    )
+    return jax.lax.map(tokenizer.decode, jnp.stack([step.running for step in steps]))
+
+
+def _all_scales(trunk, tokenizer, params, labels, keys, filters, smooth, compression):
+    """The bound tokenizer, and the steps of all scales."""
+    tokenizer = tokenizer.bind({"params": params["tokenizer"]})
+    trunk = trunk.bind({"params": params["trunk"]})
+    steps = generate_scales(trunk, tokenizer, labels, keys, filters, smooth, None, compression)
+    return tokenizer, list(steps)
+
+
+def image_keys(seed: int, count: int) -> Key[Array, "batch"]:
+    """A random key for each of `count` images; image i's is the same whatever the count."""
+    return jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(count))

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvar_jax.evaluation.pictures import GAP, image_grid, reconstruction_grid, save_png
+from mvar_jax.evaluation.pictures import (
+    GAP,
+    growth_grid,
+    image_grid,
+    reconstruction_grid,
+    save_png,
+)
 
 
 def flat(*values, height=4, width=6):
@@ -52,6 +58,14 @@ def test_reconstructions_stand_below_their_originals():
     tops = [GAP + row * (4 + GAP) for row in range(4)]
     assert [int(right[top + 1, 1, 0]) for top in tops] == [0, 128, 0, 128]
     assert [int(right[top + 1, 7 + GAP, 0]) for top in tops] == [0, 128, 255, 255]
+
+
+def test_an_image_grows_along_its_row():
+    grown = np.stack([flat(-1, 1), flat(-0.5, 0.5), flat(0, 0)])
+    picture = np.asarray(growth_grid(grown))
+    assert picture.shape == (2 * (4 + GAP) + GAP, 3 * (6 + GAP) + GAP, 3)
+    cells = [[int(picture[GAP + 6 * i + 1, GAP + 8 * j + 1, 0]) for j in range(3)] for i in (0, 1)]
+    assert cells == [[0, 64, 128], [255, 191, 128]]
 
 
 @pytest.mark.parametrize(

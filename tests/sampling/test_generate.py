@@ -11,7 +11,7 @@ import pytest
 
 from mvar_jax.config import ModelConfig, SSMConfig, TokenizerConfig
 from mvar_jax.models import Trunk
-from mvar_jax.sampling import Filter, generate
+from mvar_jax.sampling import Filter, generate, grow
 from mvar_jax.sampling.guidance import guidance_ramp, guide
 from mvar_jax.tokenizers import VQTokenizer
 
@@ -78,6 +78,17 @@ def test_an_image_does_not_depend_on_its_batch(models):
         for actual, expected in zip(part.tokens, whole.tokens):
             np.testing.assert_array_equal(actual, expected[order])
         np.testing.assert_allclose(part.images, whole.images[order], atol=1e-4)
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_growth_ends_in_the_image(models, smooth):
+    trunk, tokenizer, params = models
+    labels, keys, filters = jnp.array([0, 1], jnp.int32), image_keys(0, 2), Filter(1.5, 8, 0.9, 1.0)
+    grown = grow(trunk, tokenizer, params, labels, keys, filters, smooth)
+    assert grown.shape == (3, 2, 8, 12, 3) and grown.dtype == jnp.float32
+    whole = sample(models, labels, keys, smooth=smooth)
+    np.testing.assert_allclose(grown[-1], whole.images, atol=1e-4)
+    assert jnp.any(grown[0] != grown[1]) and jnp.any(grown[1] != grown[2])
 
 
 def test_labels_and_keys_matter(models):

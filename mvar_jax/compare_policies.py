@@ -1,0 +1,78 @@
+"""Compares policies of cache compression on a trained model, all on the same noise.
+
+    python -m mvar_jax.compare_policies --workdir=runs/shapes --policies=hack,scalekv,snapkv \
+        --ratios=0.5,0.7 --samples=256 --out=comparison
+
+Writes comparison.json, comparison.md, curves.png and samples.png into --out. Policies that need a
+profile take it from --profile, which is best measured on another seed than is reported.
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from mvar_jax import cli
+from mvar_jax.api import load
+from mvar_jax.cache import POLICIES, Profile
+from mvar_jax.config import check
+from mvar_jax.evaluation.class_conditional import ClassConditionalJudge, RealImages
+from mvar_jax.evaluation.comparison_report import curves, markdown, sample_grid
+from mvar_jax.evaluation.pictures import save_png
+from mvar_jax.policy_comparison import compare_policies
+from mvar_jax.training.progress import Countdown
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)
+NAMES = sorted(name for name in POLICIES if name != "full")
+WANTED = flags.DEFINE_list("policies", NAMES, "As hack, scalekv@before, hack+int8, full+int8.")
+RATIOS = flags.DEFINE_list("ratios", ["0.3", "0.5", "0.7", "0.9"], "Shares to evict.")
+SAMPLES = flags.DEFINE_integer("samples", 256, "Images of every run.", lower_bound=2)
+BATCH = flags.DEFINE_integer("batch_size", 32, "Images at a time.", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the noise.", lower_bound=0)
+PROFILE = flags.DEFINE_string("profile", None, "What python -m mvar_jax.calibrate measured.")
+OUT = flags.DEFINE_string("out", None, "Directory to write into; made if missing.", required=True)
+
+
+def main() -> None:
+    """Runs everything, and writes what came of it."""
+    try:
+        ratios = [float(ratio) for ratio in RATIOS.value]
+    except ValueError:
+        raise ValueError(f"--ratios: got {RATIOS.value}, expected numbers as 0.5,0.7.") from None
+    for ratio in ratios:
+        check(0 < ratio < 1, f"--ratios: got {ratio}, expected shares above 0 and below 1.")
+    profile = None if PROFILE.value is None else Profile.load(Path(PROFILE.value).expanduser())
+    model, out = load(WORKDIR.value), Path(OUT.value).expanduser()
+    check(not out.is_file(), f"--out: {out} is a file, expected a directory.")
+    config = model.config
+    train, test = (
+        RealImages.load(config, split)
+        for split in (config.data.train_split, config.data.validation_split)
+    )
+    judge = ClassConditionalJudge(train, test)
+
+    def progress(name):
+        return Countdown(name, SAMPLES.value, "image").reach
+
+    comparison = compare_policies(
+        model,
+        WANTED.value,
+        ratios,
+        SAMPLES.value,
+        SEED.value,
+        BATCH.value,
+        profile,
+        judge.accuracy,
+        progress,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    report = comparison.report() | {"seed": SEED.value, **judge.real()}
+    (out / "comparison.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+    (out / "comparison.md").write_text(markdown(comparison), encoding="utf-8")
+    curves(comparison).savefig(out / "curves.png", dpi=120)
+    save_png(sample_grid(comparison), out / "samples.png")
+    print(markdown(comparison))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,133 @@
+"""Policies of cache compression side by side: same noise, same labels, against the full cache."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from mvar_jax.cache import Compression
+from mvar_jax.evaluation.policy_run import PolicyRun
+from mvar_jax.ops.fidelity import psnr, ssim
+
+EQUAL_PSNR = 100.0  # dB, in place of infinity where an image is the same
+
+
+@dataclass(frozen=True)
+class Row:
+    """One policy at one ratio; quality is against the full cache's images of the same noise."""
+
+    policy: str
+    ratio: float  # of all tokens, as asked for; 0 for the full cache
+    psnr: float  # dB, mean over images, an equal image counted as `EQUAL_PSNR`
+    ssim: float
+    equal_tokens: float  # share
+    divergence: tuple[float, ...]  # KL by scale along the full cache's tokens, nats a token
+    accuracy: float  # share of images that the classifier takes for their label
+    tokens_of_all: float  # what the last scale inherits, as a share of all tokens
+    tokens_of_history: float  # the same, as a share of all but the last scale's
+    kv_bytes: tuple[int, ...]  # of an image after every scale, with guidance
+    peak_bytes: int  # of the compiled program, for a batch
+    attention_flops: int  # of an image with guidance; scoring does not count
+    seconds: float  # an image
+    compile_seconds: float
+
+
+@dataclass(frozen=True)
+class Duel:
+    """The mean difference of two policies' images at one ratio, paired by image."""
+
+    policy: str
+    other: str
+    ratio: float
+    psnr: float  # dB, positive where `policy` is nearer to the full cache
+    psnr_error: float  # standard error of that mean
+    divergence: float  # nats a token, negative where `policy` is nearer
+    divergence_error: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows, the duels, what could not be run and why, and the first images of every row."""
+
+    rows: tuple[Row, ...]
+    duels: tuple[Duel, ...]
+    refused: dict[str, str]
+    images: dict[str, np.ndarray]
+    samples: int
+    batch_size: int
+    tokens: int
+    history: int
+
+    def report(self) -> dict[str, Any]:
+        """Everything but the images, for JSON."""
+        fields = {name: value for name, value in vars(self).items() if name != "images"}
+        return {
+            **fields,
+            "rows": [asdict(row) for row in self.rows],
+            "duels": [asdict(duel) for duel in self.duels],
+        }
+
+
+def make_row(
+    name: str,
+    ratio: float,
+    run: PolicyRun,
+    full: PolicyRun,
+    compression: Compression,
+    dim: int,
+    dtype: jnp.dtype,
+    accuracy: float,
+) -> Row:
+    """What a run amounts to beside the full cache's, for heads of `dim` channels."""
+    plan, schedule = compression.plan, compression.schedule
+    heads = sum(group.heads for layer in plan.layers for group in layer)
+    inherited = max(plan.kept) / heads
+    # Two rows, products with keys and with values, two operations each.
+    pairs = sum(n * seen for n, seen in zip(schedule.lengths, plan.attended))
+    same = [np.sum(ours == theirs) for ours, theirs in zip(run.tokens, full.tokens)]
+    return Row(
+        policy=name,
+        ratio=ratio,
+        psnr=float(np.mean(_psnr(run, full))),
+        ssim=float(np.mean(ssim(jnp.asarray(run.images), jnp.asarray(full.images)))),
+        equal_tokens=float(sum(same) / sum(tokens.size for tokens in full.tokens)),
+        divergence=tuple(map(float, run.divergence.mean(axis=0))),
+        accuracy=accuracy,
+        tokens_of_all=inherited / schedule.total,
+        tokens_of_history=inherited / (schedule.total - schedule.lengths[-1]),
+        kv_bytes=compression.bytes(2, dim, dtype),
+        peak_bytes=run.peak_bytes,
+        attention_flops=2 * 4 * dim * pairs,
+        seconds=run.seconds,
+        compile_seconds=run.compile_seconds,
+    )
+
+
+def _psnr(run: PolicyRun, full: PolicyRun) -> np.ndarray:
+    values = psnr(jnp.asarray(run.images), jnp.asarray(full.images))
+    return np.minimum(np.asarray(values, np.float64), EQUAL_PSNR)
+
+
+def _divergence(run: PolicyRun, lengths: np.ndarray) -> np.ndarray:
+    """Nats a token of every image, over all scales."""
+    return run.divergence.astype(np.float64) @ lengths / lengths.sum()
+
+
+def make_duels(runs: Mapping[tuple[str, float], PolicyRun], full: PolicyRun) -> Iterator[Duel]:
+    """Every pair of policies at every ratio that both ran at."""
+    lengths = np.array([tokens.shape[1] for tokens in full.tokens])
+    measured = {key: (_psnr(run, full), _divergence(run, lengths)) for key, run in runs.items()}
+    for name, ratio in runs:
+        for other, others in runs:
+            if name < other and ratio == others and ratio > 0:
+                pairs = zip(measured[name, ratio], measured[other, ratio])
+                psnrs, divergences = (ours - theirs for ours, theirs in pairs)
+                yield Duel(name, other, ratio, *_mean(psnrs), *_mean(divergences))
+
+
+def _mean(differences: np.ndarray) -> tuple[float, float]:
+    """The mean, and its standard error."""
+    error = np.std(differences, ddof=1) / np.sqrt(len(differences))
+    return float(differences.mean()), float(error)

@@ -1,0 +1,113 @@
+"""A comparison of policies as a Markdown table, curves and a picture of samples."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from mvar_jax.evaluation.comparison import EQUAL_PSNR, Comparison, Duel, Row
+from mvar_jax.evaluation.pictures import image_grid
+
+MIB = 2**20
+HEADER = (
+    "policy",
+    "evicted",
+    "PSNR dB",
+    "SSIM",
+    "equal tokens",
+    "KL nats",
+    "accuracy",
+    "inherited of all / of history",
+    "KV MiB",
+    "peak MiB",
+    "attention GFLOP",
+    "ms an image",
+    "compile s",
+)
+
+
+def markdown(comparison: Comparison) -> str:
+    """Every row as a table, then the duels, then what was refused."""
+    about = (
+        f"{comparison.samples} images, the same noise for all, against the full cache, which never "
+        f"stores the last scale: of {comparison.tokens} tokens a head it keeps {comparison.history}. "
+        "KL is of the guided logits along the full cache's tokens, mean over tokens; bytes and "
+        "FLOPs are of one image with guidance (two rows), peak memory and times of the compiled "
+        f"program that draws {2 * comparison.batch_size} at once. An equal image counts as "
+        f"{EQUAL_PSNR:g} dB.\n"
+    )
+    tables = [_table(HEADER, [_cells(row) for row in comparison.rows])]
+    if comparison.duels:
+        tables.append(
+            "Differences of two policies, paired by image, with standard errors; PSNR above and KL "
+            "below zero speak for the first.\n"
+        )
+        header = ("policy", "against", "evicted", "PSNR dB", "KL nats")
+        tables.append(_table(header, [_duel(duel) for duel in comparison.duels]))
+    refused = [f"- {name}: {why}" for name, why in comparison.refused.items()]
+    return "\n".join([about, *tables, *refused]) + "\n"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    kl = sum(row.divergence) / len(row.divergence)
+    return (
+        row.policy,
+        f"{row.ratio:.0%}",
+        f"{row.psnr:.2f}",
+        f"{row.ssim:.4f}",
+        f"{row.equal_tokens:.3f}",
+        f"{kl:.4f}",
+        f"{row.accuracy:.3f}",
+        f"{row.tokens_of_all:.1%} / {row.tokens_of_history:.1%}",
+        f"{max(row.kv_bytes) / MIB:.3f}",
+        f"{row.peak_bytes / MIB:.0f}",
+        f"{row.attention_flops / 1e9:.3f}",
+        f"{1e3 * row.seconds:.1f}",
+        f"{row.compile_seconds:.1f}",
+    )
+
+
+def _duel(duel: Duel) -> tuple[str, ...]:
+    return (
+        duel.policy,
+        duel.other,
+        f"{duel.ratio:.0%}",
+        f"{duel.psnr:+.2f} ± {duel.psnr_error:.2f}",
+        f"{duel.divergence:+.4f} ± {duel.divergence_error:.4f}",
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def curves(comparison: Comparison) -> Figure:
+    """Quality against the cache's bytes, one line a policy."""
+    figure = Figure((13, 4.5), layout="constrained")
+    measures = {
+        "PSNR to the full cache, dB": lambda row: row.psnr,
+        "KL to the full cache, nats a token": lambda row: sum(row.divergence) / len(row.divergence),
+        "share of equal tokens": lambda row: row.equal_tokens,
+    }
+    axes = figure.subplots(1, len(measures))
+    names = list(dict.fromkeys(row.policy for row in comparison.rows if row.policy != "full"))
+    for ax, (title, measure) in zip(axes, measures.items()):
+        for place, name in enumerate(names):
+            rows = [row for row in comparison.rows if row.policy == name]
+            sizes = [max(row.kv_bytes) / MIB for row in rows]
+            style = {"color": f"C{place % 10}", "marker": "os^vDP*"[place % 7]}
+            ax.plot(sizes, [measure(row) for row in rows], label=name, **style)
+        ax.set(xlabel="keys and values of an image, MiB", title=title)
+        ax.grid(alpha=0.3)
+    axes[1].set_yscale("log")
+    axes[-1].legend(fontsize=7)
+    return figure
+
+
+def sample_grid(comparison: Comparison) -> Image.Image:
+    """The same images under every policy, a row each, the full cache's first."""
+    rows = list(comparison.images.items())
+    columns = len(rows[0][1])
+    images = [image for _, drawn in rows for image in drawn]
+    return image_grid(images, columns, [name for name, _ in rows])

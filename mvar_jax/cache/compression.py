@@ -65,8 +65,9 @@ class Compression:
         full = max(prepare_compression("full", schedule, shape).bytes(2, dim, dtype))
         return (
             f"{self.policy.name}: {tokens:.1f} tokens a head, {tokens / schedule.total:.1%} of all "
-            f"{schedule.total} and {tokens / history:.1%} of the {history} that the last scale could "
-            f"inherit; {bytes_ / 2**20:.3f} MiB an image, the full cache {full / 2**20:.3f} MiB"
+            f"{schedule.total} and {tokens / history:.1%} of the {history} that the last scale "
+            f"could inherit; {bytes_ / 2**20:.3f} MiB an image, the full cache "
+            f"{full / 2**20:.3f} MiB"
         )
 
 
@@ -151,6 +152,7 @@ def _check_budget(policy, schedule):
     check(
         policy.budget > forced,
         f"policy {policy.name}: a budget of {policy.budget} tokens a head (ratio "
-        f"{1 - policy.budget / total:.3f} of {total}) holds nothing but the {forced} that it always "
-        f"keeps; expected at least {forced + 1} (a ratio of at most {1 - (forced + 1) / total:.3f}).",
+        f"{1 - policy.budget / total:.3f} of {total}) holds nothing but the {forced} that it "
+        f"always keeps; expected at least {forced + 1} (a ratio of at most "
+        f"{1 - (forced + 1) / total:.3f}).",
     )

@@ -42,7 +42,7 @@ class LayerCache:
         would read them.
         """
         outputs, groups, first = [], [], 0
-        for plan, cache in zip(self.plan, self.groups):
+        for plan, held in zip(self.plan, self.groups):
             own = slice(first, first + plan.heads)
             first += plan.heads
             probe = Probe(
@@ -53,9 +53,7 @@ class LayerCache:
                 softmax_scale=softmax_scale,
                 table=None if self.table is None else self.table[own],
             )
-            mixed, cache = _attend_group(
-                self.policy, plan, cache, probe, key[:, own], value[:, own]
-            )
+            mixed, cache = _attend_group(self.policy, plan, held, probe, key[:, own], value[:, own])
             outputs.append(mixed)
             groups.append(cache)
         return jnp.concatenate(outputs, axis=1), self.replace(groups=tuple(groups))

@@ -30,8 +30,8 @@ def markdown(comparison: Comparison) -> str:
     """Every row as a table, then the duels, then what was refused."""
     about = (
         f"{comparison.samples} images, the same noise for all, against the full cache, which never "
-        f"stores the last scale: of {comparison.tokens} tokens a head it keeps {comparison.history}. "
-        "KL is of the guided logits along the full cache's tokens, mean over tokens; bytes and "
+        f"stores the last scale: of {comparison.tokens} tokens it keeps {comparison.history}."
+        " KL is of the guided logits along the full cache's tokens, mean over tokens; bytes and "
         "FLOPs are of one image with guidance (two rows), peak memory and times of the compiled "
         f"program that draws {2 * comparison.batch_size} at once. An equal image counts as "
         f"{EQUAL_PSNR:g} dB.\n"

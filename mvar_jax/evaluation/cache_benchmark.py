@@ -1,0 +1,97 @@
+"""What policies cost at long schedules: one attention block's memory, a whole sampler's time."""
+
+import statistics
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mvar_jax.cache import AttentionShape, Compression, Profile
+from mvar_jax.models import Trunk
+from mvar_jax.sampling import Filter, generate, image_keys
+from mvar_jax.scales import ScaleSchedule
+from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.typing import Params
+
+
+@dataclass(frozen=True)
+class BlockMemory:
+    """Bytes of one attention block at the last scale, compiled alone, two rows."""
+
+    inherited: int  # the cache that it is given: the plan's bytes for one layer
+    attended: int  # keys and values that its queries see, by the plan
+    temporaries: int  # of the compiled program
+    total: int  # with arguments and results
+
+
+def made_up_profile(schedule: ScaleSchedule, shape: AttentionShape) -> Profile:
+    """A profile of no model: lengths and costs of a plan do not depend on what is measured."""
+    rng, scales = np.random.default_rng(0), len(schedule)
+    return Profile(
+        fingerprint="none",
+        sizes=schedule.sizes,
+        samples=1,
+        head_variance=rng.random(shape, np.float32),
+        mass=rng.random((*shape, scales, scales), np.float32),
+        selectivity=rng.random((shape.layers, scales), np.float32),
+    )
+
+
+def block_memory(compression: Compression, dim: int, dtype: jnp.dtype) -> BlockMemory:
+    """Compiles the first layer's attention at the last scale; nothing is run."""
+    schedule, plan = compression.schedule, compression.plan.layers[0]
+    last = len(schedule) - 1
+    heads = sum(group.heads for group in plan)
+    token = jax.ShapeDtypeStruct((2, heads, schedule.lengths[last], dim), dtype)
+
+    def inherited():
+        cache = compression.empty_layer(0, 2, dim, dtype)
+        groups = []
+        for group, empty in zip(plan, cache.groups):
+            shape = (2, group.heads, group.keep[last - 1], dim)
+            zeros = jnp.zeros(shape, dtype)
+            groups.append(empty.append(zeros, zeros, 0))
+        return cache.replace(groups=tuple(groups))
+
+    def attend(cache, query, key, value, raw):
+        return cache.attend(query, key, value, raw, dim**-0.5, last)[0]
+
+    cache = jax.eval_shape(inherited)
+    used = jax.jit(attend).lower(cache, token, token, token, token).compile().memory_analysis()
+    itemsize = jnp.dtype(dtype).itemsize
+    return BlockMemory(
+        inherited=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache.groups)),
+        attended=2 * sum(g.heads * g.attend[last] for g in plan) * 2 * dim * itemsize,
+        temporaries=used.temp_size_in_bytes,
+        total=used.argument_size_in_bytes + used.temp_size_in_bytes + used.output_size_in_bytes,
+    )
+
+
+def sampling_seconds(
+    trunk: Trunk,
+    tokenizer: VQTokenizer,
+    params: dict[str, Params],
+    compressions: dict[str, Compression],
+    repeats: int,
+) -> dict[str, tuple[float, float]]:
+    """Median seconds of one guided image under every compression, and seconds to compile.
+
+    Repeats go round all of them in turn, so that what else the machine does hits all alike.
+    """
+    programs, compiled, measured = {}, {}, {name: [] for name in compressions}
+    labels, keys = np.zeros(1, np.int32), image_keys(0, 1)
+    rest = (params, labels, keys, Filter(1.5, 0, 0.0, 1.0))
+    for name, compression in compressions.items():
+        begun = time.monotonic()
+        lowered = generate.lower(trunk, tokenizer, *rest, False, compression)
+        programs[name] = partial(lowered.compile(), *rest, compression=compression)
+        compiled[name] = time.monotonic() - begun
+    for _ in range(repeats):
+        for name, program in programs.items():
+            begun = time.monotonic()
+            jax.block_until_ready(program())
+            measured[name].append(time.monotonic() - begun)
+    return {name: (statistics.median(measured[name]), compiled[name]) for name in compressions}

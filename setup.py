@@ -1,4 +1,4 @@
-"""Packaging of mvar_jax: `pip install -e .` in a clone, extras [test], [cuda], [tpu]."""
+"""Packaging of mvar_jax: `pip install -e .` in a clone, extras [test], [colab], [cuda], [tpu]."""
 
 from pathlib import Path
 
@@ -44,7 +44,17 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["beartype", "hypothesis", "pytest", "pytest-xdist", "ruff"],
+        "colab": ["huggingface_hub"],
+        "test": [
+            "beartype",
+            "huggingface_hub",
+            "hypothesis",
+            "ipykernel",
+            "nbclient",
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+        ],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
     },

@@ -43,7 +43,7 @@ def _small(config):
     config.tokenizer.update(
         image_size=(64, 64),
         scales=ScaleSchedule.squares(1, 2, 3, 4, 5, 6, 8).sizes,
-        vocabulary=1024,
+        vocabulary=2048,
         code_channels=16,
         base_channels=96,
         channel_multipliers=(1,),
@@ -53,16 +53,16 @@ def _small(config):
         attention=False,
     )
     rates = {"warmup_fraction": 0.05, "final_fraction": 0.01}
-    intervals = {"log_every": 50, "validate_every": 500, "save_every": 500}
+    intervals = {"log_every": 50, "validate_every": 200, "save_every": 200}
     config.tokenizer_optimizer.update(
         learning_rate=20e-3, weight_decay=0.0, final_weight_decay=0.0, **rates
     )
     config.tokenizer_training.update(steps=3000, **intervals)
-    config.model.update(depth=8, width=128, heads=4)
+    config.model.update(depth=8, width=128, heads=4, scan=False)
     config.model.ssm.update(state_size=32, head_dim=64)
     config.model.init.gate = 0.1
-    config.optimizer.update(learning_rate=16e-3, **rates)
-    config.training.update(steps=2400, ema_decay=0.99, **intervals)
+    config.optimizer.update(learning_rate=24e-3, **rates)
+    config.training.update(steps=1400, ema_decay=0.99, **intervals)
 
 
 def _large(config):

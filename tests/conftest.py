@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 
 import hypothesis
 import pytest
@@ -14,6 +15,15 @@ from tests.shared import made_once
 # The same examples in every run; compiling takes longer than any deadline.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_configure(config):
+    """Lets programs, kernels and workers of a run share what they compile, and forget it after."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="mvar_jax_compiled_")
+        config.add_cleanup(folder.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name  # for workers and subprocesses
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,21 @@
 """Reference arrays of the original implementations, and the weights they were computed with.
 
-`tests/golden/NAME.npz` holds the arrays, `tests/golden/NAME.json` their configuration: the prefix
-of hashed names, the official parameter order where gradients are stored, and for every array how
-far float32 and float64 runs of the original differ. Weights are not stored: a parameter's values
+`NAME.npz` holds the arrays; `configs.json` beside it tells of every NAME its configuration, the
+prefix of hashed names, the official parameter order where gradients are stored, and how far float32
+and float64 runs of the original differ in every array. Weights are not stored: a parameter's values
 follow from its official name and shape (PyTorch layout) through `recipe_weights`.
 """
 
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from mvar_jax.convert.names import Entry
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -66,43 +68,78 @@ def _std_and_mean(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Golden:
-    """The arrays of one reference file by name, with what is known about them."""
+class ReferenceFile:
+    """The arrays of `NAME.npz`, and what `configs.json` beside it says of them."""
 
+    name: str
     arrays: Mapping[str, np.ndarray]
-    config: Mapping
-    prefix: str
-    param_names: tuple[str, ...]
-    differences: Mapping[str, float]
+    described: Mapping[str, Mapping]  # all entries of configs.json
+
+    @classmethod
+    def load(cls, path: Path) -> "ReferenceFile":
+        """Reads a file. Raises OSError or ValueError where it is none, or is not described."""
+        described = json.loads((path.parent / "configs.json").read_text())
+        if path.stem not in described:
+            raise ValueError(f"{path}: not described by {path.parent / 'configs.json'}.")
+        with np.load(path) as stored:
+            return cls(path.stem, dict(stored), described)
+
+    @property
+    def entry(self) -> Mapping:
+        """All that is said of the file."""
+        return self.described[self.name]
+
+    @property
+    def info(self) -> Mapping:
+        """Further facts, such as the official order of parameters."""
+        return self.entry.get("info") or {}
+
+    @property
+    def config(self) -> Mapping:
+        """The configuration; components keep theirs with other facts."""
+        return self.entry.get("config") or self.info
+
+    @property
+    def tokenizer_config(self) -> Mapping:
+        """The configuration of the tokenizer that a trunk's file was computed with."""
+        named = self.config.get("vae_config")
+        return named or self.described[self.config["vae"]]["config"]
+
+    @property
+    def prefix(self) -> str:
+        """What stands before every hashed name."""
+        return self.entry.get("prefix", "")
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.arrays[name]
 
-    def scales(self, stem: str) -> list[np.ndarray]:
-        """The arrays `{stem}0`, `{stem}1`, ... in order."""
-        count = sum(name.startswith(stem) and name[len(stem) :].isdigit() for name in self.arrays)
-        return [self.arrays[f"{stem}{k}"] for k in range(count)]
-
     def tolerance(self, name: str) -> float:
-        """Largest allowed difference: ten times the reference's rounding, or 2e-6 of its size."""
-        return max(10 * self.differences[name], 2e-6 * float(np.abs(self.arrays[name]).max()))
+        """Largest allowed difference: ten times the reference's rounding, or 2e-6 of its size.
 
-    def check(self, name: str, actual) -> None:
-        """Asserts that an array is the stored one: integers exactly, others within tolerance."""
-        expected, actual = self.arrays[name], np.asarray(actual)
-        assert actual.shape == expected.shape, f"{name}: {actual.shape} != {expected.shape}"
+        Integers must agree exactly. Nothing is allowed beyond, however a quantity amplifies
+        rounding: the reference's own difference is amplified alike.
+        """
+        expected = self.arrays[name]
         if np.issubdtype(expected.dtype, np.integer):
-            np.testing.assert_array_equal(actual, expected, err_msg=name)
-            return
-        tolerance = self.tolerance(name)
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance, err_msg=name)
+            return 0.0
+        rounding = self.entry["float32_vs_float64"].get(name, {}).get("max_abs", 0.0)
+        largest = float(np.abs(expected[np.isfinite(expected)]).max(initial=0))
+        return max(10 * rounding, 2e-6 * largest)
+
+    def weights(self, entries: Iterable[Entry]) -> dict[str, np.ndarray]:
+        """Official tensors by the recipe, for the entries of a table of names."""
+        shapes = {entry.official: entry.official_shape for entry in entries}
+        return recipe_weights(shapes, self.prefix)
+
+    def normal(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """An input by the recipe: standard normal numbers seeded by its name."""
+        return recipe_array(self.prefix + name, shape)
+
+    def generator(self, name: str) -> np.random.Generator:
+        """The generator that an input's name seeds."""
+        return recipe_generator(self.prefix + name)
 
 
-def load_golden(name: str) -> Golden:
-    """The reference file of a name."""
-    with np.load(GOLDEN / f"{name}.npz") as stored:
-        arrays = dict(stored)
-    about = json.loads((GOLDEN / f"{name}.json").read_text())
-    return Golden(
-        arrays, about["config"], about["prefix"], tuple(about["param_names"]), about["differences"]
-    )
+def load_golden(name: str) -> ReferenceFile:
+    """A reference file that the tests keep."""
+    return ReferenceFile.load(GOLDEN / f"{name}.npz")

@@ -59,7 +59,7 @@ def draw_scene(seed: int, index: int) -> Scene:
     The object lies wholly inside the image, and differs from the ground in brightness or hue.
     """
     random = np.random.default_rng((seed, index))
-    radius = random.uniform(0.5, 0.72)
+    radius = random.uniform(0.62, 0.84)
     azimuth, elevation = random.uniform(0, 2 * np.pi), random.uniform(0.7, 0.95)
     across = np.cos(elevation)
     light = np.array([across * np.cos(azimuth), across * np.sin(azimuth), np.sin(elevation)])
@@ -67,7 +67,7 @@ def draw_scene(seed: int, index: int) -> Scene:
     bright = random.uniform() < 0.5
     return Scene(
         label=index % len(CLASSES),
-        center=random.uniform(radius - 0.97, 0.97 - radius, 2),
+        center=random.uniform(radius - 1, 1 - radius, 2),
         radius=radius,
         angle=random.uniform(0, 2 * np.pi),
         light=light,
@@ -154,7 +154,7 @@ def _object_surface(random: np.random.Generator, hue: float, bright: bool) -> Su
         pattern,
         np.stack([color, other if bright else np.minimum(color + 0.35, 1)]),
         random.uniform(0, 2 * np.pi),
-        random.uniform(0.6, 0.85),
+        random.uniform(0.65, 0.95),
         random.uniform(size=2),
     )
 
@@ -165,9 +165,9 @@ def _ground_surface(random: np.random.Generator, hue: float, bright: bool) -> Su
     color = _rgb(hue, random.uniform(0.1, 0.4), value)
     return Surface(
         pattern,
-        np.stack([color, color * random.uniform(0.76, 0.86)]),
+        np.stack([color, color * random.uniform(0.72, 0.82)]),
         random.uniform(0, 2 * np.pi),
-        random.uniform(0.7, 1.1),
+        random.uniform(0.9, 1.4),
         random.uniform(size=2),
     )
 

@@ -6,16 +6,20 @@ from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 from mvar_jax.config import check
+from mvar_jax.evaluation.gradient_histograms import gradient_histograms
 from mvar_jax.typing import Float, HostArray, Int
 
 SIDE = 16
+SMALL = 32  # pixels along the longer side up to which images are compared pixel by pixel
 
 
 class ImageClassifier:
-    """A scikit-learn MLP (128 and 64 hidden units) on grey images averaged to 16x16.
+    """A scikit-learn MLP (128 and 64 hidden units) on what describes an image.
 
-    For small labelled image sets. Fitted on real images only, it knows nothing of the
-    tokenizer or the model that it judges. The result depends on the images alone (fixed seed).
+    That is the grey image averaged to 16x16 up to `SMALL` pixels, gradient histograms for larger
+    images, whose objects may lie anywhere in any colour. For small labelled image sets. Fitted on
+    real images only, it knows nothing of the tokenizer or the model that it judges. The result
+    depends on the images alone (fixed seed).
     """
 
     def __init__(
@@ -34,7 +38,12 @@ class ImageClassifier:
             "tell apart; choose a split with more.",
         )
         # Fitting ends when the loss no longer falls, well before max_iter.
-        self._network = MLPClassifier(hidden_layer_sizes=(128, 64), random_state=0, max_iter=1000)
+        self._network = MLPClassifier(
+            hidden_layer_sizes=(128, 64),
+            alpha=1e-4 if _is_small(images) else 1.0,
+            random_state=0,
+            max_iter=1000,
+        )
         # Threads cost such small matrices up to ten times what they save.
         with threadpool_limits(limits=1, user_api="blas"):
             self._network.fit(_inputs(images), labels)
@@ -63,7 +72,18 @@ class ImageClassifier:
         return hidden
 
 
+def _is_small(images: HostArray) -> bool:
+    return max(images.shape[1:3]) <= SMALL
+
+
 def _inputs(images: HostArray) -> np.ndarray:
+    """What the network reads: float64 [batch, features]."""
+    if _is_small(images):
+        return _grey_pixels(images)
+    return gradient_histograms(images).astype(np.float64)
+
+
+def _grey_pixels(images: HostArray) -> np.ndarray:
     """Grey values in [0, 1], averaged over areas: float64 [batch, SIDE * SIDE]."""
     grey = (np.asarray(images, np.float32).mean(axis=-1) + 1) / 2
     size = (SIDE, SIDE)

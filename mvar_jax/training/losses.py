@@ -13,7 +13,7 @@ def trunk_loss(
     logits: Float[Array, "batch total vocab"],
     targets: Int[Array, "batch total"],
     tokenizer: VQTokenizer,
-    smoothing: float = 0.0,
+    smoothing: Float[Array, ""] | float = 0.0,
 ) -> tuple[Float[Array, ""], Metrics]:
     """Mean cross-entropy in nats over all positions of all scales and samples, and metrics.
 

@@ -10,8 +10,9 @@ from mvar_jax.convert.tokenizer_names import tokenizer_entries, tokenizer_params
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.tokenizers.residual_vq import shared_index
-from tests.conformance_checks.file import ReferenceFile
+from mvar_jax.training.losses import tokenizer_loss
 from tests.models.weights import official_arrays
+from tests.reference import ReferenceFile
 
 BLOCK = 8  # pixels of the coarse part of the reference images
 
@@ -48,9 +49,9 @@ def load_tokenizer(file: ReferenceFile, about):
     return VQTokenizer(config), jax.tree.map(jnp.asarray, params)
 
 
-def to_official(maps) -> np.ndarray:
+def to_official(maps):
     """Maps with the channels first, as the original stores them."""
-    return np.asarray(rearrange(maps, "batch height width channels -> batch channels height width"))
+    return rearrange(maps, "batch height width channels -> batch channels height width")
 
 
 def compute(file: ReferenceFile) -> dict[str, np.ndarray]:
@@ -71,7 +72,7 @@ def compute(file: ReferenceFile) -> dict[str, np.ndarray]:
         **others,
         "phi_index": np.array(shared_index(convolutions, scales), np.int32),
         "train_total_loss": total,
-        "grad_l2": gradient_norms(official, file.entry["info"]["param_names"]),
+        "grad_l2": gradient_norms(official, file.info["param_names"]),
         **{f"grad__{name}": value for name, value in official.items()},
     }
 
@@ -105,5 +106,4 @@ def _forward(tokenizer, params, images):
 
 
 def _total_loss(tokenizer, params, images):
-    reconstruction, vq_loss = tokenizer.apply({"params": params}, images)
-    return jnp.mean((reconstruction - images) ** 2) + vq_loss
+    return tokenizer_loss(images, *tokenizer.apply({"params": params}, images))[0]

@@ -1,67 +1,43 @@
 """VAR and M-VAR of a reference file, and everything that is stored of their computation."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mvar_jax.config import ModelConfig, OptimizerConfig
+from mvar_jax.config import OptimizerConfig
 from mvar_jax.convert.trunk_names import trunk_entries, trunk_params
 from mvar_jax.models import Trunk
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.sampling import Filter, generate_scales
+from mvar_jax.training.losses import trunk_loss
 from mvar_jax.training.optimizer import make_optimizer
-from tests.conformance_checks.file import ReferenceFile
+from mvar_jax.training.state import apply_gradients, create_state
 from tests.conformance_checks.tokenizer import (
     gradient_norms,
     load_tokenizer,
     reference_images,
     to_official,
 )
-from tests.models.weights import official_arrays
+from tests.models.weights import official_arrays, trunk_config
+from tests.reference import ReferenceFile
 
-PATTERNS = {"mvar": ("scale+ssm",), "var": ("history",)}
-GREEDY = {"cfg1p5": 1.5, "cfg4p0": 4.0}
-SMOOTH = {"smooth": (0, 0.0), "smoothk20p0p9": (20, 0.9)}  # top-k and top-p at guidance 4
-SMOOTHING = 0.1
+# Names of arrays tell the settings: 1.5 is written 1p5.
+GREEDY = re.compile(r"(cfg(\d+p\d+))_")  # guidance
+SMOOTH = re.compile(r"(smooth(?:k(\d+)p(\d+p\d+))?)_(?!noise)")  # top-k and top-p
+SMOOTH_GUIDANCE = 4.0
+SMOOTHED_LOSS = re.compile(r"(loss_ls(\d+p\d+))")  # label smoothing
 STEPS = 2
-
-
-def trunk_config(about) -> ModelConfig:
-    """Our configuration of a trunk that is described in the original's terms."""
-    return ModelConfig(
-        num_classes=about["num_classes"],
-        depth=about["depth"],
-        width=about["embed_dim"],
-        heads=about["num_heads"],
-        pattern=PATTERNS[about["kind"]],
-        mlp_ratio=float(about.get("mlp_ratio", 4)),
-        qk_norm=about["attn_l2_norm"],
-        shared_modulation=about["shared_aln"],
-        norm_epsilon=float(about.get("norm_eps", 1e-6)),
-        class_drop_rate=float(about.get("cond_drop_rate", 0.0)),
-        drop_path_rate=float(about.get("drop_path_rate", 0.0)),
-    )
 
 
 def compute(file: ReferenceFile) -> dict[str, np.ndarray]:
     """Every array that the library has a meaning for, by its stored name."""
-    about = file.config
-    tokenizer, tokenizer_weights = load_tokenizer(file, about["vae_config"])
-    config = trunk_config(about)
-    space = tokenizer.config
-    trunk = Trunk(config, tokenizer.schedule, space.vocabulary, space.code_channels)
-    params = trunk_params(file.weights(trunk_entries(trunk)), trunk)
-    params = {"trunk": jax.tree.map(jnp.asarray, params), "tokenizer": tokenizer_weights}
-    labels = jnp.asarray(about["labels"], jnp.int32)
-    images = jnp.asarray(reference_images(file, about["vae_config"]))
-
-    def encode(params):
-        bound = tokenizer.bind({"params": params})
-        return bound.training_pair(bound.encode(images))
-
-    inputs, targets = jax.jit(encode)(params["tokenizer"])
-    run = _Run(file, trunk, tokenizer, params, labels)
+    trunk, tokenizer, params = load_models(file)
+    labels = jnp.asarray(file.config["labels"], jnp.int32)
+    inputs, targets = training_pair(file, tokenizer, params["tokenizer"])
+    run = Run(file, trunk, tokenizer, params, labels)
     return {
         "labels": labels,
         "gt_idx": targets,
@@ -71,6 +47,42 @@ def compute(file: ReferenceFile) -> dict[str, np.ndarray]:
         **run.greedy(),
         **run.smooth(),
         **_training(file, trunk, tokenizer, params["trunk"], (labels, inputs, targets)),
+    }
+
+
+def load_models(file: ReferenceFile):
+    """The trunk and the tokenizer that a file describes, and the parameters of both."""
+    tokenizer, tokenizer_weights = load_tokenizer(file, file.tokenizer_config)
+    space = tokenizer.config
+    trunk = Trunk(
+        trunk_config(file.config), tokenizer.schedule, space.vocabulary, space.code_channels
+    )
+    weights = trunk_params(file.weights(trunk_entries(trunk)), trunk)
+    return (
+        trunk,
+        tokenizer,
+        {"trunk": jax.tree.map(jnp.asarray, weights), "tokenizer": tokenizer_weights},
+    )
+
+
+def training_pair(file: ReferenceFile, tokenizer, params):
+    """Teacher-forcing inputs and tokens of the file's images."""
+    images = jnp.asarray(reference_images(file, file.tokenizer_config))
+
+    @jax.jit
+    def encode(params):
+        bound = tokenizer.bind({"params": params})
+        return bound.training_pair(bound.encode(images))
+
+    return encode(params)
+
+
+def settings(file: ReferenceFile, pattern: re.Pattern) -> dict[str, list[float]]:
+    """What names of arrays tell: the part that names a run, and the numbers in it."""
+    found = filter(None, map(pattern.match, file.arrays))
+    return {
+        name: [float((x or "0").replace("p", ".")) for x in rest]
+        for name, *rest in (match.groups() for match in found)
     }
 
 
@@ -110,20 +122,20 @@ def _teacher_forced(trunk, params, labels, inputs) -> dict[str, np.ndarray]:
     }
 
 
-class _Run:
+class Run:
     """Sampling as the reference did it: greedy, or smooth with given noise."""
 
     def __init__(self, file, trunk, tokenizer, params, labels):
         self.file, self.trunk, self.tokenizer = file, trunk, tokenizer
         self.params, self.labels = params, labels
         self._sample = jax.jit(self._steps, static_argnames="smooth")
+        self._decode = jax.jit(self._image)
 
     def greedy(self) -> dict[str, np.ndarray]:
         zero = [np.zeros(noise.shape, np.float32) for noise in self._noises("input:unused_s{k}")]
         computed = {}
-        for name, guidance in GREEDY.items():
-            filters = Filter(guidance, 1, 0.0, 1.0)
-            steps, image = self._sample(self.params, filters, zero, smooth=False)
+        for name, (guidance,) in settings(self.file, GREEDY).items():
+            steps, image = self.sample(Filter(guidance, 1, 0.0, 1.0), zero)
             for k, step in enumerate(steps):
                 computed[f"{name}_logits_s{k}"] = step["logits"]
                 computed[f"{name}_idx_s{k}"] = step["tokens"]
@@ -132,21 +144,26 @@ class _Run:
         return computed
 
     def smooth(self) -> dict[str, np.ndarray]:
-        names = self.file.entry["info"].get("gumbel_noise_names")
-        if names is None:
+        runs = settings(self.file, SMOOTH)
+        if not runs:
             return {}
-        exponential = self._noises(names)
+        exponential = self._noises(self.file.info["gumbel_noise_names"])
         gumbel = [-np.log(noise) for noise in exponential]
         computed = {f"smooth_noise_s{k}": noise for k, noise in enumerate(exponential)}
-        for name, (top_k, top_p) in SMOOTH.items():
-            filters = Filter(4.0, top_k, top_p, 1.0)
-            steps, image = self._sample(self.params, filters, gumbel, smooth=True)
+        for name, (top_k, top_p) in runs.items():
+            filters = Filter(SMOOTH_GUIDANCE, int(top_k), top_p, 1.0)
+            steps, image = self.sample(filters, gumbel, smooth=True)
             for k, step in enumerate(steps):
                 computed[f"{name}_logits_s{k}"] = step["logits"]
             computed[f"{name}_probs_s{len(steps) - 1}"] = self._weights(steps, filters, gumbel)
             computed[f"{name}_f_hat"] = to_official(steps[-1]["running"])
             computed[f"{name}_image"] = to_official(image)
         return computed
+
+    def sample(self, filters, noises, smooth=False):
+        """Guided logits, tokens and the running sum of every scale, and images in [0, 1]."""
+        steps = self._sample(self.params, filters, noises, smooth=smooth)
+        return steps, self._decode(self.params["tokenizer"], steps[-1]["running"])
 
     def _weights(self, steps, filters, gumbel):
         """The mixture of codes at the last scale."""
@@ -174,14 +191,16 @@ class _Run:
 
         steps = list(generate_scales(trunk, tokenizer, self.labels, keys, filters, smooth, given))
         wanted = ("logits", "tokens", "running")
-        image = (tokenizer.decode(steps[-1].running) + 1) / 2
-        return [{name: getattr(step, name) for name in wanted} for step in steps], image
+        return [{name: getattr(step, name) for name in wanted} for step in steps]
+
+    def _image(self, params, running):
+        return (self.tokenizer.apply({"params": params}, running, method="decode") + 1) / 2
 
 
 def _training(file, trunk, tokenizer, params, batch) -> dict[str, np.ndarray]:
     """Losses, gradients and two steps of AdamW with a constant rate of 1e-3."""
     labels, inputs, targets = batch
-    space, entries = tokenizer.token_space, trunk_entries(trunk)
+    entries = trunk_entries(trunk)
     batch_size = labels.shape[0]
     optimizer = make_optimizer(
         OptimizerConfig(
@@ -193,24 +212,28 @@ def _training(file, trunk, tokenizer, params, batch) -> dict[str, np.ndarray]:
 
     def loss(params, smoothing):
         logits = trunk.apply({"params": params}, labels, inputs)
-        return space.loss(logits, targets, smoothing).mean()
+        return trunk_loss(logits, targets, tokenizer, smoothing)[0]
 
-    differentiate = jax.jit(jax.value_and_grad(loss))
-    losses, norms, start = [], [], params
-    state = optimizer.init(params)
+    @jax.jit
+    def differentiate(params, smoothing):
+        value, gradients = jax.value_and_grad(loss)(params, smoothing)
+        return value, optax.global_norm(gradients), gradients
+
+    update = jax.jit(lambda state, gradients: apply_gradients(state, gradients, optimizer))
+    losses, norms, state = [], [], create_state(params, optimizer)
     for step in range(STEPS):
-        value, gradients = differentiate(params, 0.0)
+        value, norm, gradients = differentiate(state.params, 0.0)
         losses.append(value)
-        norms.append(optax.global_norm(gradients))
+        norms.append(norm)
         if step == 0:
             first = official_arrays(entries, gradients)
-        updates, state = jax.jit(optimizer.update)(gradients, state, params)
-        params = optax.apply_updates(params, updates)
-    losses.append(differentiate(params, 0.0)[0])
-    moved = jax.tree.map(lambda new, old: np.asarray(new) - np.asarray(old), params, start)
-    names = file.entry["info"]["param_names"]
+        state = update(state, gradients)
+    losses.append(differentiate(state.params, 0.0)[0])
+    moved = jax.tree.map(lambda new, old: np.asarray(new) - np.asarray(old), state.params, params)
+    names = file.info["param_names"]
+    smoothed = settings(file, SMOOTHED_LOSS)
     return {
-        "loss_ls0p1": jax.jit(loss)(start, SMOOTHING),
+        **{name: differentiate(params, ls)[0] for name, (ls,) in smoothed.items()},
         "train_losses": np.array(losses),
         "train_grad_norms": np.array(norms),
         "grad_l2": gradient_norms(first, names),

@@ -3,6 +3,7 @@ import pytest
 
 from mvar_jax.config import DataConfig
 from mvar_jax.data.pipeline import eval_batches
+from mvar_jax.data.scenes import draw_scene, render
 from mvar_jax.evaluation.classifier import ImageClassifier
 
 
@@ -23,6 +24,16 @@ def test_it_recognises_real_digits_that_it_has_not_seen(classifier, splits):
     assert classifier.accuracy(splits["test"]["image"], splits["test"]["label"]) > 0.96
     shifted = (splits["test"]["label"] + 1) % 10
     assert classifier.accuracy(splits["test"]["image"], shifted) < 0.04
+
+
+def test_it_recognises_objects_anywhere_in_any_colour():
+    train, test = (
+        [render(draw_scene(seed, index), 64) for index in range(count)]
+        for seed, count in ((0, 1000), (1, 200))
+    )
+    scaled = [np.stack(images).astype(np.float32) / 127.5 - 1 for images in (train, test)]
+    classifier = ImageClassifier(scaled[0], np.arange(1000) % 10)
+    assert classifier.accuracy(scaled[1], np.arange(200) % 10) > 0.75
 
 
 def test_noise_is_not_recognised_as_one_class_each(classifier):

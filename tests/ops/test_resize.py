@@ -2,35 +2,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from einops import rearrange
 
 from mvar_jax.ops.resize import resize_area, resize_bicubic
-from tests.reference import load_golden
-
-GOLDEN = load_golden("comp_interp")
-
-
-def channels_last(maps):
-    return jnp.asarray(rearrange(maps, "b c h w -> b h w c"))
-
-
-def channels_first(maps):
-    return rearrange(np.asarray(maps), "b h w c -> b c h w")
-
-
-@pytest.mark.parametrize("small,large", GOLDEN.config["pairs"])
-def test_both_directions_are_the_reference(small, large):
-    up = resize_bicubic(channels_last(GOLDEN[f"x_{small}"]), (large, large))
-    down = resize_area(channels_last(GOLDEN[f"x_{large}"]), (small, small))
-    GOLDEN.check(f"up_{small}_to_{large}", channels_first(up))
-    GOLDEN.check(f"down_{large}_to_{small}", channels_first(down))
 
 
 def test_equal_sizes_return_the_map_itself():
-    maps = channels_last(GOLDEN["x_16"])
+    maps = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
     assert resize_bicubic(maps, (16, 16)) is maps
     assert resize_area(maps, (16, 16)) is maps
-    GOLDEN.check("up_identity_16", channels_first(resize_bicubic(maps, (16, 16))))
 
 
 @pytest.mark.parametrize("small,large", [((2, 5), (3, 7)), ((1, 3), (6, 4))])

@@ -5,71 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from einops import rearrange
 
-from mvar_jax.config import TokenizerConfig
-from mvar_jax.convert.names import read_params
-from mvar_jax.convert.tokenizer_names import tokenizer_entries
 from mvar_jax.tokenizers.residual_vq import ResidualQuantizer, shared_index, small_codes
-from tests.reference import GOLDEN, load_golden, recipe_weights
+from tests.reference import GOLDEN
 from tests.tokenizers.weights import recipe_params
-
-QUANTIZER = load_golden("comp_quantizer")
-
-
-def quantizer_and_params(sides, code, vocabulary, **options):
-    """A quantizer with the weights of the reference, and no autoencoder around it."""
-    config = TokenizerConfig(
-        image_size=(sides[-1], sides[-1]),
-        scales=tuple((side, side) for side in sides),
-        vocabulary=vocabulary,
-        code_channels=code,
-        channel_multipliers=(1,),
-        **options,
-    )
-    entries = [e for e in tokenizer_entries(config) if e.official.startswith("quantize.")]
-    weights = recipe_weights({entry.official: entry.official_shape for entry in entries})
-    params = jax.tree.map(jnp.asarray, read_params(entries, weights)["quantizer"])
-    return ResidualQuantizer(config), {"params": params}
-
-
-@pytest.mark.parametrize(
-    "variant,options",
-    [
-        ("plain", {}),
-        ("znorm", {"normalize_codes": True}),
-        ("shared", {"shared_convolutions": 1}),
-        ("nonshared", {"shared_convolutions": 0}),
-        ("partial3", {"shared_convolutions": 3}),
-        ("altpn", {}),
-    ],
-)
-def test_every_variant_is_the_reference(variant, options):
-    about = QUANTIZER.config["config"]
-    sides = about["alt_patch_nums" if variant == "altpn" else "patch_nums"]
-    quantizer, params = quantizer_and_params(sides, about["channels"], about["V"], **options)
-    features = jnp.asarray(rearrange(QUANTIZER["f"], "b c h w -> b h w c"))
-
-    pyramid = quantizer.apply(params, features, method="pyramid")
-    for k, scale in enumerate(pyramid):
-        QUANTIZER.check(f"{variant}_idx_s{k}", scale.tokens)
-    QUANTIZER.check(f"{variant}_f_hat", rearrange(pyramid[-1].running, "b h w c -> b c h w"))
-    if variant != "altpn":
-        inputs = jnp.concatenate([scale.next_input for scale in pyramid[:-1]], axis=1)
-        QUANTIZER.check(f"{variant}_var_input", inputs)
-        quantized, loss = quantizer.apply(params, features)
-        QUANTIZER.check(f"{variant}_vq_loss", loss)
-        np.testing.assert_allclose(quantized, pyramid[-1].running, atol=1e-6)
-
-
-@pytest.mark.parametrize("scale", range(4))
-def test_residual_convolution_is_the_reference(scale):
-    golden = load_golden("comp_phi")
-    quantizer, params = quantizer_and_params((16, 16, 16, 16), golden["x"].shape[1], 16)
-    codes = rearrange(golden["x"], "b c h w -> b (h w) c")
-    running = jnp.zeros((2, 16, 16, 32))
-    total, _ = quantizer.apply(params, running, jnp.asarray(codes), scale, method="accumulate")
-    golden.check(f"out_{scale}", rearrange(total, "b h w c -> b c h w"))
 
 
 def test_the_table_of_shared_convolutions_is_the_reference():

@@ -2,86 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from einops import rearrange
 
 from mvar_jax.config import TokenizerConfig
 from mvar_jax.convert.tokenizer_names import tokenizer_entries
 from mvar_jax.tokenizers import CategoricalTokens, VQTokenizer
-from tests.reference import load_golden
 from tests.tokenizers.weights import recipe_params
-
-GOLDEN = load_golden("vqvae_tiny_a")
-
-
-def channels_first(maps):
-    return rearrange(np.asarray(maps), "b h w c -> b c h w")
-
-
-@pytest.fixture(scope="module")
-def reference():
-    """The tokenizer of the reference file, its table of names, parameters and images."""
-    about = GOLDEN.config
-    config = TokenizerConfig(
-        image_size=(about["px"], about["px"]),
-        scales=tuple((side, side) for side in about["pn"]),
-        vocabulary=about["V"],
-        code_channels=about["z"],
-        base_channels=about["ch"],
-    )
-    images = jnp.asarray(rearrange(GOLDEN["image"], "b c h w -> b h w c"))
-    return VQTokenizer(config), tokenizer_entries(config), recipe_params(config), images
-
-
-def test_tokens_inputs_and_images_are_the_reference(reference):
-    tokenizer, _, params, images = reference
-
-    def call(method, *arguments):
-        return tokenizer.apply({"params": params}, *arguments, method=method)
-
-    features = jax.jit(lambda x: call("encode", x))(images)
-    GOLDEN.check("f", channels_first(features))
-    tokens = call("quantize", features)
-    for k, scale in enumerate(tokens):
-        assert scale.dtype == jnp.int32
-        GOLDEN.check(f"idx_s{k}", scale)
-    inputs, targets = call("training_pair", features)
-    GOLDEN.check("var_input", inputs)
-    np.testing.assert_array_equal(targets, jnp.concatenate(tokens, axis=1))
-
-    running, next_inputs = call("start", 2), []
-    for k, scale in enumerate(tokens):
-        running, next_input = call("accumulate", running, call("embed", scale), k)
-        GOLDEN.check(f"f_hat_s{k}", channels_first(running))
-        next_inputs.append(next_input)
-    assert next_inputs.pop() is None
-    np.testing.assert_array_equal(jnp.concatenate(next_inputs, axis=1), inputs)
-    GOLDEN.check("recon", channels_first(jax.jit(lambda x: call("decode", x))(running)))
-
-
-def test_the_training_pass_and_its_gradients_are_the_reference(reference):
-    tokenizer, entries, params, images = reference
-
-    def loss(params):
-        result, vq_loss = tokenizer.apply({"params": params}, images)
-        return jnp.mean((result - images) ** 2) + vq_loss, (result, vq_loss)
-
-    differentiate = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    (total, (result, vq_loss)), gradients = differentiate(params)
-    GOLDEN.check("train_recon", channels_first(result))
-    GOLDEN.check("vq_loss", vq_loss)
-    GOLDEN.check("train_total_loss", total)
-
-    by_name = {}
-    for entry in entries:
-        by_name[entry.official] = gradients
-        for key in entry.path:
-            by_name[entry.official] = by_name[entry.official][key]
-    assert set(by_name) == set(GOLDEN.param_names)
-    assert jax.tree.structure(gradients).num_leaves == len(GOLDEN.param_names)
-    GOLDEN.check("grad_l2", [jnp.linalg.norm(by_name[name]) for name in GOLDEN.param_names])
-    GOLDEN.check("grad__quantize.embedding.weight", by_name["quantize.embedding.weight"])
-    kernel = rearrange(by_name["quant_conv.weight"], "h w i o -> o i h w")
-    GOLDEN.check("grad__quant_conv.weight", kernel)
 
 
 def test_any_shape_of_schedule_goes_there_and_back(tiny_config):

@@ -1,19 +1,26 @@
 """The optimizer: which parameters decay, and what one update does."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from mvar_jax.config import OptimizerConfig
+from mvar_jax.config import ModelConfig, OptimizerConfig
+from mvar_jax.convert.trunk_names import trunk_entries
+from mvar_jax.models import Trunk
+from mvar_jax.scales import ScaleSchedule
 from mvar_jax.training.optimizer import current_learning_rate, decays, make_optimizer
+from tests.reference import GOLDEN
 
 PARAMS = {
     "head": {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([0.5])},
     "position_embedding": jnp.array([3.0]),
 }
 GRADIENTS = jax.tree.map(jnp.ones_like, PARAMS)
+GROUPS = json.loads((GOLDEN / "param_groups.json").read_text())
 
 
 def update(config, total_steps=100, batch_size=256, gradients=GRADIENTS, count=1):
@@ -107,3 +114,33 @@ def flag(path):
     for name in reversed(path.split("/")):
         tree = {name: tree}
     return jax.tree.leaves(decays(tree))[0]
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_the_same_parameters_decay_as_in_the_original(name):
+    kind, variant = name.split("_")
+    config = ModelConfig(
+        num_classes=10,
+        depth=2,
+        width=128,
+        heads=2,
+        pattern=("scale+ssm",) if kind == "mvar" else ("history",),
+        qk_norm=variant != "nol2",
+        shared_modulation=variant == "saln",
+    )
+    trunk = Trunk(config, ScaleSchedule.squares(1, 2), 16, 4)
+    inputs = jax.ShapeDtypeStruct((1, 4, 4), jnp.float32)
+    labels = jax.ShapeDtypeStruct((1,), jnp.int32)
+    params = jax.eval_shape(trunk.init, jax.random.key(0), labels, inputs)["params"]
+    ours = decays(params)
+    groups = {"decayed": set(), "not_decayed": set()}
+    for entry in trunk_entries(trunk):
+        flag = leaf(ours, entry.path)
+        groups["decayed" if flag else "not_decayed"].add(entry.official)
+    assert groups == {group: set(names) for group, names in GROUPS[name].items()}
+
+
+def leaf(tree, path):
+    for name in path:
+        tree = tree[name]
+    return tree

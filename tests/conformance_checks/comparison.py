@@ -1,0 +1,59 @@
+"""The comparison of what was computed with what a reference file stores."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tests.reference import ReferenceFile
+
+
+@dataclass(frozen=True)
+class Line:
+    """The verdict on one stored array; errors are None where nothing could be compared."""
+
+    name: str
+    verdict: str  # PASS, FAIL or UNCHECKED
+    absolute: float | None = None
+    relative: float | None = None  # to the array's largest magnitude
+    tolerance: float | None = None  # of the absolute error
+    reason: str = ""
+
+    def __str__(self) -> str:
+        if self.absolute is None:
+            return f"{self.verdict:9} {self.name}: {self.reason}"
+        return (
+            f"{self.verdict:9} {self.name}: max abs {self.absolute:.2e}, relative "
+            f"{self.relative:.2e}, tolerance {self.tolerance:.2e}"
+        )
+
+
+def compare(file: ReferenceFile, computed: Mapping[str, np.ndarray]) -> Iterator[Line]:
+    """A line for every stored array, in the order of the file."""
+    for name in file.arrays:
+        whole, _, stride = name.partition("__every")
+        if whole not in computed:
+            yield Line(name, "UNCHECKED", reason="the library has no such quantity")
+            continue
+        actual = np.asarray(computed[whole])
+        yield _compare(file, name, cut(actual, int(stride)) if stride else actual)
+
+
+def cut(array: np.ndarray, stride: int) -> np.ndarray:
+    """Every so many pixels of maps, every so many positions of sequences."""
+    return array[..., ::stride, ::stride] if array.ndim == 4 else array[:, ::stride]
+
+
+def _compare(file, name, actual) -> Line:
+    expected, tolerance = file[name], file.tolerance(name)
+    if actual.shape != expected.shape:
+        reason = f"got shape {actual.shape}, expected {expected.shape}"
+        return Line(name, "FAIL", reason=reason)
+    # Infinities (masks, removed logits) must agree in place and sign.
+    same = np.isinf(expected) & (actual == expected)
+    with np.errstate(invalid="ignore"):
+        difference = np.where(same, 0, np.abs(np.float64(actual) - np.float64(expected)))
+    absolute = float(difference.max(initial=0))
+    largest = float(np.abs(expected[np.isfinite(expected)]).max(initial=0))
+    verdict = "PASS" if absolute <= tolerance else "FAIL"  # a NaN fails
+    return Line(name, verdict, absolute, absolute / (largest or 1), tolerance)

@@ -1,0 +1,103 @@
+"""Every kept reference file is computed again, and a wrong model is found out."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from mvar_jax.models import attention
+from mvar_jax.ops.logits import filter_logits
+from mvar_jax.tokenizers import token_space
+from tests import conformance
+from tests.reference import GOLDEN
+
+HEAVY = ("mvar_tiny_c_l2", "var_tiny_a_nol2", "var_tiny_a_saln")
+FILES = [
+    pytest.param(path, marks=[pytest.mark.slow] if path.stem in HEAVY else [], id=path.stem)
+    for path in sorted(GOLDEN.glob("*.npz"))
+]
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_every_array_is_that_of_the_original(path):
+    lines = conformance.check(path)
+    assert lines and not [str(line) for line in lines if line.verdict != "PASS"]
+
+
+def run(capsys, *paths):
+    code = conformance.main([str(path) for path in paths])
+    return code, capsys.readouterr()
+
+
+def test_what_is_printed(capsys):
+    code, printed = run(capsys, GOLDEN / "comp_phi.npz")
+    first, x, *_, last = printed.out.splitlines()
+    assert code == 0
+    assert first == "comp_phi.npz: 5 of 5 arrays pass"
+    assert x == "  PASS      x: max abs 0.00e+00, relative 0.00e+00, tolerance 7.57e-06"
+    assert last == "everything passes"
+
+
+def test_another_softmax_scale_fails(capsys, monkeypatch):
+    """Half of the usual scale where VAR's is a quarter of it."""
+
+    def twice(query, key, value, slices, scale, reach):
+        return right(query, key, value, slices, 2 * scale, reach)
+
+    right = attention.scale_attention
+    monkeypatch.setattr(attention, "scale_attention", twice)
+    code, printed = run(capsys, GOLDEN / "comp_attention.npz")
+    assert code == 1
+    for name in ("var_l2_out", "var_nol2_out", "mvar_l2_out", "mvar_nol2_out"):
+        assert f"FAIL      {name}:" in printed.out
+
+
+def test_top_p_before_top_k_fails(capsys, monkeypatch):
+    def swapped(logits, top_k, top_p):
+        return filter_logits(filter_logits(logits, 0, top_p), top_k, 0.0)
+
+    monkeypatch.setattr(token_space, "filter_logits", swapped)
+    code, printed = run(capsys, GOLDEN / "comp_sampling.npz")
+    assert code == 1
+    assert "FAIL      filtered_10:" in printed.out  # top-k of 20 and top-p of 0.8
+    assert "PASS      filtered_7:" in printed.out  # top-p alone
+
+
+def altered(tmp_path, name, **changes):
+    """A kept file with some arrays changed."""
+    with np.load(GOLDEN / f"{name}.npz") as stored:
+        arrays = {**stored, **changes}
+    shutil.copy(GOLDEN / "configs.json", tmp_path)
+    np.savez(tmp_path / f"{name}.npz", **arrays)
+    return tmp_path / f"{name}.npz"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"unheard_of": np.zeros(3)}, "UNCHECKED unheard_of: the library has no such quantity"),
+        ({"out_0": np.zeros((2, 32, 4, 4))}, "FAIL      out_0: got shape (2, 32, 16, 16)"),
+        ({"out_1": np.full((2, 32, 16, 16), np.nan)}, "FAIL      out_1: max abs nan"),
+    ],
+)
+def test_what_cannot_be_compared_fails(changes, line, tmp_path, capsys):
+    code, printed = run(capsys, altered(tmp_path, "comp_phi", **changes))
+    assert code == 1 and line in printed.out and "1 failures" in printed.out
+
+
+def test_files_that_cannot_be_read(tmp_path, capsys):
+    shutil.copy(GOLDEN / "configs.json", tmp_path)
+    (tmp_path / "comp_phi.npz").write_bytes(b"nothing")
+    for path, reason in (
+        (tmp_path / "comp_phi.npz", ""),
+        (tmp_path / "none.npz", "not described by"),
+        (tmp_path / "comp_vae.npz", "No such file"),
+        (tmp_path / "elsewhere" / "comp_vae.npz", "No such file"),
+    ):
+        code, printed = run(capsys, path)
+        assert code == 2 and printed.err.startswith("error: ") and reason in printed.err
+
+
+def test_the_library_computes_in_float32():
+    assert not jax.config.jax_enable_x64

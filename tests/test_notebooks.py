@@ -1,0 +1,117 @@
+"""The notebook as users open it: a clean file, run with no connection and with official weights."""
+
+import json
+import os
+import re
+import sys
+from base64 import b64decode
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+from PIL import Image
+
+import mvar_jax
+from mvar_jax.evaluation.pictures import GAP
+from tests.convert.models import TOKENIZERS, TRUNKS, official_weights, write_official
+
+NOTEBOOK = Path(__file__).parents[1] / "colab" / "sample.ipynb"
+
+
+@pytest.fixture
+def notebook():
+    return nbformat.read(NOTEBOOK, as_version=4)
+
+
+def test_the_notebook_is_valid_and_holds_no_outputs(notebook):
+    nbformat.validate(notebook)
+    ids = [cell.id for cell in notebook.cells]
+    assert ids == ["title", "form", "install", "model", "growth", "images"]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+
+
+def test_the_form_offers_the_models_that_there_are(notebook):
+    form, models = source_of(notebook, "form"), source_of(notebook, "model")
+    offered = json.loads(re.search(r"model_name = .*@param (\[.*\])", form)[1])
+    assert offered == [*re.findall(r'"((?:M-)?VAR d\d+)":', models), "digits"]
+
+
+def test_without_a_connection_it_draws_digits(notebook, trained, tmp_path):
+    environment = {
+        **os.environ,
+        "HF_HOME": str(tmp_path / "hub"),
+        "HF_HUB_OFFLINE": "1",
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+        "JUPYTER_RUNTIME_DIR": str(tmp_path / "jupyter"),
+        "MVAR_JAX_WORKDIR": str(trained),
+    }
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    NotebookClient(notebook, resources={"metadata": {"path": folder}}).execute(env=environment)
+    assert not list(folder.iterdir())
+    assert "No official weights, so a small model of digits instead: " in text_of(notebook, "model")
+    assert text_of(notebook, "model").count("\n") == 1
+    assert text_of(notebook, "growth") == "9, in scales of 1x1 2x2 3x3 4x4 tokens\n"
+    growth, images = picture_of(notebook, "growth"), picture_of(notebook, "images")
+    assert growth.size == (4 * (64 + GAP) + GAP, 4 * (64 + GAP) + GAP)
+    assert images.size == (4 * (256 + GAP) + GAP, 256 + 2 * GAP)
+    last_column = np.asarray(growth)[:, -64 - GAP : -GAP]
+    for row in range(4):
+        top = GAP + row * (64 + GAP)
+        left = GAP + row * (256 + GAP)
+        large = np.asarray(images)[GAP : GAP + 256, left : left + 256]
+        np.testing.assert_array_equal(large[::4, ::4], last_column[top : top + 64])
+
+
+def test_official_weights_are_downloaded_once_and_sampled(notebook, tmp_path, monkeypatch):
+    hub, asked = tmp_path / "hub", []
+    hub.mkdir()
+    write_official(hub / "var_d16.pth", official_weights(TRUNKS["var"]))
+    write_official(hub / "vae_ch160v4096z32.pth", official_weights(TOKENIZERS["vqvae"]))
+    names = ["tench, Tinca tinca", "goldfish, Carassius auratus", "great white shark"]
+    (hub / "imagenet-1k-id2label.json").write_text(json.dumps(dict(enumerate(names))))
+
+    def download(repo_id, filename, repo_type=None):
+        asked.append((repo_id, filename, repo_type))
+        return str(hub / filename)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=download))
+    monkeypatch.chdir(tmp_path)
+    form = source_of(notebook, "form").replace('"9"', '"goldfish"', 1)
+    cells = [form, *(source_of(notebook, name) for name in ("install", "model", "growth"))]
+    for _ in range(2):
+        space = {}
+        for cell in cells:
+            exec(cell, space)
+    assert asked == [
+        ("FoundationVision/var", "var_d16.pth", None),
+        ("FoundationVision/var", "vae_ch160v4096z32.pth", None),
+        ("huggingface/label-files", "imagenet-1k-id2label.json", "dataset"),
+    ]
+    assert space["images"].shape == (2, 4, 4, 4, 3)
+    model = mvar_jax.load(tmp_path / "runs" / "var_d16")
+    assert model.class_names == tuple(names)
+
+
+def source_of(notebook, name):
+    return next(cell.source for cell in notebook.cells if cell.id == name)
+
+
+def outputs_of(notebook, name):
+    return next(cell.outputs for cell in notebook.cells if cell.id == name)
+
+
+def text_of(notebook, name):
+    streams = [output for output in outputs_of(notebook, name) if output.output_type == "stream"]
+    return "".join(output.text for output in streams if output.name == "stdout")
+
+
+def picture_of(notebook, name):
+    data = [output.data for output in outputs_of(notebook, name) if "data" in output]
+    (png,) = [item["image/png"] for item in data if "image/png" in item]
+    return Image.open(BytesIO(b64decode(png)))

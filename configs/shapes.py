@@ -67,7 +67,7 @@ def _small(config):
 
 def _large(config):
     """256x256 pixels in tokens of 16x16 at the published ten scales, for one accelerator."""
-    config.batch_size = 128
+    config.batch_size = 64
     config.data.update(name="shapes/256", augmentation="none", num_threads=16)
     config.tokenizer.update(
         image_size=(256, 256),
@@ -77,15 +77,16 @@ def _large(config):
         base_channels=64,
         channel_multipliers=(1, 1, 2, 2, 4),
     )
+    rates = {"warmup_fraction": 0.05, "final_fraction": 0.01}
     intervals = {"log_every": 100, "validate_every": 1000, "save_every": 1000}
     config.tokenizer_optimizer.update(
-        learning_rate=1e-3, weight_decay=0.0, final_weight_decay=0.0, final_fraction=0.01
+        learning_rate=2e-3, weight_decay=0.0, final_weight_decay=0.0, **rates
     )
-    config.tokenizer_training.update(steps=6000, **intervals)
+    config.tokenizer_training.update(steps=4000, **intervals)
     config.model.update(depth=12, width=512, heads=16, compute_dtype="bfloat16")
     config.model.init.gate = 0.1
-    config.optimizer.update(learning_rate=1e-3, warmup_fraction=0.05, final_fraction=0.01)
-    config.training.update(steps=10_000, ema_decay=0.999, **intervals)
+    config.optimizer.update(learning_rate=2e-3, **rates)
+    config.training.update(steps=8000, ema_decay=0.999, **intervals)
 
 
 def _smoke(config):

@@ -4,14 +4,20 @@ import dataclasses
 import runpy
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from mvar_jax.config import SamplingConfig
 from mvar_jax.config_tree import from_config_dict, from_json, to_json
+from mvar_jax.experiment import init_trunk
+from mvar_jax.models import build_trunk
+from mvar_jax.tokenizers import VQTokenizer
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PRESETS = {
     "digits": ("", "runlocal"),
+    "shapes": ("var64", "mvar64", "var256", "mvar256", "runlocal"),
     "mvar_imagenet256": ("d12", "d16", "d20", "d24", "d30", "d32"),
     "var_imagenet256": ("d16", "d20", "d24", "d30"),
 }
@@ -41,6 +47,29 @@ def test_unknown_presets_are_refused(file):
     for preset in ("d17", "runlocally"):
         with pytest.raises(ValueError, match=f"got '{preset}', expected .*{PRESETS[file][-1]}"):
             get_config(file, preset)
+
+
+# Parameters in millions: trunk and tokenizer.
+SIZES = {
+    "var64": ((2, 3.5), (1, 2)),
+    "mvar64": ((2.5, 5), (1, 2)),
+    "var256": ((50, 80), (15, 25)),
+    "mvar256": ((70, 120), (15, 25)),
+}
+
+
+@pytest.mark.parametrize("preset", SIZES)
+def test_shapes_presets_have_the_intended_sizes(preset):
+    config = from_config_dict(get_config("shapes", preset))
+    images = np.zeros((1, *config.tokenizer.image_size, 3), np.float32)
+    trunk = jax.eval_shape(lambda: init_trunk(build_trunk(config), 0))
+    tokenizer = jax.eval_shape(VQTokenizer(config.tokenizer).init, jax.random.key(0), images)
+    for tree, (least, most) in zip((trunk, tokenizer), SIZES[preset]):
+        assert least <= sum(leaf.size for leaf in jax.tree.leaves(tree)) / 1e6 <= most
+    assert config.model.pattern == (("scale+ssm",) if preset[0] == "m" else ("history",))
+    assert config.model.qk_norm and config.model.depth * config.model.heads >= 32
+    assert config.model.head_dim == 32
+    assert len(config.tokenizer.scales) == (7 if preset.endswith("64") else 10)
 
 
 # The published training commands: batch, epochs, learning rate per 256 images, start of the

@@ -125,12 +125,12 @@ class Policy:
     def select(self, union: KVCache, probe: Probe, group: GroupPlan) -> Selection:
         """What this scale attends to and what the next inherits: as many as the plan says."""
         attend, keep = group.lengths(probe.scale)
-        if attend == keep == union.length and not self.scored:
+        if min(attend, keep) >= union.length and not self.scored:
             return Selection()
         score = self.score(union, probe, group)
 
         def chosen(count):
-            return None if count == union.length else self.choose(score, count, probe)
+            return None if count >= union.length else self.choose(score, count, probe)
 
         seen = chosen(attend)
         kept = seen if keep == attend else chosen(keep)

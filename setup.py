@@ -33,6 +33,7 @@ setup(
         "importlib-resources",  # tensorflow-datasets imports it without asking for it
         "jax>=0.10",
         "jaxtyping>=0.3",
+        "matplotlib>=3.9",
         "ml-collections>=1.1",
         "numpy>=2",
         "optax>=0.2.8",

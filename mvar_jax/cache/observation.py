@@ -126,4 +126,5 @@ def attention_map(
     query: Float[np.ndarray, "n dim"], key: Float[np.ndarray, "m dim"], softmax_scale: float
 ) -> Float[np.ndarray, "n m"]:
     """Softmax attention of one head, for looking at."""
-    return np.asarray(attention_shares(query[None, None], key[None, None], softmax_scale)[0, 0])
+    query, key = jnp.asarray(query)[None, None], jnp.asarray(key)[None, None]
+    return np.asarray(attention_shares(query, key, softmax_scale)[0, 0])

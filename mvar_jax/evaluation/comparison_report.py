@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -109,5 +110,5 @@ def sample_grid(comparison: Comparison) -> Image.Image:
     """The same images under every policy, a row each, the full cache's first."""
     rows = list(comparison.images.items())
     columns = len(rows[0][1])
-    images = [image for _, drawn in rows for image in drawn]
+    images = np.concatenate([drawn for _, drawn in rows])
     return image_grid(images, columns, [name for name, _ in rows])

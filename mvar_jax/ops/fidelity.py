@@ -25,19 +25,20 @@ def ssim(
 ) -> Float[Array, "batch"]:
     """Structural similarity of every image, 1 if equal, for values in [-1, 1].
 
-    Wang et al. 2004: a Gaussian window of 11 x 11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03, a
-    range of 2, averaged over channels and the places where the window fits. Images must be at
-    least 11 pixels wide and high.
+    Wang et al. 2004: a Gaussian window of 11 x 11 pixels (smaller where the image is) with sigma
+    1.5, K1 = 0.01, K2 = 0.03, a range of 2, averaged over channels and the places where the window
+    fits.
     """
     x, y = images.astype(jnp.float32), others.astype(jnp.float32)
-    distance = jnp.arange(11) - 5
+    side = min(11, *x.shape[1:3])
+    distance = jnp.arange(side) - (side - 1) / 2
     window = jnp.exp(-(distance**2) / (2 * 1.5**2))
     window /= jnp.sum(window)
 
     def smooth(maps):
         for axis in (1, 2):
-            size = maps.shape[axis] - 10
-            shifted = [jax.lax.slice_in_dim(maps, i, i + size, axis=axis) for i in range(11)]
+            fits = maps.shape[axis] - side + 1
+            shifted = [jax.lax.slice_in_dim(maps, i, i + fits, axis=axis) for i in range(side)]
             maps = sum(weight * part for weight, part in zip(window, shifted))
         return maps
 

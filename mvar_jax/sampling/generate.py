@@ -13,17 +13,17 @@ from mvar_jax.config import SamplingConfig
 from mvar_jax.models import Memory, Trunk
 from mvar_jax.sampling.guidance import guidance_ramp, guide
 from mvar_jax.tokenizers import VQTokenizer
-from mvar_jax.typing import Array, Float, Int, Key, Params
+from mvar_jax.typing import Array, Float, Int, Key, Leaf, Params
 
 
 @flax.struct.dataclass
 class Filter:
     """The traced settings of sampling: changing them does not compile again."""
 
-    guidance: float | jax.Array
-    top_k: int | jax.Array
-    top_p: float | jax.Array
-    temperature: float | jax.Array
+    guidance: Leaf  # a float
+    top_k: Leaf  # an int
+    top_p: Leaf  # a float
+    temperature: Leaf  # a float
 
     @classmethod
     def of(cls, config: SamplingConfig) -> "Filter":

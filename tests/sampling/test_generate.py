@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +10,15 @@ import pytest
 
 from mvar_jax.config import ModelConfig, SSMConfig, TokenizerConfig
 from mvar_jax.models import Trunk
-from mvar_jax.sampling import Filter, generate, grow
+from mvar_jax.sampling import Filter, generate, grow, image_keys
 from mvar_jax.sampling.guidance import guidance_ramp, guide
 from mvar_jax.tokenizers import VQTokenizer
 
 CLASSES = 3
 
 
-def tiny_models():
-    """A tokenizer of 8x12 pixels and an M-VAR, with random parameters."""
+def tiny_models(pattern=("scale+ssm", "history")):
+    """A tokenizer of 8x12 pixels and a trunk of two blocks, with random parameters."""
     tokenizer = TokenizerConfig(
         image_size=(8, 12),
         scales=((1, 1), (1, 2), (2, 3)),
@@ -37,7 +36,7 @@ def tiny_models():
         depth=2,
         width=16,
         heads=2,
-        pattern=("scale+ssm", "history"),
+        pattern=pattern,
         ssm=SSMConfig(state_size=8, head_dim=8),
     )
     trunk = Trunk(model, tokenizer.schedule, tokenizer.vocabulary, tokenizer.code_channels)
@@ -51,10 +50,6 @@ def tiny_models():
     keys = jax.random.split(jax.random.key(1), len(leaves))
     values = [0.5 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves)]
     return trunk, tokenizer, jax.tree.unflatten(tree, values)
-
-
-def image_keys(seed, count):
-    return jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(count))
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +130,8 @@ def test_guidance_grows_from_nothing_and_mixes_pairs_of_rows():
 SHARDED = """
 import jax, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from tests.sampling.test_generate import image_keys, sample, tiny_models
+from mvar_jax.sampling import image_keys
+from tests.sampling.test_generate import sample, tiny_models
 models, labels, keys = tiny_models(), np.arange(8, dtype=np.int32) % 3, image_keys(0, 8)
 alone = sample(models, labels, keys)
 mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))

@@ -43,6 +43,11 @@ def main() -> None:
         check(0 < ratio < 1, f"--ratios: got {ratio}, expected shares above 0 and below 1.")
     profile = None if PROFILE.value is None else Profile.load(Path(PROFILE.value).expanduser())
     model, out = load(WORKDIR.value), Path(OUT.value).expanduser()
+    check(
+        model.trunk.attention_shape.layers > 0,
+        f"--workdir: {WORKDIR.value} has no attention over the history, so there is no cache to "
+        f"compress; an image carries {model.carried_state_bytes()} bytes, at any scale.",
+    )
     check(not out.is_file(), f"--out: {out} is a file, expected a directory.")
     config = model.config
     train, test = (

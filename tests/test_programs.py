@@ -169,6 +169,21 @@ BAD = {
     "no folder": ("sample --workdir={trained} --labels=1 --out={new}/a.png", "no directory"),
     "other place": ("train --config=/elsewhere/digits.py --workdir={new}", "/elsewhere/digits.py"),
     "empty name": ("train --config=digits.py --workdir=", "empty name"),
+    "no history": (
+        "sample --workdir={trained} --labels=1 --out={new}.png --policy=hack --ratio=0.5",
+        "do not attend over the history",
+    ),
+    "ratio alone": (
+        "sample --workdir={trained} --labels=1 --out={new}.png --ratio=0.5",
+        "--policy",
+    ),
+    "no profile": (
+        "sample --workdir={trained} --labels=1 --out={new}.png --policy=hack --profile={new}.json",
+        "no such profile",
+    ),
+    "calibrate": ("calibrate --workdir={trained} --out={new}.json", "nothing to calibrate"),
+    "compare": ("compare_policies --workdir={trained} --out={new}", "no cache to compress"),
+    "ratios": ("compare_policies --workdir={trained} --ratios=half --out={new}", "0.5,0.7"),
     "other run": (
         "train --config=digits.py:runlocal --config.model.width=64 --workdir={trained}",
         "config.model.width",

@@ -29,7 +29,13 @@ DROPPING = sorted(set(POLICIES) - {"full"})
 BOTH_ORDERS = pytest.mark.parametrize(
     "name", [f"{name}@{order}" for name in DROPPING for order in ("before", "after")]
 )
-EXAMPLES = settings(max_examples=2)  # every one is compiled
+# Every example is compiled, so few run where time is short.
+EXAMPLES = pytest.mark.parametrize("examples", [2, pytest.param(10, marks=pytest.mark.slow)])
+
+
+def holds(check, examples):
+    """Runs a property on so many cases, the same ones every time."""
+    settings(max_examples=examples)(given(case=cases())(check))()
 
 
 @st.composite
@@ -83,20 +89,22 @@ def test_budgets_above_the_history_change_nothing_when_the_cut_comes_after(name)
 
 @BOTH_ORDERS
 @EXAMPLES
-@given(case=cases())
-def test_lengths_bytes_and_order(name, case):
-    schedule, share, batch, seed = case
-    compression = prepared(name, schedule, share)
-    layers = run_layers(compression, random_tokens(schedule, batch, seed))
-    for layer, steps in enumerate(layers):
-        for scale, step in enumerate(steps):
-            for group, cache in zip(compression.plan.layers[layer], step.after.groups):
-                assert cache.key.shape == (batch, group.heads, group.keep[scale], DIM)
-                positions = np.asarray(cache.position, int)
-                assert np.all(np.diff(positions, axis=-1) > 0)
-                assert np.all(positions < sum(schedule.lengths[: scale + 1]))
-            assert jnp.isfinite(step.mixed).all()
-        assert memory_bytes(steps[-1].after) == 0
+def test_lengths_are_planned_and_positions_ascend(name, examples):
+    def check(case):
+        schedule, share, batch, seed = case
+        compression = prepared(name, schedule, share)
+        layers = run_layers(compression, random_tokens(schedule, batch, seed))
+        for layer, steps in enumerate(layers):
+            for scale, step in enumerate(steps):
+                for group, cache in zip(compression.plan.layers[layer], step.after.groups):
+                    assert cache.key.shape == (batch, group.heads, group.keep[scale], DIM)
+                    positions = np.asarray(cache.position, int)
+                    assert np.all(np.diff(positions, axis=-1) > 0)
+                    assert np.all(positions < sum(schedule.lengths[: scale + 1]))
+                assert jnp.isfinite(step.mixed).all()
+            assert memory_bytes(steps[-1].after) == 0
+
+    holds(check, examples)
 
 
 @pytest.mark.parametrize("storage", ["", "+int8"])
@@ -144,56 +152,59 @@ def test_plans_hold_what_the_formula_says(name, ratio):
 
 
 @EXAMPLES
-@given(case=cases())
 @pytest.mark.parametrize("order", ["before", "after"])
-def test_structural_heads_keep_the_first_scales_and_the_current_one(order, case):
-    schedule, share, batch, seed = case
-    compression = prepared(f"hack@{order}", schedule, share)
-    forced = sum(schedule.lengths[:2])
-    layers = run_layers(compression, random_tokens(schedule, batch, seed))
-    for layer, steps in enumerate(layers):
-        for scale, step in enumerate(steps[:-1]):
-            for group, cache in zip(step.after.plan, step.after.groups):
-                if group.kind != STRUCTURAL:
-                    continue
-                positions = np.asarray(cache.position)
-                held, seen = group.keep[scale], sum(schedule.lengths[: scale + 1])
-                first = np.sum(positions < forced, axis=-1)
-                assert np.all(first == min(forced, seen))
-                current = np.sum(positions >= schedule.offsets[scale], axis=-1)
-                whole = schedule.lengths[scale] - max(0, forced - schedule.offsets[scale])
-                others = schedule.offsets[scale] >= forced
-                expected = min(held - forced, whole) if others else None
-                assert expected is None or np.all(current == expected)
+def test_structural_heads_keep_the_first_scales_and_the_current_one(order, examples):
+    def check(case):
+        schedule, share, batch, seed = case
+        compression = prepared(f"hack@{order}", schedule, share)
+        for steps in run_layers(compression, random_tokens(schedule, batch, seed)):
+            for scale, step in enumerate(steps[:-1]):
+                for group, cache in zip(step.after.plan, step.after.groups):
+                    if group.kind == STRUCTURAL:
+                        check_structural(schedule, scale, np.asarray(cache.position))
+
+    holds(check, examples)
+
+
+def check_structural(schedule, scale, positions):
+    """The first two scales, then the current one: whole, or filling what is left."""
+    forced, offset = sum(schedule.lengths[:2]), schedule.offsets[scale]
+    seen = sum(schedule.lengths[: scale + 1])
+    assert np.all(np.sum(positions < forced, axis=-1) == min(forced, seen))
+    if offset >= forced:
+        current = np.sum(positions >= offset, axis=-1)
+        assert np.all(current == min(positions.shape[-1] - forced, schedule.lengths[scale]))
 
 
 @EXAMPLES
-@given(case=cases())
 @pytest.mark.parametrize(
     "name", ["scalekv@before", "scalekv@after", "snapkv@before", "snapkv@after"]
 )
-def test_windows_are_kept(name, case):
-    schedule, share, batch, seed = case
-    compression = prepared(name, schedule, share)
-    steps = run_layers(compression, random_tokens(schedule, batch, seed))[0]
-    for scale, step in enumerate(steps[:-1]):
-        (before,), (after,) = step.before.groups, step.after.groups
-        length = before.length + schedule.lengths[scale]
-        if name.startswith("scalekv"):
-            window = observation_window(schedule.sizes[scale], 2, length)
-        else:
-            window = np.arange(max(0, length - 3), length)
-        # Places at hand as positions: what was kept before, then the scale's own tokens.
-        positions = np.asarray(before.position, int)
-        own = np.broadcast_to(
-            schedule.offsets[scale] + np.arange(schedule.lengths[scale]),
-            (*positions.shape[:2], schedule.lengths[scale]),
-        )
-        wanted = np.concatenate([positions, own], axis=-1)[..., window]
-        for row, kept in zip(
-            wanted.reshape(-1, len(window)), np.asarray(after.position).reshape(-1, after.length)
-        ):
-            assert set(row) <= set(kept.tolist())
+def test_windows_are_kept(name, examples):
+    def check(case):
+        schedule, share, batch, seed = case
+        compression = prepared(name, schedule, share)
+        steps = run_layers(compression, random_tokens(schedule, batch, seed))[0]
+        for scale, step in enumerate(steps[:-1]):
+            check_window(name, schedule, scale, step.before.groups[0], step.after.groups[0])
+
+    holds(check, examples)
+
+
+def check_window(name, schedule, scale, before, after):
+    """Every row and head keeps the window of what was at hand."""
+    tokens = schedule.lengths[scale]
+    length = before.length + tokens
+    window = np.arange(max(0, length - SETTINGS["snapkv"]["window"]), length)
+    if name.startswith("scalekv"):
+        window = observation_window(schedule.sizes[scale], SETTINGS["scalekv"]["grid"], length)
+    # Places at hand as positions: what was kept before, then the scale's own tokens.
+    old = np.asarray(before.position, int)
+    own = np.broadcast_to(schedule.offsets[scale] + np.arange(tokens), (*old.shape[:2], tokens))
+    wanted = np.concatenate([old, own], axis=-1)[..., window]
+    kept = np.asarray(after.position, int)
+    found = np.any(wanted[..., :, None] == kept[..., None, :], axis=-1)
+    assert found.all()
 
 
 @pytest.mark.parametrize("order", ["before", "after"])

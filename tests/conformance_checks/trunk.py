@@ -132,16 +132,20 @@ class Run:
         self._decode = jax.jit(self._image)
 
     def greedy(self) -> dict[str, np.ndarray]:
-        zero = [np.zeros(noise.shape, np.float32) for noise in self._noises("input:unused_s{k}")]
         computed = {}
         for name, (guidance,) in settings(self.file, GREEDY).items():
-            steps, image = self.sample(Filter(guidance, 1, 0.0, 1.0), zero)
+            steps, image = self.sample(Filter(guidance, 1, 0.0, 1.0), self._silence())
             for k, step in enumerate(steps):
                 computed[f"{name}_logits_s{k}"] = step["logits"]
                 computed[f"{name}_idx_s{k}"] = step["tokens"]
             computed[f"{name}_f_hat"] = to_official(steps[-1]["running"])
             computed[f"{name}_image"] = to_official(image)
         return computed
+
+    def greedy_tokens(self, filters) -> np.ndarray:
+        """The tokens of all scales, joined, without noise."""
+        steps = self._sample(self.params, filters, self._silence(), smooth=False)
+        return np.concatenate([step["tokens"] for step in steps], axis=1)
 
     def smooth(self) -> dict[str, np.ndarray]:
         runs = settings(self.file, SMOOTH)
@@ -170,6 +174,12 @@ class Run:
         space = self.tokenizer.token_space
         kept = space.filter(steps[-1]["logits"], filters.top_k, filters.top_p)
         return space.mixture(kept, jnp.asarray(gumbel[-1]), 1.0)
+
+    def _silence(self) -> list[np.ndarray]:
+        """No noise, which is what the single token that top-k of 1 leaves needs."""
+        batch, vocabulary = len(self.labels), self.trunk.vocabulary
+        lengths = self.trunk.schedule.lengths
+        return [np.zeros((batch, length, vocabulary), np.float32) for length in lengths]
 
     def _noises(self, name) -> list[np.ndarray]:
         """Exp(1) noise of every scale by the recipe."""

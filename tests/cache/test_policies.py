@@ -276,7 +276,7 @@ def test_scalekv_spends_the_mean_budget_on_drafters():
         assert not drafting.any() or min(np.array(budgets)[drafting]) == max(budgets)
 
 
-REFERENCE = np.load(GOLDEN / "scalekv_functions.npz")
+REFERENCE = np.load(GOLDEN / "infinity" / "scalekv_functions.npz")
 CASES = {
     name: about
     for name, about in json.loads(str(REFERENCE["config"])).items()

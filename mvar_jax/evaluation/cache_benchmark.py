@@ -87,7 +87,7 @@ def sampling_seconds(
     for name, compression in compressions.items():
         begun = time.monotonic()
         lowered = generate.lower(trunk, tokenizer, *rest, False, compression)
-        programs[name] = partial(lowered.compile(), *rest, compression=compression)
+        programs[name] = partial(lowered.compile(), *rest, compression)
         compiled[name] = time.monotonic() - begun
     for _ in range(repeats):
         for name, program in programs.items():

@@ -15,6 +15,7 @@ from mvar_jax.scales import ScaleSchedule
 from mvar_jax.typing import Array, Bool, Float, Int
 
 CONTEXTUAL, STRUCTURAL = "contextual", "structural"
+TOKENS_AT_ONCE = 512  # that are compared with all kept ones
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ def merge_evicted(
     def one_head(key, value, indices):
         norms = jnp.linalg.norm(key, axis=-1)
         unit = key / jnp.maximum(norms, 1e-12)[:, None]
-        nearest = jnp.argmax(unit @ unit[indices].T, axis=-1)
+        kept = unit[indices]
+        nearest = jax.lax.map(lambda one: jnp.argmax(kept @ one), unit, batch_size=TOKENS_AT_ONCE)
         nearest = nearest.at[indices].set(jnp.arange(len(indices)))
         counts = jnp.zeros(len(indices)).at[nearest].add(1)
 

@@ -43,8 +43,8 @@ def _small(config):
     config.tokenizer.update(
         image_size=(64, 64),
         scales=ScaleSchedule.squares(1, 2, 3, 4, 5, 6, 8).sizes,
-        vocabulary=2048,
-        code_channels=16,
+        vocabulary=512,
+        code_channels=8,
         base_channels=96,
         channel_multipliers=(1,),
         blocks_per_level=1,
@@ -57,11 +57,11 @@ def _small(config):
     config.tokenizer_optimizer.update(
         learning_rate=20e-3, weight_decay=0.0, final_weight_decay=0.0, **rates
     )
-    config.tokenizer_training.update(steps=3000, **intervals)
+    config.tokenizer_training.update(steps=2000, **intervals)
     config.model.update(depth=8, width=128, heads=4, scan=False)
     config.model.ssm.update(state_size=32, head_dim=64)
     config.model.init.gate = 0.1
-    config.optimizer.update(learning_rate=24e-3, **rates)
+    config.optimizer.update(learning_rate=16e-3, **rates)
     config.training.update(steps=1400, ema_decay=0.99, **intervals)
 
 

@@ -66,8 +66,8 @@ def pill(x: Plane, y: Plane) -> Plane:
 
 
 def pyramid(x: Plane, y: Plane) -> Plane:
-    """A triangle with equal sides."""
-    along, _ = _folded(x, y, 3)
+    """A triangle with equal sides, a point up."""
+    along, _ = _folded(y, x, 3)
     return along - 0.5
 
 
@@ -77,8 +77,8 @@ def ring(x: Plane, y: Plane) -> Plane:
 
 
 def star(x: Plane, y: Plane) -> Plane:
-    """A star with five points."""
-    along, across = _folded(x, y, 5)
+    """A star with five points, one up."""
+    along, across = _folded(-y, x, 5)
     inner = 0.45 * np.array([np.cos(np.pi / 5), np.sin(np.pi / 5)], np.float32)
     edge = inner - np.array([1, 0], np.float32)
     normal = np.array([edge[1], -edge[0]]) / np.hypot(*edge)

@@ -1,6 +1,7 @@
 """Attention inside every scale, or over every scale so far, without a mask."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import jax
@@ -40,12 +41,26 @@ def attention(
 ) -> Float[Array, "batch heads n dim"]:
     """Softmax attention of every query over all keys; logits and softmax in at least float32.
 
-    Where a head has more than `LOGITS_AT_ONCE` logits, queries are taken in equal parts one
-    after another, so that memory does not grow with the product of both lengths.
+    Where a head has more than `LOGITS_AT_ONCE` logits, accelerators take the queries in equal
+    parts one after another, so that memory does not grow with the product of both lengths. XLA
+    for CPUs fuses the whole into one kernel that stores no logits, and parts would halve its speed.
     """
     parts = -(-query.shape[2] * key.shape[2] // LOGITS_AT_ONCE)
+    whole = partial(_attend, scale=scale)
     if parts == 1:
-        return _attend(query, key, value, scale)
+        return whole(query, key, value)
+    in_parts = partial(attend_in_parts, scale=scale, parts=parts)
+    return jax.lax.platform_dependent(query, key, value, cpu=whole, default=in_parts)
+
+
+def attend_in_parts(
+    query: Float[Array, "batch heads n dim"],
+    key: Float[Array, "batch heads m dim"],
+    value: Float[Array, "batch heads m dim"],
+    scale: float,
+    parts: int,
+) -> Float[Array, "batch heads n dim"]:
+    """Softmax attention with the queries in so many parts, one after another."""
     padding = -query.shape[2] % parts
     padded = jnp.pad(query, ((0, 0), (0, 0), (0, padding), (0, 0)))
     split = jnp.moveaxis(padded.reshape(*query.shape[:2], parts, -1, query.shape[3]), 2, 0)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvar_jax.ops.attention import attention, cosine_normalize, scale_attention
+from mvar_jax.ops.attention import attend_in_parts, attention, cosine_normalize, scale_attention
 from mvar_jax.scales import ScaleSchedule
 
 SCHEDULE = ScaleSchedule(((1, 1), (1, 2), (2, 3)))
@@ -46,10 +46,17 @@ def test_equals_masked_dense_attention(reach):
 
 
 @pytest.mark.parametrize("parts", [2, 3, 7])
-def test_queries_in_parts_change_nothing(monkeypatch, parts):
+def test_queries_in_parts_change_nothing(parts):
     query, key, value = jnp.float32(np.random.default_rng(0).standard_normal((3, 2, 2, 7, 4)))
     whole = attention(query, key, value, SCALE)
-    monkeypatch.setattr("mvar_jax.ops.attention.LOGITS_AT_ONCE", -(-7 * 7 // parts))
+    mixed = attend_in_parts(query, key, value, SCALE, parts)
+    np.testing.assert_allclose(mixed, whole, rtol=0, atol=1e-6)
+
+
+def test_many_logits_change_nothing(monkeypatch):
+    query, key, value = jnp.float32(np.random.default_rng(0).standard_normal((3, 2, 2, 7, 4)))
+    whole = attention(query, key, value, SCALE)
+    monkeypatch.setattr("mvar_jax.ops.attention.LOGITS_AT_ONCE", 10)
     np.testing.assert_allclose(attention(query, key, value, SCALE), whole, rtol=0, atol=1e-6)
 
 

@@ -27,16 +27,8 @@ HEADS = flags.DEFINE_integer("heads", 4, "Heads of every block.", lower_bound=1)
 DIM = flags.DEFINE_integer("dim", 64, "Channels of a head.", lower_bound=1)
 REPEATS = flags.DEFINE_integer("repeats", 3, "Times that every sampler runs.", lower_bound=1)
 MIB = 2**20
-HEADER = (
-    "policy",
-    "inherited MiB",
-    "attended MiB",
-    "block's temporaries MiB",
-    "block MiB",
-    "s an image",
-    "of full",
-    "compile s",
-)
+MEMORY = ("inherited MiB", "attended MiB", "block's temporaries MiB", "block MiB")
+TIME = ("s an image", "of full", "compile s")
 
 
 def main() -> None:
@@ -72,7 +64,8 @@ def main() -> None:
         seconds = sampling_seconds(
             trunk, VQTokenizer(tokenizer), params, compressions, REPEATS.value
         )
-    print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
+    header = ("policy", *MEMORY, *(TIME if seconds else ()))
+    print(f"| {' | '.join(header)} |\n|{'---|' * len(header)}")
     for name, compression in compressions.items():
         memory = block_memory(compression, DIM.value, jnp.float32)
         parts = (memory.inherited, memory.attended, memory.temporaries, memory.total)

@@ -30,7 +30,7 @@ BOTH_ORDERS = pytest.mark.parametrize(
     "name", [f"{name}@{order}" for name in DROPPING for order in ("before", "after")]
 )
 # Every example is compiled, so few run where time is short.
-EXAMPLES = pytest.mark.parametrize("examples", [2, pytest.param(10, marks=pytest.mark.slow)])
+EXAMPLES = pytest.mark.parametrize("examples", [1, pytest.param(10, marks=pytest.mark.slow)])
 
 
 def holds(check, examples):

@@ -29,13 +29,17 @@ DROPPING = sorted(set(POLICIES) - {"full"})
 BOTH_ORDERS = pytest.mark.parametrize(
     "name", [f"{name}@{order}" for name in DROPPING for order in ("before", "after")]
 )
-# Every example is compiled, so few run where time is short.
-EXAMPLES = pytest.mark.parametrize("examples", [1, pytest.param(10, marks=pytest.mark.slow)])
+# A schedule, a share of the budgets there are, a batch size and a seed.
+TYPICAL = (ScaleSchedule(((1, 1), (1, 2), (3, 3), (4, 3))), 0.4, 2, 7)
+# Every case is compiled, so where time is short there is one.
+EXAMPLES = pytest.mark.parametrize("examples", [0, pytest.param(10, marks=pytest.mark.slow)])
 
 
 def holds(check, examples):
-    """Runs a property on so many cases, the same ones every time."""
-    settings(max_examples=examples)(given(case=cases())(check))()
+    """Runs a property on a typical case, and on so many others, the same ones every time."""
+    check(TYPICAL)
+    if examples:
+        settings(max_examples=examples)(given(case=cases())(check))()
 
 
 @st.composite

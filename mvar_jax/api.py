@@ -43,6 +43,7 @@ class Model:
     tokenizer: VQTokenizer
     params: dict[str, Params]  # "trunk" and "tokenizer"
     compression: Compression | None = None
+    policy: str = ""  # the name that the compression was asked for by
 
     def compressed(
         self,
@@ -61,19 +62,24 @@ class Model:
         """
         check(self.compression is None, "the model has a policy already; start from its original.")
         schedule, shape = self.trunk.schedule, self.trunk.attention_shape
-        check(
-            shape.layers > 0,
-            f"policy: blocks of {', '.join(self.config.model.pattern)} do not attend over the "
-            f"history, so there is no cache to compress: an image carries "
-            f"{self.carried_state_bytes()} bytes, at any scale; leave the policy out.",
-        )
+        self.check_remembers()
         if profile is not None:
             profile.check_fits(fingerprint(self.params["trunk"]), schedule, *shape)
         compression = prepare_compression(
             policy, schedule, shape, ratio=ratio, budget=budget, profile=profile, **settings
         )
         trunk = order_heads(self.params["trunk"], self.trunk, compression.plan.head_order)
-        return replace(self, params={**self.params, "trunk": trunk}, compression=compression)
+        params = {**self.params, "trunk": trunk}
+        return replace(self, params=params, compression=compression, policy=policy)
+
+    def check_remembers(self) -> None:
+        """Raises ValueError for a model without attention over the history, which has no cache."""
+        check(
+            self.trunk.attention_shape.layers > 0,
+            f"policy: blocks of {', '.join(self.config.model.pattern)} do not attend over the "
+            f"history, so there is no cache to compress: an image carries "
+            f"{self.carried_state_bytes()} bytes, at any scale; leave the policy out.",
+        )
 
     def sample(
         self,
@@ -135,7 +141,8 @@ class Model:
     def cache_summary(self) -> str:
         """What the policy keeps, in words; raises ValueError where there is none."""
         check(self.compression is not None, "the model has no policy; see Model.compressed.")
-        return self.compression.summary(self.config.model.head_dim, self.trunk.dtype)
+        summary = self.compression.summary(self.config.model.head_dim, self.trunk.dtype)
+        return f"{self.policy}: {summary}"
 
     def _run(
         self,

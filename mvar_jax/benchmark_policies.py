@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from mvar_jax import cli
-from mvar_jax.cache import POLICIES, prepare_compression
+from mvar_jax.cache import POLICIES, parse_policy, prepare_compression
 from mvar_jax.config import ModelConfig, TokenizerConfig, check
 from mvar_jax.evaluation.cache_benchmark import block_memory, made_up_profile, sampling_seconds
 from mvar_jax.models import Trunk
@@ -22,7 +22,7 @@ SCHEDULE = flags.DEFINE_enum("schedule", "1024", SCHEDULES, "Image side of VAR's
 NAMES = sorted(name for name in POLICIES if name != "full")
 WANTED = flags.DEFINE_list("policies", NAMES, "As hack, scalekv@before, hack+int8, full+int8.")
 RATIO = flags.DEFINE_float("ratio", 0.7, "Share of all tokens that is evicted.")
-DEPTH = flags.DEFINE_integer("depth", 2, "Blocks of the sampler; 0 to leave its time out.")
+DEPTH = flags.DEFINE_integer("depth", 2, "Blocks of the sampler; 0 to leave its time out.", 0)
 HEADS = flags.DEFINE_integer("heads", 4, "Heads of every block.", lower_bound=1)
 DIM = flags.DEFINE_integer("dim", 64, "Channels of a head.", lower_bound=1)
 REPEATS = flags.DEFINE_integer("repeats", 3, "Times that every sampler runs.", lower_bound=1)
@@ -54,7 +54,7 @@ def main() -> None:
     profile = made_up_profile(schedule, shape)
     compressions = {"full": prepare_compression("full", schedule, shape)}
     for name in WANTED.value:
-        ratio = None if name.startswith("full") else RATIO.value
+        ratio = None if parse_policy(name)[0] is POLICIES["full"] else RATIO.value
         compressions[name] = prepare_compression(
             name, schedule, shape, ratio=ratio, profile=profile
         )

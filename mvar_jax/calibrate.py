@@ -14,12 +14,12 @@ from absl import flags
 from mvar_jax import cli
 from mvar_jax.api import load
 from mvar_jax.cache import POLICIES
-from mvar_jax.config import check
+from mvar_jax.config import check, check_seed
 from mvar_jax.evaluation.attention_pictures import draw_attention, draw_profile
 from mvar_jax.sampling import Filter, calibrate, image_keys
 from mvar_jax.training.progress import Countdown
 
-CALIBRATED = sorted(name for name, kind in POLICIES.items() if kind(1).needs())
+CALIBRATED = sorted(name for name, kind in POLICIES.items() if kind.needs)
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)
 POLICY = flags.DEFINE_enum("policy", "hack", CALIBRATED, "The policy that pictures are of.")
 SAMPLES = flags.DEFINE_integer("samples", 50, "Images to average over.", lower_bound=1)
@@ -31,31 +31,28 @@ OUT = flags.DEFINE_string("out", None, "The JSON file to write.", required=True)
 def main() -> None:
     """Samples, measures, writes and draws."""
     out = Path(OUT.value).expanduser()
+    check_seed(SEED.value)
     check(out.suffix == ".json", f"--out: got {OUT.value!r}, expected a name that ends in .json.")
+    check(not out.is_dir(), f"--out: {out} is a directory, expected a file.")
     check(
         out.absolute().parent.is_dir(), f"--out: {out.absolute().parent} is no directory; make it."
     )
     model = load(WORKDIR.value)
-    schedule, shape = model.trunk.schedule, model.trunk.attention_shape
-    check(
-        shape.layers > 0,
-        f"--workdir: {WORKDIR.value} has no attention over the history, so there is nothing to "
-        "calibrate and no cache to compress.",
-    )
+    model.check_remembers()
+    schedule = model.trunk.schedule
     labels = np.arange(SAMPLES.value, dtype=np.int32) % model.config.model.num_classes
-    with Countdown("calibration", SAMPLES.value, "image") as countdown:
-        calibration = calibrate(
-            model.trunk,
-            model.tokenizer,
-            model.params,
-            labels,
-            image_keys(SEED.value, SAMPLES.value),
-            Filter.of(model.config.sampling),
-            min(BATCH.value, SAMPLES.value),
-            countdown.reach,
-        )
-    profile, settings = calibration.profile, model.config.model
-    scale = 1.0 if settings.qk_norm else 0.25 * settings.head_dim**-0.5
+    countdown = Countdown("calibration", SAMPLES.value, "image")
+    calibration = calibrate(
+        model.trunk,
+        model.tokenizer,
+        model.params,
+        labels,
+        image_keys(SEED.value, SAMPLES.value),
+        Filter.of(model.config.sampling),
+        min(BATCH.value, SAMPLES.value),
+        countdown.reach,
+    )
+    profile, scale = calibration.profile, model.config.model.softmax_scale
     policy = POLICIES[POLICY.value](schedule.total // 4)
     pictures = {
         POLICY.value: draw_profile(profile, policy),

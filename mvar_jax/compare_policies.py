@@ -14,8 +14,8 @@ from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.api import load
-from mvar_jax.cache import POLICIES, Profile
-from mvar_jax.config import check
+from mvar_jax.cache import POLICIES, Profile, parse_policy
+from mvar_jax.config import Config, check, check_seed
 from mvar_jax.evaluation.class_conditional import ClassConditionalJudge, RealImages
 from mvar_jax.evaluation.comparison_report import curves, markdown, sample_grid
 from mvar_jax.evaluation.pictures import save_png
@@ -29,6 +29,7 @@ RATIOS = flags.DEFINE_list("ratios", ["0.3", "0.5", "0.7", "0.9"], "Shares to ev
 SAMPLES = flags.DEFINE_integer("samples", 256, "Images of every run.", lower_bound=2)
 BATCH = flags.DEFINE_integer("batch_size", 32, "Images at a time.", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the noise.", lower_bound=0)
+JUDGE = flags.DEFINE_bool("judge", True, "Fit a classifier on the data, for label accuracy.")
 PROFILE = flags.DEFINE_string("profile", None, "What python -m mvar_jax.calibrate measured.")
 OUT = flags.DEFINE_string("out", None, "Directory to write into; made if missing.", required=True)
 
@@ -42,23 +43,15 @@ def main() -> None:
     for ratio in ratios:
         check(0 < ratio < 1, f"--ratios: got {ratio}, expected shares above 0 and below 1.")
     profile = None if PROFILE.value is None else Profile.load(Path(PROFILE.value).expanduser())
+    check_seed(SEED.value)
+    check(len(ratios) > 0, "--ratios: got none, expected shares as 0.5,0.7.")
+    check(len(WANTED.value) > 0, "--policies: got none, expected names as hack,snapkv.")
+    for name in WANTED.value:
+        parse_policy(name)
     model, out = load(WORKDIR.value), Path(OUT.value).expanduser()
-    check(
-        model.trunk.attention_shape.layers > 0,
-        f"--workdir: {WORKDIR.value} has no attention over the history, so there is no cache to "
-        f"compress; an image carries {model.carried_state_bytes()} bytes, at any scale.",
-    )
-    check(not out.is_file(), f"--out: {out} is a file, expected a directory.")
-    config = model.config
-    train, test = (
-        RealImages.load(config, split)
-        for split in (config.data.train_split, config.data.validation_split)
-    )
-    judge = ClassConditionalJudge(train, test)
-
-    def progress(name):
-        return Countdown(name, SAMPLES.value, "image").reach
-
+    model.check_remembers()
+    judge = _judge(model.config) if JUDGE.value else None
+    out.mkdir(parents=True, exist_ok=True)  # before anything runs long
     comparison = compare_policies(
         model,
         WANTED.value,
@@ -67,16 +60,22 @@ def main() -> None:
         SEED.value,
         BATCH.value,
         profile,
-        judge.accuracy,
-        progress,
+        judge.accuracy if judge else None,
+        lambda name: Countdown(name, SAMPLES.value, "image").reach,
     )
-    out.mkdir(parents=True, exist_ok=True)
-    report = comparison.report() | {"seed": SEED.value, **judge.real()}
+    real = {"label_accuracy_real": judge.real()["label_accuracy_real"]} if judge else {}
+    report = comparison.report() | {"seed": SEED.value, **real}
     (out / "comparison.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
     (out / "comparison.md").write_text(markdown(comparison), encoding="utf-8")
     curves(comparison).savefig(out / "curves.png", dpi=120)
     save_png(sample_grid(comparison), out / "samples.png")
     print(markdown(comparison))
+
+
+def _judge(config: Config) -> ClassConditionalJudge:
+    """A classifier of the real images that the model was trained on."""
+    splits = (config.data.train_split, config.data.validation_split)
+    return ClassConditionalJudge(*(RealImages.load(config, split) for split in splits))
 
 
 if __name__ == "__main__":

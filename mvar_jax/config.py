@@ -279,6 +279,11 @@ class ModelConfig:
         """Channels of one attention head."""
         return self.width // self.heads
 
+    @property
+    def softmax_scale(self) -> float:
+        """What products of queries and keys are multiplied by; queries may carry more."""
+        return 1.0 if self.qk_norm else 0.25 * self.head_dim**-0.5
+
 
 SCHEDULES = ("lin0", "lin", "lin00", "cos", "constant")
 

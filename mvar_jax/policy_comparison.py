@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mvar_jax.api import Model
-from mvar_jax.cache import Profile, prepare_compression
+from mvar_jax.cache import POLICIES, Profile, parse_policy, prepare_compression
 from mvar_jax.config import check
 from mvar_jax.evaluation.comparison import Comparison, make_duels, make_row
 from mvar_jax.evaluation.policy_run import Task, run_full, run_policy
@@ -22,14 +22,15 @@ def compare_policies(
     seed: int,
     batch_size: int,
     profile: Profile | None,
-    accuracy: Callable[[np.ndarray, np.ndarray], float],
+    accuracy: Callable[[np.ndarray, np.ndarray], float] | None,
     progress: Callable[[str], Callable[[int], None]],
 ) -> Comparison:
     """Runs the full cache, then every policy at every ratio, "full+int8" and the like once.
 
-    `accuracy` judges images in [-1, 1] and labels; `progress` is told the name of every run and
-    gives what is told the number of images done. What a policy refuses, such as a budget below
-    its window, is noted and left out. Raises ValueError when nothing is left to run.
+    `accuracy` judges images in [-1, 1] and labels, if there is a judge; `progress` is told the name
+    of every run and gives what is told the number of images done. What a policy refuses, such as a
+    budget below its window, is noted and left out. Raises ValueError for unknown policies, and
+    when nothing is left to run.
     """
     labels = np.arange(samples, dtype=np.int32) % model.config.model.num_classes
     task = Task(
@@ -51,10 +52,10 @@ def compare_policies(
         runs[key] = run_policy(task, small.params, small.compression, full.tokens, reference, told)
         compressions[key] = small.compression
     head_dim, dtype = model.config.model.head_dim, model.trunk.dtype
-    rows = [
-        make_row(*key, run, full, compressions[key], head_dim, dtype, accuracy(run.images, labels))
-        for key, run in runs.items()
-    ]
+    rows = []
+    for key, run in runs.items():
+        judged = None if accuracy is None else accuracy(run.images, labels)
+        rows.append(make_row(*key, run, full, compressions[key], head_dim, dtype, judged))
     return Comparison(
         rows=tuple(rows),
         duels=tuple(make_duels(runs, full)),
@@ -71,7 +72,7 @@ def _prepare(model, policies, ratios, profile):
     """Models by policy and ratio, and the sentences of those that cannot be."""
     prepared, refused = {}, {}
     for name in policies:
-        keeps_all = name.startswith("full")
+        keeps_all = parse_policy(name)[0] is POLICIES["full"]
         for ratio in (0.0,) if keeps_all else ratios:
             try:
                 prepared[name, ratio] = model.compressed(

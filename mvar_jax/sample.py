@@ -47,6 +47,8 @@ def main() -> None:
     """Samples, draws and writes."""
     if not OUT.value.endswith(".png"):
         raise ValueError(f"--out: got {OUT.value!r}, expected a name that ends in .png.")
+    if Path(OUT.value).is_dir():
+        raise ValueError(f"--out: {OUT.value} is a directory, expected a file.")
     folder = Path(OUT.value).absolute().parent
     if not folder.is_dir():
         raise ValueError(f"--out: {folder} is no directory; make it, or name another file.")

@@ -49,14 +49,16 @@ def test_rows_measure_quality_and_cost(comparison):
     rows = {(row.policy, row.ratio): row for row in comparison.rows}
     full = rows["full", 0.0]
     assert (full.psnr, full.equal_tokens, full.ssim) == (100.0, 1.0, pytest.approx(1, abs=1e-5))
-    assert full.divergence == (0.0, 0.0, 0.0)
+    assert full.divergence == 0.0
     # 9 tokens; the budget of 0.4 is 5, and the last of three scales has 6.
     assert rows["streaming_llm@after", 0.4].equal_tokens == 1.0
     cut = rows["streaming_llm@before", 0.4]
-    assert cut.divergence[:2] == (0.0, 0.0) and cut.divergence[2] > 0
+    by_scale = cut.divergence_by_scale
+    assert by_scale[:2] == (0.0, 0.0) and by_scale[2] > 0
+    assert cut.divergence == pytest.approx(by_scale[2] * 6 / 9)
     assert cut.psnr < 100 and cut.attention_flops < full.attention_flops
     small = rows["full+int8", 0.0]
-    assert 0 < small.divergence[2] < cut.divergence[2]
+    assert 0 < small.divergence < cut.divergence
     assert max(small.kv_bytes) < max(full.kv_bytes)
     assert full.tokens_of_history == 1.0 and full.tokens_of_all == pytest.approx(3 / 9)
     for row in comparison.rows:
@@ -85,8 +87,8 @@ def test_reports_hold_every_row(comparison):
 
 
 def test_refusals_do_not_stop_the_others(model):
-    with pytest.raises(ValueError, match=r"none can run.*at least 17"):
-        compare_policies(model, ["snapkv"], [0.5], 2, 0, 2, None, lambda *_: 0.0, lambda _: None)
+    with pytest.raises(ValueError, match=r"none can run.*only 9"):
+        compare_policies(model, ["snapkv"], [0.5], 2, 0, 2, None, None, lambda _: None)
 
 
 def test_bytes_measured_are_bytes_planned(model):

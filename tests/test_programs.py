@@ -181,8 +181,10 @@ BAD = {
         "sample --workdir={trained} --labels=1 --out={new}.png --policy=hack --profile={new}.json",
         "no such profile",
     ),
-    "calibrate": ("calibrate --workdir={trained} --out={new}.json", "nothing to calibrate"),
+    "calibrate": ("calibrate --workdir={trained} --out={new}.json", "no cache to compress"),
     "compare": ("compare_policies --workdir={trained} --out={new}", "no cache to compress"),
+    "policies": ("compare_policies --workdir={trained} --policies=fifo --out={new}", "snapkv"),
+    "long ratio": ("benchmark_policies --ratio=1", "below 1"),
     "ratios": ("compare_policies --workdir={trained} --ratios=half --out={new}", "0.5,0.7"),
     "other run": (
         "train --config=digits.py:runlocal --config.model.width=64 --workdir={trained}",

@@ -1,6 +1,6 @@
 """What layers remember between scales: values that are passed in and returned."""
 
-from mvar_jax.cache.compression import Compression, prepare_compression
+from mvar_jax.cache.compression import Compression, parse_policy, prepare_compression
 from mvar_jax.cache.kv_cache import KVCache
 from mvar_jax.cache.layer_cache import LayerCache
 from mvar_jax.cache.layer_memory import LayerMemory, memory_bytes
@@ -24,5 +24,6 @@ __all__ = [
     "SSMState",
     "Selection",
     "memory_bytes",
+    "parse_policy",
     "prepare_compression",
 ]

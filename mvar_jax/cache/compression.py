@@ -10,6 +10,7 @@ from mvar_jax.cache.kv_cache import KVCache, position_dtype
 from mvar_jax.cache.layer_cache import LayerCache
 from mvar_jax.cache.plan import AttentionShape, CachePlan, plan_full
 from mvar_jax.cache.policies import POLICIES, Policy
+from mvar_jax.cache.policies.base import ORDERS
 from mvar_jax.cache.policies.full import Full
 from mvar_jax.cache.profile import Profile
 from mvar_jax.config import check
@@ -55,20 +56,37 @@ class Compression:
     def summary(self, dim: int, dtype: jnp.dtype) -> str:
         """What the last scale inherits, in the conventions of HACK and of ScaleKV, and bytes.
 
-        Bytes are those of one image with guidance, two rows.
+        Bytes are the most that one image with guidance, two rows, carries between scales.
         """
         plan, schedule = self.plan, self.schedule
         heads = sum(group.heads for layer in plan.layers for group in layer)
         history = schedule.total - schedule.lengths[-1]
-        tokens, bytes_ = max(plan.kept) / heads, max(self.bytes(2, dim, dtype))
         shape = AttentionShape(len(plan.layers), heads // len(plan.layers))
-        full = max(prepare_compression("full", schedule, shape).bytes(2, dim, dtype))
+        full = prepare_compression("full", schedule, shape)
+        sizes = [max(each.bytes(2, dim, dtype)) / 2**20 for each in (self, full)]
         return (
-            f"{self.policy.name}: {tokens:.1f} tokens a head, {tokens / schedule.total:.1%} of all "
-            f"{schedule.total} and {tokens / history:.1%} of the {history} that the last scale "
-            f"could inherit; {bytes_ / 2**20:.3f} MiB an image, the full cache "
-            f"{full / 2**20:.3f} MiB"
+            f"{plan.inherited:.1f} tokens a head, {plan.inherited / schedule.total:.1%} of all "
+            f"{schedule.total} and {plan.inherited / max(history, 1):.1%} of the {history} that "
+            f"the last scale could inherit; {sizes[0]:.3f} MiB an image, the full cache "
+            f"{sizes[1]:.3f} MiB"
         )
+
+
+def parse_policy(name: str) -> tuple[type[Policy], str | None, bool]:
+    """The policy that a name such as "hack@before+int8" means, its order if given, 8 bits or not.
+
+    Raises ValueError for what is no such name.
+    """
+    plain, *storage = name.split("+")
+    plain, *order = plain.split("@")
+    check(
+        plain in POLICIES
+        and storage in ([], [INT8])
+        and order in ([], *([order] for order in ORDERS)),
+        f"policy: got {name!r}, expected one of {', '.join(sorted(POLICIES))}, with @before or "
+        f"@after and +{INT8} behind it if wanted.",
+    )
+    return POLICIES[plain], order[0] if order else None, storage == [INT8]
 
 
 def prepare_compression(
@@ -85,44 +103,40 @@ def prepare_compression(
 
     The name is one of `POLICIES`, with "@before" or "@after" for the order if not the policy's
     own, and "+int8" for 8-bit storage: "hack", "scalekv@before", "full+int8". A policy that would
-    never drop anything becomes "full". `ratio` is the
-    share of all scales' tokens that is evicted, as in HACK; `budget` counts the tokens that a
-    head keeps, on average over heads and layers; one of them is given, none with "full".
-    `settings` are the policy's own. Raises ValueError, in one sentence, for whatever cannot work.
+    never drop anything becomes "full". `ratio` is the share of all scales' tokens that is evicted,
+    as in HACK; `budget` counts the tokens that a head keeps, on average over heads and layers; one
+    of them is given, none with "full". `settings` are the policy's own. Raises ValueError, in one
+    sentence, for whatever cannot work.
     """
     check(
         shape.layers > 0,
         "policy: the model has no attention over the history, so there is no cache to compress; "
         "its memory is constant over the scales: leave the policy out.",
     )
-    plain, *storage = name.split("+")
-    plain, *order = plain.split("@")
-    check(
-        plain in POLICIES and storage in ([], [INT8]) and len(order) <= 1,
-        f"policy: got {name!r}, expected one of {', '.join(sorted(POLICIES))}, with @before or "
-        f"@after and +{INT8} behind it if wanted.",
-    )
-    kind = POLICIES[plain]
-    if order:
-        settings["order"] = order[0]
-    known = [field.name for field in fields(kind)]
-    for setting in settings:
-        check(setting in known, f"policy {plain}: got a setting {setting!r}, it has {known}.")
-    policy = kind(_budget(plain, schedule, ratio, budget), **settings)
-    _check_budget(policy, schedule)
-    for statistic in policy.needs():
+    kind, order, int8 = parse_policy(name)
+    if order is not None:
         check(
-            profile is not None,
-            f"policy {plain}: it needs a profile ({statistic}); make one with python -m "
-            "mvar_jax.calibrate and name it by --profile.",
+            settings.get("order", order) == order,
+            f"policy {name}: got order {settings.get('order')!r} too, expected one of the two.",
         )
+        settings["order"] = order
+    known = [field.name for field in fields(kind) if field.name != "budget"]
+    for setting in settings:
+        check(setting in known, f"policy {name}: got a setting {setting!r}, it has {known}.")
+    policy = kind(_budget(kind.name, schedule, ratio, budget), **settings)
+    _check_budget(policy, schedule)
+    check(
+        not policy.needs or profile is not None,
+        f"policy {name}: it needs a profile ({', '.join(policy.needs)}); make one with python -m "
+        "mvar_jax.calibrate and name it by --profile.",
+    )
     plan, full = policy.plan(schedule, shape, profile), plan_full(schedule, shape)
     if (plan.kept, plan.attended) == (full.kept, full.attended):
-        return Compression(None, Full(), full, schedule, storage == [INT8])
+        return Compression(None, Full(), full, schedule, int8)
     table = policy.table(schedule, shape, profile)
     if table is not None and plan.head_order is not None:
         table = np.stack([row[list(order)] for row, order in zip(table, plan.head_order)])
-    return Compression(table, policy, plan, schedule, storage == [INT8])
+    return Compression(table, policy, plan, schedule, int8)
 
 
 def _budget(name, schedule, ratio, budget):
@@ -137,11 +151,15 @@ def _budget(name, schedule, ratio, budget):
         f"policy {name}: got ratio {ratio} and budget {budget}, expected one of them.",
     )
     if budget is not None:
-        check(budget >= 1, f"policy {name}: got budget {budget}, expected at least 1 token.")
+        whole = isinstance(budget, int) and not isinstance(budget, bool)
+        check(
+            whole and budget >= 1,
+            f"policy {name}: got budget {budget!r}, expected a whole number of at least 1 token.",
+        )
         return min(budget, schedule.total)
     check(
-        0 < ratio < 1,
-        f"policy {name}: got ratio {ratio}, expected a share of the {schedule.total} tokens "
+        isinstance(ratio, (int, float)) and 0 < ratio < 1,
+        f"policy {name}: got ratio {ratio!r}, expected a share of the {schedule.total} tokens "
         "to evict, above 0 and below 1.",
     )
     return round((1 - ratio) * schedule.total)
@@ -149,6 +167,11 @@ def _budget(name, schedule, ratio, budget):
 
 def _check_budget(policy, schedule):
     forced, total = policy.forced(schedule), schedule.total
+    check(
+        forced < total,
+        f"policy {policy.name}: it always keeps {forced} tokens a head, and the scales have only "
+        f"{total}; take another policy.",
+    )
     check(
         policy.budget > forced,
         f"policy {policy.name}: a budget of {policy.budget} tokens a head (ratio "

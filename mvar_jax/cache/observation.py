@@ -85,7 +85,8 @@ def _observe(statistics, query, key, softmax_scale, schedule, scale):
     )
     if scale + 1 < len(schedule):
         return statistics
-    variance = jnp.sum(second - first**2, axis=(0, 2))
+    # By rounding, the variance of a head that attends evenly could be below zero.
+    variance = jnp.sum(jnp.maximum(second - first**2, 0), axis=(0, 2))
     return statistics.replace(variance=statistics.variance + variance, query=query[0], key=key[0])
 
 

@@ -56,6 +56,12 @@ class CachePlan:
         """Tokens that are kept after every scale, added up over layers and heads."""
         return self._total(lambda group: group.keep)
 
+    @property
+    def inherited(self) -> float:
+        """Tokens that the last scale inherits, mean over layers and heads; 0 of a single scale."""
+        heads = sum(group.heads for layer in self.layers for group in layer)
+        return self.kept[-2] / heads if len(self.kept) > 1 else 0.0
+
     @cached_property
     def attended(self) -> tuple[int, ...]:
         """Tokens that a query sees at every scale, added up over layers and heads."""

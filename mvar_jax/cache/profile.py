@@ -61,7 +61,6 @@ class Profile:
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in vars(self).items()
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{path.name}.unfinished")
         draft.write_text(json.dumps({"format": FORMAT, **fields}), encoding="utf-8")
         draft.replace(path)
@@ -83,18 +82,18 @@ class Profile:
             raise ValueError(
                 f"{path}: no such profile; make one with python -m mvar_jax.calibrate."
             ) from None
-        except (OSError, AttributeError, KeyError, TypeError, ValueError):
+        except (OSError, ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
             sound = False
         check(sound, f"{path}: not a profile that python -m mvar_jax.calibrate wrote.")
         return profile
 
     def _is_sound(self) -> bool:
-        """Whether all arrays have the shapes that belong together, and hold numbers."""
+        """Whether all arrays have shapes that belong together, and hold what can be measured."""
         layers, heads = self.head_variance.shape
         scales = len(self.schedule)
         arrays = [value for value in vars(self).values() if isinstance(value, np.ndarray)]
         return (
             self.mass.shape == (layers, heads, scales, scales)
             and self.selectivity.shape == (layers, scales)
-            and all(np.isfinite(array).all() for array in arrays)
+            and all(np.isfinite(array).all() and array.min() >= 0 for array in arrays)
         )

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mvar_jax.cache import AttentionShape, Policy, Profile
 from mvar_jax.cache.observation import attention_map
@@ -33,13 +34,18 @@ def draw_head_kinds(profile: Profile, policy: HeadAware) -> Figure:
     kinds, values, curve = figure.subplots(1, 3)
     _map(kinds, contextual, "head", "layer", "contextual heads (dark)", "Greys")
     image = _map(
-        values, np.log10(profile.head_variance), "head", "layer", "log10 of variance", "viridis"
+        values,
+        np.log10(profile.head_variance + 1e-12),
+        "head",
+        "layer",
+        "log10 of variance",
+        "viridis",
     )
     figure.colorbar(image, ax=values)
     ordered = np.sort(profile.head_variance, axis=None)
     curve.semilogy(ordered, ".-")
     curve.axvline(contextual.sum() - 0.5, color="black", linestyle=":")
-    curve.set(xlabel="heads, sorted", title="variance of attention over queries")
+    curve.set(xlabel="heads, sorted", title="variance over queries, sorted")
     return figure
 
 
@@ -84,13 +90,14 @@ def draw_attention(
     """
     heads = profile.head_variance.shape[1]
     ranked = np.argsort(profile.head_variance, axis=None)
-    chosen = [*ranked[:EXAMPLES], *ranked[-EXAMPLES:]]
-    figure = Figure((3.4 * EXAMPLES, 5.2), layout="constrained")
-    axes = figure.subplots(2, EXAMPLES, squeeze=False).reshape(-1)
+    shown = min(EXAMPLES, max(1, len(ranked) // 2))
+    chosen = [*ranked[:shown], *ranked[-shown:]]
+    figure = Figure((3.4 * max(shown, 2), 5.2), layout="constrained")
+    axes = figure.subplots(2, shown, squeeze=False).reshape(-1)
     for place, (ax, head) in enumerate(zip(axes, chosen)):
         at = divmod(int(head), heads)
         shares = attention_map(query[at], key[at], softmax_scale)
-        kind = "least" if place < EXAMPLES else "most"
+        kind = "least" if place < shown else "most"
         _attention(ax, shares, profile.schedule, f"layer {at[0]}, head {at[1]} ({kind} variance)")
     return figure
 
@@ -108,4 +115,6 @@ def _attention(ax: Axes, shares: np.ndarray, schedule: ScaleSchedule, title: str
 def _map(ax: Axes, values: np.ndarray, across: str, down: str, title: str, colours: str):
     image = ax.imshow(values, aspect="auto", cmap=colours, interpolation="nearest")
     ax.set(xlabel=across, ylabel=down, title=title)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     return image

@@ -28,7 +28,7 @@ class BlockMemory:
 
 
 def made_up_profile(schedule: ScaleSchedule, shape: AttentionShape) -> Profile:
-    """A profile of no model: lengths and costs of a plan do not depend on what is measured."""
+    """A profile of no model, to plan with where only the sizes of what is planned matter."""
     rng, scales = np.random.default_rng(0), len(schedule)
     return Profile(
         fingerprint="none",
@@ -41,14 +41,16 @@ def made_up_profile(schedule: ScaleSchedule, shape: AttentionShape) -> Profile:
 
 
 def block_memory(compression: Compression, dim: int, dtype: jnp.dtype) -> BlockMemory:
-    """Compiles the first layer's attention at the last scale; nothing is run."""
-    schedule, plan = compression.schedule, compression.plan.layers[0]
-    last = len(schedule) - 1
+    """Compiles the attention of the layer that sees most at the last scale; nothing is run."""
+    schedule, last = compression.schedule, len(compression.schedule) - 1
+    seen = [sum(g.heads * g.attend[last] for g in plan) for plan in compression.plan.layers]
+    layer = int(np.argmax(seen))
+    plan = compression.plan.layers[layer]
     heads = sum(group.heads for group in plan)
     token = jax.ShapeDtypeStruct((2, heads, schedule.lengths[last], dim), dtype)
 
     def inherited():
-        cache = compression.empty_layer(0, 2, dim, dtype)
+        cache = compression.empty_layer(layer, 2, dim, dtype)
         groups = []
         for group, empty in zip(plan, cache.groups):
             shape = (2, group.heads, group.keep[last - 1], dim)

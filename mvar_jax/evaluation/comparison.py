@@ -23,8 +23,9 @@ class Row:
     psnr: float  # dB, mean over images, an equal image counted as `EQUAL_PSNR`
     ssim: float
     equal_tokens: float  # share
-    divergence: tuple[float, ...]  # KL by scale along the full cache's tokens, nats a token
-    accuracy: float  # share of images that the classifier takes for their label
+    divergence: float  # KL along the full cache's tokens, nats, mean over tokens
+    divergence_by_scale: tuple[float, ...]
+    accuracy: float | None  # share of images that a classifier takes for their label, if any
     tokens_of_all: float  # what the last scale inherits, as a share of all tokens
     tokens_of_history: float  # the same, as a share of all but the last scale's
     kv_bytes: tuple[int, ...]  # of an image after every scale, with guidance
@@ -78,12 +79,10 @@ def make_row(
     compression: Compression,
     dim: int,
     dtype: jnp.dtype,
-    accuracy: float,
+    accuracy: float | None,
 ) -> Row:
     """What a run amounts to beside the full cache's, for heads of `dim` channels."""
     plan, schedule = compression.plan, compression.schedule
-    heads = sum(group.heads for layer in plan.layers for group in layer)
-    inherited = max(plan.kept) / heads
     # Two rows, products with keys and with values, two operations each.
     pairs = sum(n * seen for n, seen in zip(schedule.lengths, plan.attended))
     same = [np.sum(ours == theirs) for ours, theirs in zip(run.tokens, full.tokens)]
@@ -93,10 +92,11 @@ def make_row(
         psnr=float(np.mean(_psnr(run, full))),
         ssim=float(np.mean(ssim(jnp.asarray(run.images), jnp.asarray(full.images)))),
         equal_tokens=float(sum(same) / sum(tokens.size for tokens in full.tokens)),
-        divergence=tuple(map(float, run.divergence.mean(axis=0))),
+        divergence=float(_divergence(run, np.array(schedule.lengths)).mean()),
+        divergence_by_scale=tuple(map(float, run.divergence.mean(axis=0))),
         accuracy=accuracy,
-        tokens_of_all=inherited / schedule.total,
-        tokens_of_history=inherited / (schedule.total - schedule.lengths[-1]),
+        tokens_of_all=plan.inherited / schedule.total,
+        tokens_of_history=plan.inherited / max(schedule.total - schedule.lengths[-1], 1),
         kv_bytes=compression.bytes(2, dim, dtype),
         peak_bytes=run.peak_bytes,
         attention_flops=2 * 4 * dim * pairs,

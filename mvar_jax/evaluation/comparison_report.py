@@ -50,15 +50,14 @@ def markdown(comparison: Comparison) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    kl = sum(row.divergence) / len(row.divergence)
     return (
         row.policy,
         f"{row.ratio:.0%}",
         f"{row.psnr:.2f}",
         f"{row.ssim:.4f}",
         f"{row.equal_tokens:.3f}",
-        f"{kl:.4f}",
-        f"{row.accuracy:.3f}",
+        f"{row.divergence:.4f}",
+        "-" if row.accuracy is None else f"{row.accuracy:.3f}",
         f"{row.tokens_of_all:.1%} / {row.tokens_of_history:.1%}",
         f"{max(row.kv_bytes) / MIB:.3f}",
         f"{row.peak_bytes / MIB:.0f}",
@@ -88,7 +87,7 @@ def curves(comparison: Comparison) -> Figure:
     figure = Figure((13, 4.5), layout="constrained")
     measures = {
         "PSNR to the full cache, dB": lambda row: row.psnr,
-        "KL to the full cache, nats a token": lambda row: sum(row.divergence) / len(row.divergence),
+        "KL to the full cache, nats a token": lambda row: row.divergence,
         "share of equal tokens": lambda row: row.equal_tokens,
     }
     axes = figure.subplots(1, len(measures))
@@ -101,7 +100,7 @@ def curves(comparison: Comparison) -> Figure:
             ax.plot(sizes, [measure(row) for row in rows], label=name, **style)
         ax.set(xlabel="keys and values of an image, MiB", title=title)
         ax.grid(alpha=0.3)
-    axes[1].set_yscale("log")
+    axes[1].set_yscale("symlog", linthresh=1e-4)  # a policy may be exact
     axes[-1].legend(fontsize=7)
     return figure
 
@@ -111,4 +110,5 @@ def sample_grid(comparison: Comparison) -> Image.Image:
     rows = list(comparison.images.items())
     columns = len(rows[0][1])
     images = np.concatenate([drawn for _, drawn in rows])
-    return image_grid(images, columns, [name for name, _ in rows])
+    enlarge = max(1, 64 // images.shape[1])
+    return image_grid(images, columns, [name for name, _ in rows], enlarge)

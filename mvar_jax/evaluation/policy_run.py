@@ -41,7 +41,10 @@ class Task(NamedTuple):
 def run_full(
     task: Task, params: dict[str, Params], compression: Compression, progress: Callable[[int], None]
 ) -> tuple[PolicyRun, list[tuple[np.ndarray, ...]]]:
-    """The run that others are compared with, and its log-probabilities by batch and scale."""
+    """The run that others are compared with, and its log-probabilities by batch and scale.
+
+    These stay on the host: 4 bytes for every image, token and code.
+    """
     drawn = [np.full((len(task.labels), n), -1, np.int32) for n in task.trunk.schedule.lengths]
     run, logits = _run(task, params, compression, drawn, None, progress)
     return run, logits
@@ -116,16 +119,20 @@ def _both(trunk, tokenizer, params, labels, keys, filters, tokens, compression):
             trunk, tokenizer, labels, keys, filters, compression=compression, forced=forced
         )
     )
-    images = jnp.clip(tokenizer.decode(steps[-1].running[:batch]), -1, 1)
+    images = tokenizer.decode(steps[-1].running[:batch])
     logs = tuple(jax.nn.log_softmax(step.logits[batch:]) for step in steps)
     return images, tuple(step.tokens[:batch] for step in steps), logs
 
 
 @jax.jit
 def _divergence(reference, logs):
-    """KL divergence in nats for every image and scale, mean over tokens: [batch, scales]."""
+    """KL divergence in nats for every image and scale, mean over tokens: [batch, scales].
+
+    Never below zero, which rounding could make it.
+    """
 
     def one_scale(exact, other):
-        return jnp.mean(jnp.sum(jnp.exp(exact) * (exact - other), axis=-1), axis=-1)
+        shares = jnp.sum(jnp.exp(exact) * (exact - other), axis=-1)
+        return jnp.mean(jnp.maximum(shares, 0), axis=-1)
 
     return jnp.stack([one_scale(*pair) for pair in zip(reference, logs)], axis=-1)

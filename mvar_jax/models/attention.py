@@ -39,7 +39,7 @@ class SelfAttention(nn.Module):
         config = self.config
         heads, dim = config.heads, config.head_dim
         query, key, value, raw_query = self._project(x)
-        scale = 1.0 if config.qk_norm else 0.25 * dim**-0.5
+        scale = config.softmax_scale
         if cache is None:
             mixed = scale_attention(query, key, value, context.slices, scale, self.reach)
         else:

@@ -68,27 +68,22 @@ class Progress:
 
 
 class Countdown:
-    """Shows how much of a task of known size is done, and the time left. Use it in `with`."""
+    """Shows how much of a task of known size is done, and the time left, until all is done."""
 
     def __init__(self, label: str, total: int, unit: str):
         self._label, self._total, self._unit = label, total, unit
         self._bar, self._start = None, time.monotonic()
-
-    def __enter__(self) -> "Countdown":
         if sys.stderr.isatty():
-            self._bar = tqdm(desc=self._label, total=self._total, unit=self._unit)
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self._bar is not None:
-            self._bar.close()
+            self._bar = tqdm(desc=label, total=total, unit=unit)
 
     def reach(self, done: int) -> None:
         """So many are done."""
-        if self._bar is not None:
-            self._bar.update(done - self._bar.n)
+        if self._bar is None:
+            pace = (time.monotonic() - self._start) / done
+            left = tqdm.format_interval(pace * (self._total - done))
+            text = f"{self._label}: {self._unit} {done}/{self._total} ({left} left)"
+            tqdm.write(text, file=sys.stderr)
             return
-        pace = (time.monotonic() - self._start) / done
-        left = tqdm.format_interval(pace * (self._total - done))
-        text = f"{self._label}: {self._unit} {done}/{self._total} ({left} left)"
-        tqdm.write(text, file=sys.stderr)
+        self._bar.update(done - self._bar.n)
+        if done == self._total:
+            self._bar.close()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvar_jax.cache import POLICIES, AttentionShape, memory_bytes, prepare_compression
+from mvar_jax.cache import POLICIES, AttentionShape, Policy, memory_bytes, prepare_compression
 from mvar_jax.cache.policies.hack import CONTEXTUAL, STRUCTURAL, merge_evicted
 from mvar_jax.cache.policies.scalekv import choose_beside, observation_window, official_scores
 from mvar_jax.cache.policies.snapkv import average_pool, max_pool
@@ -343,6 +343,18 @@ BAD = {
     "setting": (("hack",), {"budget": 9, "alpha": 0.5}, "contextual_share"),
     "full": (("full",), {"budget": 9}, "leave ratio and budget out"),
     "scoring": (("scalekv",), {"budget": 9, "scoring": "best"}, "official"),
+    "kind of number": (("snapkv",), {"budget": 9, "window": 2.5}, "window 2.5, expected a whole"),
+    "no number": (("hack",), {"budget": 9, "contextual_share": "x"}, "expected a number"),
+    "truth": (("hack",), {"budget": 9, "merge": "no"}, "true or false"),
+    "pool": (("snapkv",), {"budget": 9, "pool": 4}, "odd"),
+    "grid": (("scalekv",), {"budget": 9, "grid": 0}, "from 1"),
+    "attend ratio": (("hackpp",), {"budget": 9, "attend_ratio": 0.5}, "from 1"),
+    "tau": (("hackpp",), {"budget": 9, "tau": float("nan")}, "expected a number"),
+    "slope": (("pyramidkv",), {"budget": 9, "slope": 5.0}, "to 2"),
+    "budget kind": (("hack",), {"budget": 9.5}, "whole number"),
+    "ratio kind": (("hack",), {"ratio": "half"}, "share"),
+    "both orders": (("hack@after",), {"budget": 9, "order": "before"}, "one of the two"),
+    "too short": (("snapkv",), {"budget": 9, "window": 40}, "only 39"),
 }
 
 
@@ -351,6 +363,18 @@ def test_what_cannot_work_is_refused_in_one_sentence(case):
     arguments, keywords, word = BAD[case]
     with pytest.raises(ValueError, match=word):
         prepare(*arguments, SCHEDULE, **keywords)
+
+
+def test_policies_of_one_name_do_not_replace_each_other():
+    with pytest.raises(ValueError, match="there is one of that name"):
+
+        class Other(Policy):
+            name = "snapkv"
+
+    class Unnamed(POLICIES["snapkv"]):
+        pass
+
+    assert POLICIES["snapkv"] is not Unnamed
 
 
 def test_a_model_without_history_has_nothing_to_compress():

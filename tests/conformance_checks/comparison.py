@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from re import Pattern
 
 import numpy as np
 
@@ -13,7 +14,7 @@ class Line:
     """The verdict on one stored array; errors are None where nothing could be compared."""
 
     name: str
-    verdict: str  # PASS, FAIL or UNCHECKED
+    verdict: str  # PASS, FAIL, UNCHECKED, or GIVEN for an input of the computation
     absolute: float | None = None
     relative: float | None = None  # to the array's largest magnitude
     tolerance: float | None = None  # of the absolute error
@@ -28,9 +29,14 @@ class Line:
         )
 
 
-def compare(file: ReferenceFile, computed: Mapping[str, np.ndarray]) -> Iterator[Line]:
-    """A line for every stored array, in the order of the file."""
+def compare(
+    file: ReferenceFile, computed: Mapping[str, np.ndarray], given: Pattern | None = None
+) -> Iterator[Line]:
+    """A line for every stored array, in the order of the file; `given` matches inputs' names."""
     for name in file.arrays:
+        if given is not None and given.fullmatch(name):
+            yield Line(name, "GIVEN", reason="an input, taken from the file")
+            continue
         whole, _, stride = name.partition("__every")
         if whole not in computed:
             yield Line(name, "UNCHECKED", reason="the library has no such quantity")

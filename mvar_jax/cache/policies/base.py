@@ -1,6 +1,7 @@
 """What a policy is: a plan of static lengths, and a pure choice of tokens at every scale."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -10,11 +11,14 @@ import numpy as np
 from mvar_jax.cache.kv_cache import KVCache, take_tokens
 from mvar_jax.cache.plan import AttentionShape, CachePlan, GroupPlan, plan_group
 from mvar_jax.cache.profile import Profile
-from mvar_jax.config import check
+from mvar_jax.config import check, check_range
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.typing import Array, Float, Int
 
 ORDERS = ("before", "after")
+MOST = 2**31 - 1  # of any count
+KINDS = {int: int, float: (int, float), bool: bool, str: str}
+NAMES = {int: "a whole number", (int, float): "a number", bool: "true or false", str: "a word"}
 POLICIES: dict[str, type["Policy"]] = {}  # by name
 
 
@@ -67,28 +71,47 @@ class Policy:
 
     name: ClassVar[str] = ""
     scored: ClassVar[bool] = False  # whether the cache adds up a score over the scales
+    needs: ClassVar[tuple[str, ...]] = ()  # what it wants from a profile, by field
 
     budget: int
     order: str = "before"
 
     def __init_subclass__(cls, **arguments):
         super().__init_subclass__(**arguments)
-        if cls.name:
+        if "name" in vars(cls):  # not inherited
+            known = POLICIES.setdefault(cls.name, cls)
+            same = (known.__module__, known.__qualname__) == (cls.__module__, cls.__qualname__)
+            check(same, f"policy {cls.name}: there is one of that name; choose another.")
             POLICIES[cls.name] = cls
 
     def __post_init__(self):
+        for field in fields(self):
+            value, kind = getattr(self, field.name), KINDS.get(field.type, field.type)
+            right = isinstance(value, kind) and (isinstance(value, bool) == (kind is bool))
+            expected = NAMES.get(kind, kind)
+            check(
+                right and (not isinstance(value, float) or math.isfinite(value)),
+                f"policy {self.name}: got {field.name} {value!r}, expected {expected}.",
+            )
         check(
             self.order in ORDERS,
             f"policy {self.name}: got order {self.order!r}, expected one of {ORDERS}.",
         )
 
+    def check_range(self, setting: str, low: float, high: float) -> None:
+        """Raises ValueError unless a setting lies within [low, high]."""
+        check_range(f"policy {self.name}: {setting}", getattr(self, setting), low, high)
+
+    def check_pool(self, pool: int) -> None:
+        """Raises ValueError unless `pool` neighbours can be centred on a token."""
+        check(
+            pool >= 1 and pool % 2 == 1,
+            f"policy {self.name}: got pool {pool}, expected an odd number of at least 1.",
+        )
+
     def forced(self, schedule: ScaleSchedule) -> int:
         """Tokens that every head keeps whatever their score; the budget must exceed them."""
         return 0
-
-    def needs(self) -> tuple[str, ...]:
-        """The statistics that it wants from a profile, by field."""
-        return ()
 
     def plan(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None

@@ -8,9 +8,8 @@ import numpy as np
 
 from mvar_jax.cache.kv_cache import KVCache, take_tokens
 from mvar_jax.cache.plan import AttentionShape, CachePlan, GroupPlan, spread_budget
-from mvar_jax.cache.policies.base import Policy, Probe, attention_shares, spread
+from mvar_jax.cache.policies.base import MOST, Policy, Probe, attention_shares, spread
 from mvar_jax.cache.profile import Profile
-from mvar_jax.config import check_range
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.typing import Array, Bool, Float, Int
 
@@ -27,16 +26,15 @@ class HeadAware(Policy):
     looks near its own place (HACK, arXiv 2504.09261, sections on head types).
     """
 
+    needs = ("head_variance",)
+
     contextual_share: float = 0.5
     queries: int = 32  # spread over the scale, whose attention scores the keys
 
     def __post_init__(self):
         super().__post_init__()
-        check_range(f"policy {self.name}: contextual_share", self.contextual_share, 0.0, 1.0)
-
-    def needs(self) -> tuple[str, ...]:
-        """How much each head's attention varies."""
-        return ("head_variance",)
+        self.check_range("contextual_share", 0.0, 1.0)
+        self.check_range("queries", 1, MOST)
 
     def contextual(
         self, shape: AttentionShape, profile: Profile
@@ -81,6 +79,11 @@ class Hack(HeadAware):
     contextual_budget: float = 0.1  # of all tokens
     initial_scales: int = 2
     merge: bool = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_range("contextual_budget", 0.0, 1.0)
+        self.check_range("initial_scales", 0, MOST)
 
     def forced(self, schedule: ScaleSchedule) -> int:
         """The first scales."""

@@ -13,7 +13,7 @@ from mvar_jax.cache.plan import (
     plan_group,
     spread_budget,
 )
-from mvar_jax.cache.policies.base import Probe
+from mvar_jax.cache.policies.base import MOST, Probe
 from mvar_jax.cache.policies.hack import CONTEXTUAL, STRUCTURAL, HeadAware
 from mvar_jax.cache.policies.snapkv import max_pool
 from mvar_jax.cache.profile import Profile
@@ -33,14 +33,17 @@ class HackPP(HeadAware):
     """
 
     name = "hackpp"
+    needs = ("head_variance", "mass")
 
     attend_ratio: float = 3.0
     tau: float = 1.0
     pool: int = 5
 
-    def needs(self) -> tuple[str, ...]:
-        """Head kinds, and attention from scale to scale."""
-        return ("head_variance", "mass")
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_range("attend_ratio", 1.0, MOST)
+        self.check_range("tau", 0.0, MOST)
+        self.check_pool(self.pool)
 
     def plan(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None

@@ -7,7 +7,7 @@ import numpy as np
 
 from mvar_jax.cache.kv_cache import KVCache
 from mvar_jax.cache.plan import AttentionShape, CachePlan, GroupPlan
-from mvar_jax.cache.policies.base import Policy, Probe
+from mvar_jax.cache.policies.base import MOST, Policy, Probe
 from mvar_jax.cache.profile import Profile
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.typing import Array, Float
@@ -25,18 +25,20 @@ class HeatKV(Policy):
     """
 
     name = "heatkv"
+    needs = ("mass",)
 
     order: str = "after"
     sink_scales: int = 3
     groups: int = 2
 
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_range("sink_scales", 0, MOST)
+        self.check_range("groups", 1, MOST)
+
     def forced(self, schedule: ScaleSchedule) -> int:
         """The first scales."""
         return sum(schedule.lengths[: self.sink_scales])
-
-    def needs(self) -> tuple[str, ...]:
-        """Attention from scale to scale."""
-        return ("mass",)
 
     def plan(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None

@@ -20,6 +20,10 @@ class PyramidKV(SnapKV):
 
     slope: float = 1.0
 
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_range("slope", 0.0, 2.0)
+
     def plan(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
     ) -> CachePlan:

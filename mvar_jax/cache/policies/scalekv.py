@@ -9,10 +9,10 @@ import numpy as np
 
 from mvar_jax.cache.kv_cache import KVCache
 from mvar_jax.cache.plan import AttentionShape, CachePlan, GroupPlan
-from mvar_jax.cache.policies.base import Policy, Probe, attention_shares
+from mvar_jax.cache.policies.base import MOST, Policy, Probe, attention_shares
 from mvar_jax.cache.policies.snapkv import average_pool, max_pool
 from mvar_jax.cache.profile import Profile
-from mvar_jax.config import check, check_range
+from mvar_jax.config import check
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.typing import Array, Bool, Float, Int
 
@@ -33,6 +33,7 @@ class ScaleKV(Policy):
     """
 
     name = "scalekv"
+    needs = ("selectivity",)
 
     order: str = "after"
     scoring: str = "exact"
@@ -46,15 +47,13 @@ class ScaleKV(Policy):
             self.scoring in SCORINGS,
             f"policy scalekv: got scoring {self.scoring!r}, expected one of {SCORINGS}.",
         )
-        check_range("policy scalekv: drafter_share", self.drafter_share, 0.0, 1.0)
+        self.check_range("drafter_share", 0.0, 1.0)
+        self.check_range("grid", 1, MOST)
+        self.check_pool(self.pool)
 
     def forced(self, schedule: ScaleSchedule) -> int:
         """The observation window."""
         return self.grid**2
-
-    def needs(self) -> tuple[str, ...]:
-        """How selective the attention of layers is."""
-        return ("selectivity",)
 
     def drafters(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mvar_jax.cache.kv_cache import KVCache
 from mvar_jax.cache.plan import GroupPlan
-from mvar_jax.cache.policies.base import Policy, Probe, attention_shares
+from mvar_jax.cache.policies.base import MOST, Policy, Probe, attention_shares
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.typing import Array, Float
 
@@ -24,6 +24,11 @@ class SnapKV(Policy):
 
     window: int = 16
     pool: int = 5
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_range("window", 1, MOST)
+        self.check_pool(self.pool)
 
     def forced(self, schedule: ScaleSchedule) -> int:
         """The window."""

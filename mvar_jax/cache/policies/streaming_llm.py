@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from mvar_jax.cache.kv_cache import KVCache
 from mvar_jax.cache.plan import GroupPlan
-from mvar_jax.cache.policies.base import Policy, Probe
+from mvar_jax.cache.policies.base import MOST, Policy, Probe
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.typing import Array, Float
 
@@ -21,6 +21,10 @@ class StreamingLLM(Policy):
     name = "streaming_llm"
 
     sink_scales: int = 2
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_range("sink_scales", 0, MOST)
 
     def forced(self, schedule: ScaleSchedule) -> int:
         """The sinks."""

@@ -98,7 +98,7 @@ class Policy:
             f"policy {self.name}: got order {self.order!r}, expected one of {ORDERS}.",
         )
 
-    def check_range(self, setting: str, low: float, high: float) -> None:
+    def check_range(self, setting: str, low: int | float, high: int | float) -> None:
         """Raises ValueError unless a setting lies within [low, high]."""
         check_range(f"policy {self.name}: {setting}", getattr(self, setting), low, high)
 

@@ -1,5 +1,6 @@
 """A policy made ready for a model: its plan, its calibrated numbers, how tokens are stored."""
 
+import math
 from dataclasses import fields
 
 import flax.struct
@@ -18,6 +19,12 @@ from mvar_jax.scales import ScaleSchedule
 from mvar_jax.typing import Leaf
 
 INT8 = "int8"
+KINDS = {
+    int: (int, "a whole number"),
+    float: ((int, float), "a number"),
+    bool: (bool, "true or false"),
+    str: (str, "a word"),
+}
 
 
 @flax.struct.dataclass
@@ -120,9 +127,7 @@ def prepare_compression(
             f"policy {name}: got order {settings.get('order')!r} too, expected one of the two.",
         )
         settings["order"] = order
-    known = [field.name for field in fields(kind) if field.name != "budget"]
-    for setting in settings:
-        check(setting in known, f"policy {name}: got a setting {setting!r}, it has {known}.")
+    _check_settings(name, kind, settings)
     policy = kind(_budget(kind.name, schedule, ratio, budget), **settings)
     _check_budget(policy, schedule)
     check(
@@ -137,6 +142,19 @@ def prepare_compression(
     if table is not None and plan.head_order is not None:
         table = np.stack([row[list(order)] for row, order in zip(table, plan.head_order)])
     return Compression(table, policy, plan, schedule, int8)
+
+
+def _check_settings(name, policy, settings):
+    """Settings come from users: each must be one of the policy's, and of its kind."""
+    known = {field.name: field.type for field in fields(policy) if field.name != "budget"}
+    for setting, value in settings.items():
+        check(setting in known, f"policy {name}: got a setting {setting!r}, it has {list(known)}.")
+        types, words = KINDS.get(known[setting], (known[setting], known[setting].__name__))
+        right = isinstance(value, types) and isinstance(value, bool) == (known[setting] is bool)
+        check(
+            right and (not isinstance(value, float) or math.isfinite(value)),
+            f"policy {name}: got {setting} {value!r}, expected {words}.",
+        )
 
 
 def _budget(name, schedule, ratio, budget):

@@ -351,8 +351,6 @@ BAD = {
     "attend ratio": (("hackpp",), {"budget": 9, "attend_ratio": 0.5}, "from 1"),
     "tau": (("hackpp",), {"budget": 9, "tau": float("nan")}, "expected a number"),
     "slope": (("pyramidkv",), {"budget": 9, "slope": 5.0}, "to 2"),
-    "budget kind": (("hack",), {"budget": 9.5}, "whole number"),
-    "ratio kind": (("hack",), {"ratio": "half"}, "share"),
     "both orders": (("hack@after",), {"budget": 9, "order": "before"}, "one of the two"),
     "too short": (("snapkv",), {"budget": 9, "window": 40}, "only 39"),
 }

@@ -62,7 +62,7 @@ def _small(config):
     config.model.ssm.update(state_size=32, head_dim=64)
     config.model.init.gate = 0.1
     config.optimizer.update(learning_rate=16e-3, **rates)
-    config.training.update(steps=1400, ema_decay=0.99, **intervals)
+    config.training.update(steps=1000, ema_decay=0.99, **intervals)
 
 
 def _large(config):

@@ -21,7 +21,7 @@ from mvar_jax.typing import Array, Float, Int
 class Run:
     """The memory of repetitions of the pattern that follow each other and are shaped alike."""
 
-    layers: tuple[LayerMemory, ...]  # per place in the pattern, repetitions stacked on axis 0
+    layers: tuple[LayerMemory, ...] | None  # per place in the pattern, repetitions stacked
     start: int = flax.struct.field(pytree_node=False)
     stop: int = flax.struct.field(pytree_node=False)
 

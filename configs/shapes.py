@@ -5,7 +5,8 @@
 
 `var64` and `mvar64` are sized for half an hour on two CPU cores, in which the trunk learns colours
 and places, hardly outlines. `var256` and `mvar256`, with the ten scales of the published models,
-are for one accelerator. `runlocal` is a smoke run on 200 images, on an untrained tokenizer if need be.
+are for one accelerator. `runlocal` is a smoke run on 200 images, on an untrained tokenizer if need
+be.
 """
 
 from mvar_jax.config import Config, check

@@ -11,11 +11,11 @@ import pytest
 from mvar_jax.api import Model
 from mvar_jax.cache import memory_bytes
 from mvar_jax.config import Config, SamplingConfig
+from mvar_jax.evaluation.cache_benchmark import made_up_profile
 from mvar_jax.evaluation.comparison_report import curves, markdown, sample_grid
 from mvar_jax.models.fingerprint import fingerprint
 from mvar_jax.policy_comparison import compare_policies
 from mvar_jax.sampling import Filter, generate_scales, image_keys
-from tests.cache.attention import random_profile
 from tests.sampling.test_generate import tiny_models
 
 
@@ -93,7 +93,7 @@ def test_refusals_do_not_stop_the_others(model):
 
 def test_bytes_measured_are_bytes_planned(model):
     """The memory of a real run, scale by scale, is what the plan says."""
-    profile = random_profile(model.trunk.schedule, model.trunk.attention_shape)
+    profile = made_up_profile(model.trunk.schedule, model.trunk.attention_shape)
     profile = replace(profile, fingerprint=fingerprint(model.params["trunk"]))
     small = model.compressed("hack+int8", budget=5, profile=profile)
 
@@ -126,7 +126,7 @@ def test_a_compressed_model_is_not_compressed_again(model):
 
 
 def test_a_profile_of_other_weights_is_refused(model):
-    profile = random_profile(model.trunk.schedule, model.trunk.attention_shape)
+    profile = made_up_profile(model.trunk.schedule, model.trunk.attention_shape)
     with pytest.raises(ValueError, match="weights none"):
         model.compressed("hack", budget=5, profile=profile)
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mvar_jax.cache import AttentionShape, LayerCache, Profile, prepare_compression
-from mvar_jax.scales import ScaleSchedule
+from mvar_jax.cache import AttentionShape, LayerCache, prepare_compression
+from mvar_jax.evaluation.cache_benchmark import made_up_profile
 
 SHAPE = AttentionShape(layers=2, heads=4)
 DIM = 8
@@ -22,27 +22,12 @@ class Step(NamedTuple):
     after: LayerCache
 
 
-def random_profile(
-    schedule: ScaleSchedule, shape: AttentionShape = SHAPE, seed: int = 0
-) -> Profile:
-    """A profile of a model that does not exist."""
-    rng, scales = np.random.default_rng(seed), len(schedule)
-    return Profile(
-        fingerprint="none",
-        sizes=schedule.sizes,
-        samples=1,
-        head_variance=rng.random(shape, np.float32),
-        mass=rng.random((*shape, scales, scales), np.float32),
-        selectivity=rng.random((shape.layers, scales), np.float32),
-    )
-
-
 def prepare(name, schedule, shape=SHAPE, **arguments):
     """A compression on a random profile, with windows small enough for small schedules."""
     plain = name.split("+")[0].split("@")[0]
     settings = {**SETTINGS.get(plain, {}), **arguments}
     return prepare_compression(
-        name, schedule, shape, profile=random_profile(schedule, shape), **settings
+        name, schedule, shape, profile=made_up_profile(schedule, shape), **settings
     )
 
 

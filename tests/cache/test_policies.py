@@ -12,13 +12,13 @@ from mvar_jax.cache import POLICIES, AttentionShape, Policy, memory_bytes, prepa
 from mvar_jax.cache.policies.hack import CONTEXTUAL, STRUCTURAL, merge_evicted
 from mvar_jax.cache.policies.scalekv import choose_beside, observation_window, official_scores
 from mvar_jax.cache.policies.snapkv import average_pool, max_pool
+from mvar_jax.evaluation.cache_benchmark import made_up_profile
 from mvar_jax.scales import ScaleSchedule
 from tests.cache.attention import (
     DIM,
     SETTINGS,
     SHAPE,
     prepare,
-    random_profile,
     random_tokens,
     run_layers,
 )
@@ -244,7 +244,7 @@ def test_heavy_hitters_are_added_up_over_scales():
 
 
 def test_head_kinds_follow_the_variance():
-    profile = random_profile(SCHEDULE)
+    profile = made_up_profile(SCHEDULE, SHAPE)
     plan = prepare("hack", SCHEDULE, budget=20).plan
     lowest = np.sort(profile.head_variance, axis=None)[3]
     for layer, groups in enumerate(plan.layers):
@@ -267,7 +267,7 @@ def test_merging_is_a_mean_over_the_nearest():
 
 def test_scalekv_spends_the_mean_budget_on_drafters():
     policy = prepare("scalekv", BIG, budget=60, drafter_share=0.5).policy
-    drafters = policy.drafters(BIG, SHAPE, random_profile(BIG))
+    drafters = policy.drafters(BIG, SHAPE, made_up_profile(BIG, SHAPE))
     plan = prepare("scalekv", BIG, budget=60, drafter_share=0.5).plan
     for scale in range(len(BIG) - 1):
         history = sum(BIG.lengths[: scale + 1])

@@ -9,9 +9,10 @@ from mvar_jax.cache import Profile, prepare_compression
 from mvar_jax.cache.observation import SELECTIVITY_QUERIES, attention_map, observe_full
 from mvar_jax.cache.plan import AttentionShape
 from mvar_jax.cache.policies.base import spread
+from mvar_jax.evaluation.cache_benchmark import made_up_profile
 from mvar_jax.sampling import Filter, calibrate, image_keys
 from mvar_jax.scales import ScaleSchedule
-from tests.cache.attention import DIM, SHAPE, random_profile, random_tokens
+from tests.cache.attention import DIM, SHAPE, random_tokens
 from tests.sampling.test_generate import tiny_models
 
 SCHEDULE = ScaleSchedule(((1, 1), (2, 2), (3, 4), (8, 9)))  # the last in two pieces of queries
@@ -96,7 +97,7 @@ def test_profiles_of_batches_are_averages():
 
 
 def test_a_profile_survives_its_file_and_is_checked(tmp_path):
-    profile = random_profile(SCHEDULE)
+    profile = made_up_profile(SCHEDULE, SHAPE)
     profile.save(tmp_path / "profile.json")
     again = Profile.load(tmp_path / "profile.json")
     for name, value in vars(profile).items():
@@ -124,7 +125,7 @@ def test_a_file_that_is_no_profile_is_refused(tmp_path, text):
 
 
 def test_a_profile_with_a_missing_number_is_refused(tmp_path):
-    profile = random_profile(SCHEDULE)
+    profile = made_up_profile(SCHEDULE, SHAPE)
     profile.head_variance[0, 0] = np.nan
     profile.save(tmp_path / "profile.json")
     with pytest.raises(ValueError, match="not a profile"):
@@ -132,7 +133,7 @@ def test_a_profile_with_a_missing_number_is_refused(tmp_path):
 
 
 def test_head_kinds_and_lengths_come_from_the_profile():
-    profile = random_profile(SCHEDULE)
+    profile = made_up_profile(SCHEDULE, SHAPE)
     low, high = np.argsort(profile.head_variance, axis=None)[[0, -1]]
     plan = prepare_compression("hack", SCHEDULE, SHAPE, ratio=0.7, profile=profile).plan
     for head, kind in ((low, "contextual"), (high, "structural")):

@@ -38,8 +38,8 @@ def get_config(preset: str = "var64"):
 
 
 def _small(config):
-    """64x64 pixels in tokens of 8x8, for two CPU cores."""
-    config.batch_size = 32
+    """64x64 pixels in tokens of 8x8, for two CPU cores: small batches, so that updates are many."""
+    config.batch_size = 8
     config.data.update(name="shapes/64", augmentation="none", num_threads=0)
     config.tokenizer.update(
         image_size=(64, 64),
@@ -54,16 +54,16 @@ def _small(config):
         attention=False,
     )
     rates = {"warmup_fraction": 0.05, "final_fraction": 0.01}
-    intervals = {"log_every": 50, "validate_every": 200, "save_every": 200}
+    intervals = {"log_every": 100, "validate_every": 500, "save_every": 500}
     config.tokenizer_optimizer.update(
-        learning_rate=20e-3, weight_decay=0.0, final_weight_decay=0.0, **rates
+        learning_rate=80e-3, weight_decay=0.0, final_weight_decay=0.0, **rates
     )
-    config.tokenizer_training.update(steps=2000, **intervals)
+    config.tokenizer_training.update(steps=8000, **intervals)
     config.model.update(depth=8, width=128, heads=4, scan=False)
     config.model.ssm.update(state_size=32, head_dim=64)
     config.model.init.gate = 0.1
-    config.optimizer.update(learning_rate=16e-3, **rates)
-    config.training.update(steps=1000, ema_decay=0.99, **intervals)
+    config.optimizer.update(learning_rate=64e-3, **rates)
+    config.training.update(steps=5000, ema_decay=0.995, **intervals)
 
 
 def _large(config):

@@ -225,6 +225,7 @@ class ModelConfig:
     ssm: SSMConfig = field(default_factory=SSMConfig)
     init: InitConfig = field(default_factory=InitConfig)
     compute_dtype: str = "float32"
+    kernels: str = "auto"
     remat: bool = False
     scan: bool = True
 

@@ -7,8 +7,10 @@ from einops import rearrange
 from mvar_jax.cache import LayerCache
 from mvar_jax.config import ModelConfig
 from mvar_jax.models.context import ScaleContext
-from mvar_jax.models.layers import Projection, linear_std
+from mvar_jax.models.layers import Projection, flat_product, linear_std
 from mvar_jax.ops.attention import cosine_normalize, scale_attention
+from mvar_jax.ops.kernels.lanes import use_kernels
+from mvar_jax.ops.kernels.scale_attention import scale_attention as scale_attention_kernel
 from mvar_jax.typing import Array, Float
 
 
@@ -37,34 +39,49 @@ class SelfAttention(nn.Module):
         they see and leave behind is the cache's policy.
         """
         config = self.config
-        heads, dim = config.heads, config.head_dim
-        query, key, value, raw_query = self._project(x)
-        scale = config.softmax_scale
-        if cache is None:
-            mixed = scale_attention(query, key, value, context.slices, scale, self.reach)
-        else:
-            mixed, cache = cache.attend(query, key, value, raw_query, scale, context.scale)
-        std = linear_std(config.width) / (2 * config.depth) ** 0.5
-        mixed = rearrange(mixed, "batch heads n dim -> batch n heads dim")
-        return Projection((heads, dim), (config.width,), std, name="out")(mixed), cache
-
-    def _project(self, x):
-        """Queries, keys, values and bare queries, each [batch, heads, n, dim]."""
-        config = self.config
         shape = (config.heads, config.head_dim)
-        kernel = self.param(
-            "qkv",
-            nn.initializers.normal(linear_std(config.width)),
-            (config.width, 3, *shape),
-        )
+        parameters = self._parameters(shape)
+        if cache is None and use_kernels(config.kernels, config.width, config.head_dim):
+            mixed = self._kernel(x, context.slices, *parameters)
+        else:
+            query, key, value, raw_query = self._project(x, *parameters)
+            scale = config.softmax_scale
+            if cache is None:
+                mixed = scale_attention(query, key, value, context.slices, scale, self.reach)
+            else:
+                mixed, cache = cache.attend(query, key, value, raw_query, scale, context.scale)
+            mixed = rearrange(mixed, "batch heads n dim -> batch n (heads dim)")
+        std = linear_std(config.width) / (2 * config.depth) ** 0.5
+        return Projection(shape, (config.width,), std, name="out")(mixed), cache
+
+    def _parameters(self, shape):
+        config = self.config
+        start = nn.initializers.normal(linear_std(config.width))
+        kernel = self.param("qkv", start, (config.width, 3, *shape))
         query_bias = self.param("query_bias", nn.initializers.zeros, shape)
         value_bias = self.param("value_bias", nn.initializers.zeros, shape)
+        query_scale = None
+        if config.qk_norm:
+            start = nn.initializers.constant(jnp.log(4.0))
+            query_scale = self.param("query_scale", start, shape[:1])
+        return kernel, query_bias, value_bias, query_scale
+
+    def _kernel(self, x, slices, kernel, query_bias, value_bias, query_scale):
+        """Attention with the heads side by side, [batch, n, width], normalised in the kernel."""
+        query, key, value = (flat_product(x, kernel[:, i]) for i in range(3))
+        query = query + query_bias.reshape(-1).astype(x.dtype)
+        value = value + value_bias.reshape(-1).astype(x.dtype)
+        scale = self.config.softmax_scale
+        return scale_attention_kernel(
+            query, key, value, slices, self.config.heads, scale, self.reach, query_scale
+        )
+
+    def _project(self, x, kernel, query_bias, value_bias, query_scale):
+        """Queries, keys, values and bare queries, each [batch, heads, n, dim]."""
         qkv = jnp.tensordot(x, kernel.astype(x.dtype), axes=1)
         raw_query, key, value = rearrange(qkv, "batch n qkv heads dim -> qkv batch heads n dim")
         query = raw_query + query_bias.astype(x.dtype)[:, None]
         value = value + value_bias.astype(x.dtype)[:, None]
-        if config.qk_norm:
-            start = nn.initializers.constant(jnp.log(4.0))
-            query_scale = self.param("query_scale", start, (config.heads,))
+        if query_scale is not None:
             query, key = cosine_normalize(query, key, query_scale)
         return query, key, value, raw_query

@@ -10,11 +10,13 @@ from mvar_jax.typing import Array, Float, Key
 
 
 class Projection(nn.Module):
-    """A linear map of the last axes of an array, onto any number of axes.
+    """A linear map of the last axis of an array.
 
-    Parameters `kernel` `[*inputs, *outputs]` and, unless `bias` is off, `bias` `[*outputs]`, in
-    float32; computed in the dtype of the input. The kernel starts normal with `std` (the
-    original truncates at an absolute 2, which is no truncation at these widths).
+    The parameters `kernel` `[*inputs, *outputs]` and, unless `bias` is off, `bias` `[*outputs]`,
+    float32, name several axes where the array has them flattened into one: a product with a
+    matrix of two axes is what every compiler lays out best. Computed in the dtype of the input.
+    The kernel starts normal with `std` (the original truncates at an absolute 2, which is no
+    truncation at these widths).
     """
 
     inputs: tuple[int, ...]
@@ -22,16 +24,30 @@ class Projection(nn.Module):
     std: float
     bias: bool = True
 
-    @nn.compact
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Maps `[..., *inputs]` to `[..., *outputs]`."""
+    def setup(self):
+        """The parameters."""
         start = nn.initializers.normal(self.std)
-        kernel = self.param("kernel", start, (*self.inputs, *self.outputs))
-        y = jnp.tensordot(x, kernel.astype(x.dtype), axes=len(self.inputs))
-        if not self.bias:
-            return y
-        bias = self.param("bias", nn.initializers.zeros, self.outputs)
-        return y + bias.astype(x.dtype)
+        self.kernel = self.param("kernel", start, (*self.inputs, *self.outputs))
+        if self.bias:
+            self.offset = self.param("bias", nn.initializers.zeros, self.outputs)
+
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Maps `[..., prod(inputs)]` to `[..., prod(outputs)]`."""
+        y = flat_product(x, self.kernel)
+        return y + self.offset.reshape(-1).astype(x.dtype) if self.bias else y
+
+    def apart(self, x: Float[Array, "..."]) -> tuple[Float[Array, "..."], ...]:
+        """The same for every index of the first output axis by itself, without the bias.
+
+        For one input axis and many tokens: it saves taking a long result to pieces, and costs
+        taking the kernel to pieces.
+        """
+        return tuple(flat_product(x, self.kernel[:, i]) for i in range(self.outputs[0]))
+
+
+def flat_product(x: Float[Array, "..."], kernel: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The last axis of x times a kernel whose first axes it has flattened; so is the result."""
+    return x @ kernel.reshape(x.shape[-1], -1).astype(x.dtype)
 
 
 def linear_std(width: int) -> float:

@@ -9,6 +9,8 @@ from mvar_jax.cache import SSMState
 from mvar_jax.config import ModelConfig
 from mvar_jax.models.layers import Projection, linear_std
 from mvar_jax.ops.causal_conv import causal_conv
+from mvar_jax.ops.kernels.lanes import use_kernels
+from mvar_jax.ops.kernels.ssd import ssd as ssd_kernel
 from mvar_jax.ops.ssd import ssd
 from mvar_jax.typing import Array, Float
 
@@ -36,43 +38,48 @@ class StateSpace(nn.Module):
         """Runs over the tokens in order, from `memory` or from nothing; returns what is carried."""
         width, ssm = self.config.width, self.config.ssm
         heads, std = ssm.expand * width // ssm.head_dim, linear_std(width)
-        zx = Projection((width,), (2, heads, ssm.head_dim), std, bias=False, name="in_zx")(tokens)
+        zx = Projection((width,), (2, heads, ssm.head_dim), std, bias=False, name="in_zx")
+        z, x = zx.apart(tokens) if memory is None else jnp.split(zx(tokens), 2, axis=2)
         bc = Projection((width,), (2, ssm.state_size), std, bias=False, name="in_bc")(tokens)
         dt = Projection((width,), (heads,), std, bias=False, name="in_dt")(tokens)
         tail_x, tail_bc, state = (
             (None, None, None) if memory is None else (memory.tail_x, memory.tail_bc, memory.state)
         )
-        z = zx[:, :, 0]
-        x, tail_x = self._convolve("conv_x", zx[:, :, 1], tail_x)
-        bc, tail_bc = self._convolve("conv_bc", bc, tail_bc)
-        y, state = self._recur(x, dt, bc, state)
+        x, tail_x = self._convolve("conv_x", x, (heads, ssm.head_dim), tail_x)
+        bc, tail_bc = self._convolve("conv_bc", bc, (2, ssm.state_size), tail_bc)
+        y, state = self._recur(x, dt, *jnp.split(bc, 2, axis=2), state)
         y = self._gated_norm(y, z)
         out = Projection((heads, ssm.head_dim), (width,), std, bias=False, name="out")(y)
         return out, SSMState(tail_x, tail_bc, state)
 
-    def _convolve(self, name, array, tail):
-        """Causal convolution and SiLU over the last two axes as channels."""
-        conv = DepthwiseConv(self.config.ssm.conv_size, array.shape[2:], name=name)
-        mixed, tail = conv(rearrange(array, "b n ... -> b n (...)"), tail)
-        return jax.nn.silu(mixed).reshape(array.shape), tail
+    def _convolve(self, name, x, channels, tail):
+        """Causal convolution and SiLU."""
+        mixed, tail = DepthwiseConv(self.config.ssm.conv_size, channels, name=name)(x, tail)
+        return jax.nn.silu(mixed), tail
 
-    def _recur(self, x, dt, bc, state):
-        heads = x.shape[2]
+    def _recur(self, x, dt, b, c, state):
+        """The recurrence with its skip; x is [batch, n, inner]."""
+        ssm, heads = self.config.ssm, dt.shape[2]
         dt_bias = self.param("dt_bias", _initial_dt_bias, (heads,))
         decay = self.param("A_log", _initial_log_decay, (heads,))
         skip = self.param("D", nn.initializers.ones, (heads,))
         dtype = jnp.promote_types(x.dtype, jnp.float32)
         dt = jax.nn.softplus(dt.astype(dtype) + dt_bias)
-        b, c = bc[:, :, 0], bc[:, :, 1]
-        y, state = ssd(x, dt, -jnp.exp(decay), b, c, state, self.config.ssm.chunk)
-        return y + skip.astype(x.dtype)[:, None] * x, state
+        if state is None and use_kernels(self.config.kernels, x.shape[2], ssm.head_dim):
+            return ssd_kernel(x, dt, -jnp.exp(decay), b, c, skip), None
+        apart = rearrange(x, "b n (h d) -> b n h d", h=heads)
+        y, state = ssd(apart, dt, -jnp.exp(decay), b, c, state, ssm.chunk)
+        y = y + skip.astype(x.dtype)[:, None] * apart
+        return rearrange(y, "b n h d -> b n (h d)"), state
 
     def _gated_norm(self, y, z):
         """RMS norm of `y * silu(z)` over the whole inner width."""
-        weight = self.param("norm_scale", nn.initializers.ones, y.shape[2:])
+        ssm = self.config.ssm
+        shape = (y.shape[2] // ssm.head_dim, ssm.head_dim)
+        weight = self.param("norm_scale", nn.initializers.ones, shape).reshape(-1)
         dtype = jnp.promote_types(y.dtype, jnp.float32)
         gated = y.astype(dtype) * jax.nn.silu(z.astype(dtype))
-        square = jnp.mean(jnp.square(gated), axis=(-2, -1), keepdims=True)
+        square = jnp.mean(jnp.square(gated), axis=-1, keepdims=True)
         return (gated * jax.lax.rsqrt(square + NORM_EPSILON) * weight).astype(y.dtype)
 
 

@@ -1,0 +1,124 @@
+"""What the TPU kernels share: heads side by side in the 128 lanes of a vector register.
+
+A head of 64 channels fills half a register. Instead of moving heads apart, kernels take groups
+of 128 channels as they lie in memory, and blank out, for one head at a time, the lanes of the
+others.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from mvar_jax.config import check
+from mvar_jax.typing import Array
+
+LANES = 128
+
+
+def use_kernels(choice: str, width: int, dim: int) -> bool:
+    """Whether kernels run instead of the plain form, for heads of `dim` of `width` channels.
+
+    `choice` is "auto", on TPUs where the heads fill whole groups of lanes, "pallas", on any
+    device (interpreted, so slowly, unless it is a TPU), or "none". Raises ValueError when
+    "pallas" is asked for and the heads do not fit.
+    """
+    fits = width % LANES == 0 and LANES % dim == 0
+    check(
+        fits or choice != "pallas",
+        f"model.kernels: got 'pallas' for heads of {dim} channels in {width}, expected heads that "
+        f"divide {LANES} and fill multiples of it; set it to 'auto' or 'none'.",
+    )
+    return choice == "pallas" or (choice == "auto" and fits and on_tpu())
+
+
+def on_tpu() -> bool:
+    """Whether what is being traced will run on TPUs: those of the mesh, or else the default."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return (device.device_kind if device else jax.devices()[0].device_kind).startswith("TPU")
+
+
+Heads = list[tuple[Array, Array]]
+
+
+def group_heads(count: int, dim: int) -> Heads:
+    """Of each head in this program's group: its column, bool [1, heads], and its lanes.
+
+    For numbers per head, the columns of all heads lie side by side, and registers cannot be
+    indexed by what is known only when the program runs: columns and lanes are picked by masks.
+    """
+    group = LANES // dim
+    place = jax.lax.broadcasted_iota(jnp.int32, (1, count), 1) - pl.program_id(1) * group
+    lane = jax.lax.broadcasted_iota(jnp.int32, (1, LANES), 1) // dim
+    return [(place == own, lane == own) for own in range(group)]
+
+
+def column(array: Array, head: Array) -> Array:
+    """A head's column of [n, heads]: [n, 1]."""
+    return jnp.sum(jnp.where(head, array, 0), axis=1, keepdims=True)
+
+
+def lanewise(array: Array, heads: Heads) -> Array:
+    """Every head's column in all lanes of the head: [n, lanes]."""
+    spread = jnp.zeros((array.shape[0], LANES))
+    for head, lanes in heads:
+        spread = jnp.where(lanes, column(array, head), spread)
+    return spread
+
+
+def lane_sum(array: Array, lanes: Array) -> Array:
+    """Sums over a head's lanes: [n, 1]."""
+    return jnp.sum(jnp.where(lanes, array, 0), axis=1, keepdims=True)
+
+
+def add_column(ref: Array, rows, head: Array, own: Array) -> None:
+    """Adds to a head's column of some rows of a reference to [1, n, heads]."""
+    ref[0, rows] += jnp.where(head, own, 0)
+
+
+def product(equation: str, left: Array, right: Array) -> Array:
+    """A matrix product into float32; float32 factors are not rounded."""
+    precision = jax.lax.Precision.HIGHEST if left.dtype == jnp.float32 else None
+    return jnp.einsum(
+        equation, left, right, precision=precision, preferred_element_type=jnp.float32
+    )
+
+
+def sequence_call(
+    body: Callable,
+    inputs: Sequence[Array],
+    outputs: Sequence[Array],
+    scratch: Sequence[tuple[int, ...]],
+    flops: int,
+) -> list[Array]:
+    """Runs a kernel over images and groups of lanes, the whole sequence at a time.
+
+    Arrays are [batch, n, width]. Where `width` is that of the first input, a program sees one
+    group of lanes of one image; narrower arrays, which all heads share, it sees whole, and an
+    output of that kind is summed over the groups by the body itself. `outputs` give shapes and
+    dtypes, `scratch` the shapes of float32 working memory, `flops` what is really computed.
+    """
+    batch, _, width = inputs[0].shape
+
+    def spec(array):
+        n, own = array.shape[1:]
+        if own == width:
+            return pl.BlockSpec((1, n, LANES), lambda image, group: (image, 0, group))
+        return pl.BlockSpec((1, n, own), lambda image, group: (image, 0, 0))
+
+    arrays = (*inputs, *outputs)
+    moved = sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
+    return pl.pallas_call(
+        body,
+        grid=(batch, width // LANES),
+        in_specs=[spec(array) for array in inputs],
+        out_specs=[spec(array) for array in outputs],
+        out_shape=[jax.ShapeDtypeStruct(array.shape, array.dtype) for array in outputs],
+        scratch_shapes=[pltpu.VMEM(shape, jnp.float32) for shape in scratch],
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
+        cost_estimate=pl.CostEstimate(flops=flops, transcendentals=0, bytes_accessed=moved),
+        interpret=not on_tpu(),
+    )(*inputs)

@@ -338,13 +338,16 @@ class OptimizerConfig:
 class TrainingConfig:
     """How long to train and how often to look. Intervals are in steps.
 
-    `steps` counts updates; 0 means `epochs` passes over the training split. `ema_decay` 0 keeps
-    no average of the parameters; otherwise sampling uses the average. A validation looks at
-    `validation_batches` batches at most.
+    `steps` counts updates; 0 means `epochs` passes over the training split. `accumulate` is the
+    number of parts that a batch is computed in, one after the other: the result is that of the
+    whole batch, in the memory of one part. `ema_decay` 0 keeps no average of the parameters;
+    otherwise sampling uses the average. A validation looks at `validation_batches` batches at
+    most.
     """
 
     steps: int = 0
     epochs: float = 200.0
+    accumulate: int = 1
     ema_decay: float = 0.0
     label_smoothing: float = 0.0
     log_every: int = 50
@@ -364,6 +367,7 @@ class TrainingConfig:
         check_range("training.ema_decay", self.ema_decay, 0.0, 0.999999)
         check_range("training.label_smoothing", self.label_smoothing, 0.0, 0.999)
         for name in (
+            "accumulate",
             "log_every",
             "validate_every",
             "validation_batches",
@@ -406,16 +410,41 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True)
+class MeshConfig:
+    """How devices are arranged (docs/sharding.md); -1, on one axis, takes all that remain.
+
+    Images are split over `data` and `fsdp`, parameters over `fsdp` (gathered layer by layer) and
+    `tensor` (heads and hidden channels). The product of the axes is the number of devices.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+    def __post_init__(self):
+        sizes = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        for name, size in sizes.items():
+            check(
+                size >= 1 or size == -1,
+                f"mesh.{name}: got {size}, expected at least 1, or -1 for all remaining devices.",
+            )
+        rest = [name for name, size in sizes.items() if size == -1]
+        check(len(rest) <= 1, f"mesh: got -1 for {' and '.join(rest)}, expected it once at most.")
+
+
+@dataclass(frozen=True)
 class Config:
     """One experiment: data, tokenizer, model, their training, and sampling defaults.
 
     `allow_untrained_tokenizer` lets the trunk train on a freshly initialised tokenizer when the
-    working directory holds none: for smoke runs.
+    working directory holds none: for smoke runs. `batch_size` counts images of one update, on all
+    devices of all hosts.
     """
 
     seed: int = 0
     batch_size: int = 768
     allow_untrained_tokenizer: bool = False
+    mesh: MeshConfig = field(default_factory=MeshConfig)
     data: DataConfig = field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     tokenizer_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -428,6 +457,13 @@ class Config:
     def __post_init__(self):
         check_seed(self.seed)
         check(self.batch_size >= 1, f"batch_size: got {self.batch_size}, expected at least 1.")
+        for name in ("training", "tokenizer_training"):
+            parts = getattr(self, name).accumulate
+            check(
+                self.batch_size % parts == 0,
+                f"{name}.accumulate: got {parts}, expected a divisor of batch_size "
+                f"{self.batch_size}.",
+            )
         check(
             self.sampling.top_k <= self.tokenizer.vocabulary,
             f"sampling.top_k: got {self.sampling.top_k}, expected at most the vocabulary "

@@ -1,29 +1,37 @@
-"""The two trainings of an experiment, from a config and a working directory."""
+"""The two trainings of an experiment, from a config and a working directory.
 
-from collections.abc import Iterator
+They run on the mesh of the config, over all devices of all processes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from absl import logging
 
-from mvar_jax.config import Config, TokenizerConfig, check
-from mvar_jax.data.pipeline import eval_batches, train_batches
+from mvar_jax.config import Config, TokenizerConfig, TrainingConfig, check
+from mvar_jax.data.global_batches import GlobalBatches
+from mvar_jax.data.pipeline import SharedEvaluation, train_batches
 from mvar_jax.data.source import load_source
 from mvar_jax.models import Trunk, build_trunk
+from mvar_jax.sharding import BatchLayout, make_mesh, param_shardings
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.training.checkpoint import load_params, save_params
+from mvar_jax.training.distributed import announce, once
 from mvar_jax.training.loop import Outcome, fit
 from mvar_jax.training.optimizer import make_optimizer
-from mvar_jax.training.state import create_state
+from mvar_jax.training.state import TrainState, create_state
 from mvar_jax.training.step import (
     make_tokenizer_evaluation,
     make_tokenizer_step,
     make_trunk_evaluation,
     make_trunk_step,
 )
-from mvar_jax.typing import Params
+from mvar_jax.typing import Params, PyTree
 from mvar_jax.workdir import Workdir
 
 
@@ -34,24 +42,27 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
     checkpoints.
     """
     source = load_source(config.data.name, config.data.train_split, config.data.directory)
-    batches, validation = _data(config)
-    steps = config.tokenizer_training.total_steps(len(source), config.batch_size)
+    training = config.tokenizer_training
+    layout = _layout(config, training)
+    batches, validation = _data(config, layout)
+    steps = training.total_steps(len(source), config.batch_size)
     tokenizer = VQTokenizer(config.tokenizer)
     optimizer = make_optimizer(config.tokenizer_optimizer, steps, config.batch_size)
     workdir.tokenizer.check_same(config)
-    params = jax.jit(tokenizer.init)(jax.random.key(config.seed), _images(config))["params"]
-    return fit(
-        "tokenizer",
-        create_state(params, optimizer, config.tokenizer_training.ema_decay),
-        make_tokenizer_step(tokenizer, optimizer, config.tokenizer_training),
-        make_tokenizer_evaluation(tokenizer),
-        batches,
-        validation,
-        config.tokenizer_training,
-        steps,
-        workdir.tokenizer.path,
-        begin=lambda: workdir.tokenizer.save_config(config),
-    )
+    with jax.set_mesh(layout.mesh):
+        params = init_tokenizer(config)
+        return fit(
+            "tokenizer",
+            _new_state(params, optimizer, training.ema_decay),
+            make_tokenizer_step(tokenizer, optimizer, training),
+            make_tokenizer_evaluation(tokenizer),
+            batches,
+            validation,
+            training,
+            steps,
+            workdir.tokenizer.path,
+            begin=partial(once, partial(workdir.tokenizer.save_config, config)),
+        )
 
 
 def train_trunk(
@@ -73,15 +84,13 @@ def train_trunk(
         f"model.num_classes: got {config.model.num_classes}, but {config.data.name} has "
         f"{source.num_classes} classes; set --config.model.num_classes={source.num_classes}.",
     )
-    batches, validation = _data(config)
+    layout = _layout(config, config.training)
+    batches, validation = _data(config, layout)
     steps = config.training.total_steps(len(source), config.batch_size)
     tokenizer, trunk = VQTokenizer(config.tokenizer), build_trunk(config)
     lender = None if workdir.tokenizer.is_trained else tokenizer_from or init
-    tokenizer_params = _tokenizer_params(config, workdir, lender)
     fresh = init is None or workdir.is_trained
-    params = init_trunk(trunk, config.seed) if fresh else inherit_trunk(config, init)
     optimizer = make_optimizer(config.optimizer, steps, config.batch_size)
-    workdir.check_same(config)
 
     def begin():
         workdir.save_config(config)
@@ -92,33 +101,47 @@ def train_trunk(
             save_params(workdir.tokenizer.checkpoints, _leaves(tokenizer_params))
             workdir.tokenizer.save_config(config)
 
-    return fit(
-        "trunk",
-        create_state(params, optimizer, config.training.ema_decay),
-        make_trunk_step(trunk, tokenizer, optimizer, config.training, config.seed),
-        make_trunk_evaluation(trunk, tokenizer),
-        batches,
-        validation,
-        config.training,
-        steps,
-        workdir.path,
-        frozen=(tokenizer_params,),
-        begin=begin,
-    )
+    with jax.set_mesh(layout.mesh):
+        tokenizer_params = _tokenizer_params(config, workdir, lender)
+        params = init_trunk(trunk, config.seed) if fresh else inherit_trunk(config, init)
+        workdir.check_same(config)
+        return fit(
+            "trunk",
+            _new_state(params, optimizer, config.training.ema_decay),
+            make_trunk_step(trunk, tokenizer, optimizer, config.training, config.seed),
+            make_trunk_evaluation(trunk, tokenizer),
+            batches,
+            validation,
+            config.training,
+            steps,
+            workdir.path,
+            frozen=(tokenizer_params,),
+            begin=partial(once, begin),
+        )
 
 
 def init_trunk(trunk: Trunk, seed: int) -> Params:
-    """Parameters of a trunk at the start of training."""
-    labels = jnp.zeros((1,), jnp.int32)
-    length = trunk.schedule.total - trunk.schedule.lengths[0]
-    inputs = jnp.zeros((1, length, trunk.code_channels))
-    return jax.jit(trunk.init)(jax.random.key(seed), labels, inputs)["params"]
+    """Parameters of a trunk at the start of training, split over the ambient mesh if any."""
+
+    def init():
+        labels = jnp.zeros((1,), jnp.int32)
+        length = trunk.schedule.total - trunk.schedule.lengths[0]
+        inputs = jnp.zeros((1, length, trunk.code_channels))
+        return trunk.init(jax.random.key(seed), labels, inputs)["params"]
+
+    return _split(init)
+
+
+def init_tokenizer(config: Config) -> Params:
+    """Parameters of a tokenizer at the start of training, on the ambient mesh if any."""
+    tokenizer = VQTokenizer(config.tokenizer)
+    return _split(lambda: tokenizer.init(jax.random.key(config.seed), _images(config))["params"])
 
 
 def load_trunk(config: Config, workdir: Workdir) -> Params:
-    """The trained trunk of a run, as it is sampled from."""
+    """The trained trunk of a run, as it is sampled from, split over the ambient mesh if any."""
     expected = jax.eval_shape(lambda: init_trunk(build_trunk(config), 0))
-    return load_params(workdir.checkpoints, expected)
+    return load_params(workdir.checkpoints, _placed(expected))
 
 
 def with_tokenizer(config: Config, tokenizer: TokenizerConfig) -> Config:
@@ -144,9 +167,8 @@ def load_tokenizer(config: Config, workdir: Workdir) -> Params:
         f"{workdir.tokenizer.path}: holds a tokenizer of other settings than the config; use the "
         f"config that it was trained with, or another --workdir.",
     )
-    tokenizer = VQTokenizer(config.tokenizer)
-    expected = jax.eval_shape(tokenizer.init, jax.random.key(0), _images(config))["params"]
-    return load_params(workdir.tokenizer.checkpoints, expected)
+    expected = jax.eval_shape(lambda: init_tokenizer(config))
+    return load_params(workdir.tokenizer.checkpoints, _placed(expected))
 
 
 def inherit_trunk(config: Config, init: Workdir) -> Params:
@@ -189,8 +211,7 @@ def _tokenizer_params(config: Config, workdir: Workdir, lender: Workdir | None) 
         "run's by --tokenizer.",
     )
     logging.warning("No trained tokenizer: the trunk learns the tokens of a random one.")
-    tokenizer = VQTokenizer(config.tokenizer)
-    return jax.jit(tokenizer.init)(jax.random.key(config.seed), _images(config))["params"]
+    return init_tokenizer(config)
 
 
 def _leaves(params: Params) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
@@ -198,10 +219,51 @@ def _leaves(params: Params) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
         yield tuple(key.key for key in path), np.asarray(leaf)
 
 
-def _data(config: Config):
-    size, batch_size = config.tokenizer.image_size, config.batch_size
-    batches = train_batches(config.data, size, batch_size, config.seed)
-    return batches, eval_batches(config.data, size, batch_size, config.data.validation_split)
+def _layout(config: Config, training: TrainingConfig) -> BatchLayout:
+    """The mesh of the config, which must divide the batch; says what devices there are."""
+    layout = BatchLayout(make_mesh(config.mesh))
+    layout.check_batch(config.batch_size, training.accumulate)
+    announce(layout.mesh)
+    return layout
+
+
+def _data(config: Config, layout: BatchLayout) -> tuple[Iterable, Iterable]:
+    """Batches of both splits, of which every process reads the rows that its devices hold."""
+    of = config.data, config.tokenizer.image_size, config.batch_size
+    rows = layout.rows(config.batch_size)
+    batches = GlobalBatches(
+        lambda first: train_batches(*of, config.seed, rows, first),
+        partial(layout.place, size=config.batch_size),
+    )
+    return batches, SharedEvaluation(*of, config.data.validation_split, layout.rows, layout.place)
+
+
+def _new_state(
+    params: Params, optimizer: optax.GradientTransformation, ema_decay: float
+) -> TrainState:
+    """The state before the first update, which takes over the parameters' memory."""
+    return _split(partial(create_state, optimizer=optimizer, ema_decay=ema_decay), params)
+
+
+def _split(make: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
+    """What `make` makes of arrays that are given up, never whole on one device of a mesh."""
+    mesh = jax.sharding.get_mesh()
+    shapes = jax.eval_shape(make, *arguments)
+    shardings = None if mesh.empty else param_shardings(shapes, mesh)
+    donated = range(len(arguments))
+    return jax.jit(make, out_shardings=shardings, donate_argnums=donated)(*arguments)
+
+
+def _placed(shapes: PyTree) -> PyTree:
+    """Shapes of parameters with their place on the ambient mesh, as they are without one."""
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return shapes
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        param_shardings(shapes, mesh),
+    )
 
 
 def _images(config: Config) -> np.ndarray:

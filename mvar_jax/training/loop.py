@@ -17,6 +17,7 @@ from mvar_jax.training.metrics import MetricsLog, Row
 from mvar_jax.training.progress import Progress
 from mvar_jax.training.state import TrainState, place
 from mvar_jax.training.stopwatch import Stopwatch
+from mvar_jax.typing import HostArray
 
 STEPS_IN_FLIGHT = 2
 """How many steps the host may be ahead of the device: enough to hide it, few batches in memory."""
@@ -101,7 +102,7 @@ class _Program:
     def __init__(self, function: Callable, clock: Stopwatch):
         self._function, self._clock, self._seen = function, clock, set()
 
-    def __call__(self, state: TrainState, batch: dict[str, np.ndarray], *frozen) -> Any:
+    def __call__(self, state: TrainState, batch: dict[str, HostArray], *frozen) -> Any:
         shapes = tuple(value.shape for value in batch.values())
         if shapes in self._seen:
             return self._function(state, batch, *frozen)

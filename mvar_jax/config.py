@@ -137,6 +137,7 @@ class TokenizerConfig:
 
 
 ATTENTION_REACHES = ("scale", "history")
+MAX_BRANCHES = 3  # of a block: attention, SSM, feed-forward
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from mvar_jax.data.pipeline import eval_batches, train_batches
 from mvar_jax.data.source import load_source
 from mvar_jax.models import Trunk, build_trunk
 from mvar_jax.tokenizers import VQTokenizer
-from mvar_jax.training.checkpoint import load_params, save_params
+from mvar_jax.training.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.training.loop import Outcome, fit
 from mvar_jax.training.optimizer import make_optimizer
+from mvar_jax.training.parameters import load_params, save_params
 from mvar_jax.training.state import create_state
 from mvar_jax.training.step import (
     make_tokenizer_evaluation,
@@ -23,6 +24,8 @@ from mvar_jax.training.step import (
     make_trunk_evaluation,
     make_trunk_step,
 )
+from mvar_jax.training.throughput import StepCost
+from mvar_jax.training_pictures import tokenizer_pictures, trunk_pictures
 from mvar_jax.typing import Params
 from mvar_jax.workdir import Workdir
 
@@ -50,7 +53,9 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
         config.tokenizer_training,
         steps,
         workdir.tokenizer.path,
+        StepCost(config.batch_size),
         begin=lambda: workdir.tokenizer.save_config(config),
+        draw=tokenizer_pictures(tokenizer, validation),
     )
 
 
@@ -102,8 +107,10 @@ def train_trunk(
         config.training,
         steps,
         workdir.path,
+        _step_cost(config),
         frozen=(tokenizer_params,),
         begin=begin,
+        draw=trunk_pictures(config, trunk, tokenizer, source.class_names),
     )
 
 
@@ -196,6 +203,13 @@ def _tokenizer_params(config: Config, workdir: Workdir, lender: Workdir | None) 
 def _leaves(params: Params) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         yield tuple(key.key for key in path), np.asarray(leaf)
+
+
+def _step_cost(config: Config) -> StepCost:
+    """What one step of the trunk's training takes in."""
+    tokenizer = config.tokenizer
+    flops = matmul_flops(config.model, tokenizer.schedule, tokenizer.vocabulary)
+    return StepCost(config.batch_size, TRAINING_FACTOR * flops * config.batch_size)
 
 
 def _data(config: Config):

@@ -343,7 +343,10 @@ class TrainingConfig:
     number of parts that a batch is computed in, one after the other: the result is that of the
     whole batch, in the memory of one part. `ema_decay` 0 keeps no average of the parameters;
     otherwise sampling uses the average. A validation looks at `validation_batches` batches at
-    most.
+    most. The newest `keep_checkpoints` checkpoints are kept, and of steps that divide by
+    `keep_every` all (0: none more). A run stops after `max_skipped` steps in a row whose loss or
+    gradient was not finite. Pictures are drawn every `sample_every` steps (0: never). `profile`
+    is the first and the last step to trace, (0, 0) for none.
     """
 
     steps: int = 0
@@ -356,6 +359,10 @@ class TrainingConfig:
     validation_batches: int = 20
     save_every: int = 1000
     keep_checkpoints: int = 2
+    keep_every: int = 0
+    max_skipped: int = 20
+    sample_every: int = 0
+    profile: tuple[int, int] = (0, 0)
 
     def __post_init__(self):
         check(
@@ -374,11 +381,23 @@ class TrainingConfig:
             "validation_batches",
             "save_every",
             "keep_checkpoints",
+            "max_skipped",
         ):
             check(
                 getattr(self, name) >= 1,
                 f"training.{name}: got {getattr(self, name)}, expected at least 1.",
             )
+        for name in ("keep_every", "sample_every"):
+            check(
+                getattr(self, name) >= 0,
+                f"training.{name}: got {getattr(self, name)}, expected 0 (off) or more.",
+            )
+        check(
+            tuple(self.profile) == (0, 0)
+            or (len(self.profile) == 2 and 1 <= self.profile[0] <= self.profile[1]),
+            f"training.profile: got {self.profile}, expected the first and the last step to "
+            "trace, as in (10, 12), or (0, 0) for none.",
+        )
 
     def total_steps(self, examples: int, batch_size: int) -> int:
         """Updates in the whole run, for a training split of `examples` images."""

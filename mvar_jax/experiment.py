@@ -20,10 +20,11 @@ from mvar_jax.data.source import load_source
 from mvar_jax.models import Trunk, build_trunk
 from mvar_jax.sharding import BatchLayout, make_mesh, param_shardings
 from mvar_jax.tokenizers import VQTokenizer
-from mvar_jax.training.checkpoint import load_params, save_params
-from mvar_jax.training.distributed import announce, once
+from mvar_jax.training.distributed import announce
+from mvar_jax.training.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.training.loop import Outcome, fit
 from mvar_jax.training.optimizer import make_optimizer
+from mvar_jax.training.parameters import load_params, save_params
 from mvar_jax.training.state import TrainState, create_state
 from mvar_jax.training.step import (
     make_tokenizer_evaluation,
@@ -31,6 +32,8 @@ from mvar_jax.training.step import (
     make_trunk_evaluation,
     make_trunk_step,
 )
+from mvar_jax.training.throughput import StepCost
+from mvar_jax.training_pictures import tokenizer_pictures, trunk_pictures
 from mvar_jax.typing import Params, PyTree
 from mvar_jax.workdir import Workdir
 
@@ -61,7 +64,9 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
             training,
             steps,
             workdir.tokenizer.path,
-            begin=partial(once, partial(workdir.tokenizer.save_config, config)),
+            StepCost(config.batch_size),
+            begin=partial(workdir.tokenizer.save_config, config),
+            draw=tokenizer_pictures(tokenizer, validation),
         )
 
 
@@ -115,8 +120,10 @@ def train_trunk(
             config.training,
             steps,
             workdir.path,
+            _step_cost(config),
             frozen=(tokenizer_params,),
-            begin=partial(once, begin),
+            begin=begin,
+            draw=trunk_pictures(config, trunk, tokenizer, source.class_names),
         )
 
 
@@ -264,6 +271,13 @@ def _placed(shapes: PyTree) -> PyTree:
         shapes,
         param_shardings(shapes, mesh),
     )
+
+
+def _step_cost(config: Config) -> StepCost:
+    """What one step of the trunk's training takes in."""
+    tokenizer = config.tokenizer
+    flops = matmul_flops(config.model, tokenizer.schedule, tokenizer.vocabulary)
+    return StepCost(config.batch_size, TRAINING_FACTOR * flops * config.batch_size)
 
 
 def _images(config: Config) -> np.ndarray:

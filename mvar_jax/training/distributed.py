@@ -3,10 +3,8 @@
 import os
 import sys
 import threading
-from collections.abc import Callable
 
 import jax
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from mvar_jax.config import check
@@ -63,14 +61,6 @@ def announce(mesh: Mesh) -> None:
 def is_first() -> bool:
     """Whether this is the process that writes files and messages."""
     return jax.process_index() == 0
-
-
-def once(action: Callable[[], None]) -> None:
-    """Lets the first process do something when all have come here; all go on when it is done."""
-    multihost_utils.sync_global_devices("once: all have come")
-    if is_first():
-        action()
-    multihost_utils.sync_global_devices("once: done")
 
 
 def _check_address(

@@ -36,7 +36,8 @@ def make_trunk_step(
 
     The tokenizer makes tokens of the images without being trained. Class dropout and stochastic
     depth draw from the seed, the step and the image's place in the batch. Metrics are those of
-    `trunk_loss`, and `gradient_norm` before clipping and `learning_rate` of this update.
+    `trunk_loss`, and `gradient_norm` before clipping, `learning_rate` of the last update,
+    `skipped` and `skipped_in_a_row`.
     """
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -76,8 +77,8 @@ def make_tokenizer_step(
 ) -> Callable:
     """An update of the tokenizer: `step(state, batch)`.
 
-    Metrics are those of `tokenizer_loss`, and `gradient_norm` before clipping and
-    `learning_rate` of this update.
+    Metrics are those of `tokenizer_loss`, and `gradient_norm` before clipping, `learning_rate`
+    of the last update, `skipped` and `skipped_in_a_row`.
     """
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -107,12 +108,19 @@ def make_tokenizer_evaluation(tokenizer: VQTokenizer) -> Callable:
 def _update(
     state: TrainState, gradient: Callable, optimizer: optax.GradientTransformation, ema_decay: float
 ) -> tuple[TrainState, Metrics]:
-    """Follows `gradient(params) -> (gradients, metrics)`; adds to the metrics."""
+    """Follows `gradient(params) -> (gradients, metrics)`; adds to the metrics.
+
+    Where the loss or the gradient is not finite, nothing but the counts of steps changes.
+    """
     gradients, metrics = gradient(state.params)
-    state = apply_gradients(state, gradients, optimizer, ema_decay)
+    norm = optax.global_norm(gradients)
+    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+    state = apply_gradients(state, gradients, optimizer, ema_decay, finite)
     return state, metrics | {
-        "gradient_norm": optax.global_norm(gradients),
+        "gradient_norm": norm,
         "learning_rate": current_learning_rate(state.opt_state),
+        "skipped": state.skipped[0],
+        "skipped_in_a_row": state.skipped[1],
     }
 
 

@@ -9,10 +9,12 @@ import numpy as np
 from absl import logging
 
 from mvar_jax.config import Config, TokenizerConfig, check
-from mvar_jax.data.pipeline import eval_batches, train_batches
+from mvar_jax.data.pipeline import eval_batches, eval_token_batches, train_batches
 from mvar_jax.data.source import load_source
+from mvar_jax.data.token_source import TokenSource
 from mvar_jax.models import Trunk, build_trunk
 from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.tokenizers.checksum import checksum
 from mvar_jax.training.checkpoint import load_params, save_params
 from mvar_jax.training.loop import Outcome, fit
 from mvar_jax.training.optimizer import make_optimizer
@@ -33,6 +35,7 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
     Raises ValueError for bad data, another config than the run was begun with, and damaged
     checkpoints.
     """
+    config = replace(config, data=replace(config.data, tokens="", validation_tokens=""))
     source = load_source(config.data.name, config.data.train_split, config.data.directory)
     batches, validation = _data(config)
     steps = config.tokenizer_training.total_steps(len(source), config.batch_size)
@@ -67,17 +70,14 @@ def train_trunk(
     ValueError for bad data, a missing or other tokenizer, another config than the run was begun
     with, and damaged checkpoints.
     """
-    source = load_source(config.data.name, config.data.train_split, config.data.directory)
-    check(
-        source.num_classes == config.model.num_classes,
-        f"model.num_classes: got {config.model.num_classes}, but {config.data.name} has "
-        f"{source.num_classes} classes; set --config.model.num_classes={source.num_classes}.",
-    )
+    source = _examples(config)
+    config = _with_classes(config, source.num_classes)
     batches, validation = _data(config)
     steps = config.training.total_steps(len(source), config.batch_size)
     tokenizer, trunk = VQTokenizer(config.tokenizer), build_trunk(config)
     lender = None if workdir.tokenizer.is_trained else tokenizer_from or init
     tokenizer_params = _tokenizer_params(config, workdir, lender)
+    _check_tokens(config, tokenizer_params)
     fresh = init is None or workdir.is_trained
     params = init_trunk(trunk, config.seed) if fresh else inherit_trunk(config, init)
     optimizer = make_optimizer(config.optimizer, steps, config.batch_size)
@@ -198,10 +198,37 @@ def _leaves(params: Params) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
         yield tuple(key.key for key in path), np.asarray(leaf)
 
 
+def _examples(config: Config):
+    """What the trunk trains on: images or their tokens, by index."""
+    if config.data.tokens:
+        return TokenSource(config.data.tokens)
+    return load_source(config.data.name, config.data.train_split, config.data.directory)
+
+
+def _with_classes(config: Config, found: int) -> Config:
+    """The config with the number of classes that the data has. Raises ValueError for another."""
+    check(
+        config.model.num_classes in (0, found),
+        f"model.num_classes: got {config.model.num_classes}, but {config.data.name} has "
+        f"{found} classes; set --config.model.num_classes={found}.",
+    )
+    return replace(config, model=replace(config.model, num_classes=found))
+
+
+def _check_tokens(config: Config, tokenizer_params: Params) -> None:
+    """Checks that all tokens to train on and to validate on are whole, and of this tokenizer."""
+    directories = [path for path in (config.data.tokens, config.data.validation_tokens) if path]
+    for source in map(TokenSource, directories):
+        source.check(config.tokenizer, checksum(tokenizer_params))
+        _with_classes(config, source.num_classes)
+
+
 def _data(config: Config):
-    size, batch_size = config.tokenizer.image_size, config.batch_size
-    batches = train_batches(config.data, size, batch_size, config.seed)
-    return batches, eval_batches(config.data, size, batch_size, config.data.validation_split)
+    data, size, batch_size = config.data, config.tokenizer.image_size, config.batch_size
+    batches = train_batches(data, size, batch_size, config.seed)
+    if data.validation_tokens:
+        return batches, eval_token_batches(data, batch_size)
+    return batches, eval_batches(data, size, batch_size, data.validation_split)
 
 
 def _images(config: Config) -> np.ndarray:

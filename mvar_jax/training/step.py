@@ -2,8 +2,9 @@
 
 The builders return jitted functions `step(state, batch, *frozen) -> (state, metrics)` and
 `evaluate(state, batch, *frozen) -> metrics`. A batch is `{"image": float32 [batch, height, width,
-3] in [-1, 1], "label": int32 [batch]}`; metrics are scalars. A step gives up the state it gets,
-whose memory the new one takes over. Randomness is a function of the seed and the step, so that a
+3] in [-1, 1], "label": int32 [batch]}`, for the trunk perhaps with the images' `"tokens"`, int32
+[batch, total], instead; metrics are scalars. A step gives up the state it gets, whose memory the
+new one takes over. Randomness is a function of the seed and the step, so that a
 run that is resumed goes on as if it had not stopped.
 """
 
@@ -31,14 +32,14 @@ def make_trunk_step(
 ) -> Callable:
     """An update of the trunk: `step(state, batch, tokenizer_params)`.
 
-    The tokenizer makes tokens of the images without being trained. Class dropout and stochastic
-    depth draw from the seed and the step. Metrics are those of `trunk_loss`, and
+    The tokenizer, which is not trained, makes tokens of images and inputs of tokens. Class dropout
+    and stochastic depth draw from the seed and the step. Metrics are those of `trunk_loss`, and
     `gradient_norm` before clipping and `learning_rate` of this update.
     """
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, batch, tokenizer_params):
-        inputs, targets = _teacher_forcing(tokenizer, tokenizer_params, batch["image"])
+        inputs, targets = _teacher_forcing(tokenizer, tokenizer_params, batch)
         key = jax.random.fold_in(jax.random.key(seed), state.step)
 
         def loss(params):
@@ -60,7 +61,7 @@ def make_trunk_evaluation(trunk: nn.Module, tokenizer: VQTokenizer) -> Callable:
 
     @jax.jit
     def evaluate(state, batch, tokenizer_params):
-        inputs, targets = _teacher_forcing(tokenizer, tokenizer_params, batch["image"])
+        inputs, targets = _teacher_forcing(tokenizer, tokenizer_params, batch)
         logits = trunk.apply({"params": state.sampling_params}, batch["label"], inputs)
         return trunk_loss(logits, targets, tokenizer)[1]
 
@@ -109,10 +110,15 @@ def _update(
     }
 
 
-def _teacher_forcing(tokenizer: VQTokenizer, params: Params, images: Array) -> tuple[Array, Array]:
-    """The trunk's inputs and target tokens for images."""
+def _teacher_forcing(
+    tokenizer: VQTokenizer, params: Params, batch: dict[str, Array]
+) -> tuple[Array, Array]:
+    """The trunk's inputs and target tokens for a batch of images, or of tokens."""
     variables = {"params": params}
-    features = tokenizer.apply(variables, images, method="encode")
+    if "tokens" in batch:
+        tokens = batch["tokens"]
+        return tokenizer.apply(variables, tokens, method="inputs_from_tokens"), tokens
+    features = tokenizer.apply(variables, batch["image"], method="encode")
     return tokenizer.apply(variables, features, method="training_pair")
 
 

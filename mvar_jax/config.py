@@ -32,13 +32,18 @@ def check_seed(seed: int) -> None:
 class DataConfig:
     """Which images are read, and how they are prepared.
 
-    `name` is a TFDS builder; `directory` where prepared data lies ("" is TFDS's own default,
-    the environment variable TFDS_DATA_DIR or ~/tensorflow_datasets). `augmentation` is "crop"
-    (short side resized to `resize_ratio` times the image, then a random crop: the official
-    recipe), "shift" (moved by up to `max_shift` pixels, the border repeated) or "none".
+    `name` is a TFDS builder, or "folder" for a folder of class folders; `directory` is where
+    prepared data or the folder lies ("" is TFDS's own default, the environment variable
+    TFDS_DATA_DIR or ~/tensorflow_datasets). `augmentation` is "crop" (short side resized to
+    `resize_ratio` times the image, then a random crop: the official recipe), "shift" (moved by up
+    to `max_shift` pixels, the border repeated) or "none".
+
+    Images are read by `num_threads` threads, or by `num_workers` processes where it is not 0.
+    `tokens` and `validation_tokens` are directories that `python -m mvar_jax.tokenize` wrote: the
+    trunk then trains, or is validated, on these instead of images.
     """
 
-    name: str = "imagenet2012"
+    name: str = "imagenet"
     directory: str = ""
     train_split: str = "train"
     validation_split: str = "validation"
@@ -46,6 +51,9 @@ class DataConfig:
     resize_ratio: float = 1.125
     max_shift: int = 1
     num_threads: int = 16
+    num_workers: int = 0
+    tokens: str = ""
+    validation_tokens: str = ""
 
     def __post_init__(self):
         kinds = ("crop", "shift", "none")
@@ -56,6 +64,7 @@ class DataConfig:
         check_range("data.resize_ratio", self.resize_ratio, 1.0, 4.0)
         check_range("data.max_shift", self.max_shift, 0, 64)
         check_range("data.num_threads", self.num_threads, 0, 512)
+        check_range("data.num_workers", self.num_workers, 0, 512)
 
 
 @dataclass(frozen=True)
@@ -205,7 +214,8 @@ class InitConfig:
 class ModelConfig:
     """The trunk: `depth` blocks of the kinds in `pattern`, repeated.
 
-    `pattern` ("scale+ssm",) is M-VAR, ("history",) is VAR, ("scale",) the control without
+    `num_classes` 0 stands for the dataset's number, which training puts in its place. `pattern`
+    ("scale+ssm",) is M-VAR, ("history",) is VAR, ("scale",) the control without
     mixing over scales; longer patterns mix kinds layer by layer. `drop_path_rate` is the rate
     in the last block, rising linearly from 0. `class_drop_rate` is the share of labels that
     training replaces by "no class". `qk_norm` is cosine attention with a learned scale per head
@@ -230,7 +240,11 @@ class ModelConfig:
     scan: bool = True
 
     def __post_init__(self):
-        for name in ("num_classes", "depth", "width", "heads"):
+        check(
+            self.num_classes >= 0,
+            f"model.num_classes: got {self.num_classes}, expected 0 (the dataset's) or more.",
+        )
+        for name in ("depth", "width", "heads"):
             check(
                 getattr(self, name) >= 1,
                 f"model.{name}: got {getattr(self, name)}, expected at least 1.",

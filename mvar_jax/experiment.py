@@ -3,29 +3,30 @@
 They run on the mesh of the config, over all devices of all processes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from absl import logging
 
 from mvar_jax.config import Config, TokenizerConfig, TrainingConfig, check
-from mvar_jax.data.global_batches import GlobalBatches
-from mvar_jax.data.pipeline import SharedEvaluation, train_batches
+from mvar_jax.data.global_batches import GlobalBatches, GlobalEvaluation
+from mvar_jax.data.pipeline import eval_records, eval_token_records, train_batches
 from mvar_jax.data.source import load_source
+from mvar_jax.data.token_source import TokenSource
 from mvar_jax.models import Trunk, build_trunk
-from mvar_jax.sharding import BatchLayout, make_mesh, param_shardings
+from mvar_jax.sharding import BatchLayout, make_mesh
 from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.tokenizers.checksum import checksum
 from mvar_jax.training.distributed import announce
 from mvar_jax.training.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.training.loop import Outcome, fit
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.parameters import load_params, save_params
-from mvar_jax.training.state import TrainState, create_state
+from mvar_jax.training.placement import create_placed, new_state, with_places
 from mvar_jax.training.step import (
     make_tokenizer_evaluation,
     make_tokenizer_step,
@@ -34,7 +35,7 @@ from mvar_jax.training.step import (
 )
 from mvar_jax.training.throughput import StepCost
 from mvar_jax.training_pictures import tokenizer_pictures, trunk_pictures
-from mvar_jax.typing import Params, PyTree
+from mvar_jax.typing import Params
 from mvar_jax.workdir import Workdir
 
 
@@ -44,6 +45,7 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
     Raises ValueError for bad data, another config than the run was begun with, and damaged
     checkpoints.
     """
+    config = replace(config, data=replace(config.data, tokens="", validation_tokens=""))
     source = load_source(config.data.name, config.data.train_split, config.data.directory)
     training = config.tokenizer_training
     layout = _layout(config, training)
@@ -56,7 +58,7 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
         params = init_tokenizer(config)
         return fit(
             "tokenizer",
-            _new_state(params, optimizer, training.ema_decay),
+            new_state(params, optimizer, training.ema_decay),
             make_tokenizer_step(tokenizer, optimizer, training),
             make_tokenizer_evaluation(tokenizer),
             batches,
@@ -83,12 +85,8 @@ def train_trunk(
     ValueError for bad data, a missing or other tokenizer, another config than the run was begun
     with, and damaged checkpoints.
     """
-    source = load_source(config.data.name, config.data.train_split, config.data.directory)
-    check(
-        source.num_classes == config.model.num_classes,
-        f"model.num_classes: got {config.model.num_classes}, but {config.data.name} has "
-        f"{source.num_classes} classes; set --config.model.num_classes={source.num_classes}.",
-    )
+    source = _examples(config)
+    config = _with_classes(config, source.num_classes)
     layout = _layout(config, config.training)
     batches, validation = _data(config, layout)
     steps = config.training.total_steps(len(source), config.batch_size)
@@ -108,11 +106,12 @@ def train_trunk(
 
     with jax.set_mesh(layout.mesh):
         tokenizer_params = _tokenizer_params(config, workdir, lender)
+        _check_tokens(config, tokenizer_params)
         params = init_trunk(trunk, config.seed) if fresh else inherit_trunk(config, init)
         workdir.check_same(config)
         return fit(
             "trunk",
-            _new_state(params, optimizer, config.training.ema_decay),
+            new_state(params, optimizer, config.training.ema_decay),
             make_trunk_step(trunk, tokenizer, optimizer, config.training, config.seed),
             make_trunk_evaluation(trunk, tokenizer),
             batches,
@@ -136,19 +135,21 @@ def init_trunk(trunk: Trunk, seed: int) -> Params:
         inputs = jnp.zeros((1, length, trunk.code_channels))
         return trunk.init(jax.random.key(seed), labels, inputs)["params"]
 
-    return _split(init)
+    return create_placed(init)
 
 
 def init_tokenizer(config: Config) -> Params:
     """Parameters of a tokenizer at the start of training, on the ambient mesh if any."""
     tokenizer = VQTokenizer(config.tokenizer)
-    return _split(lambda: tokenizer.init(jax.random.key(config.seed), _images(config))["params"])
+    return create_placed(
+        lambda: tokenizer.init(jax.random.key(config.seed), _images(config))["params"]
+    )
 
 
 def load_trunk(config: Config, workdir: Workdir) -> Params:
     """The trained trunk of a run, as it is sampled from, split over the ambient mesh if any."""
     expected = jax.eval_shape(lambda: init_trunk(build_trunk(config), 0))
-    return load_params(workdir.checkpoints, _placed(expected))
+    return load_params(workdir.checkpoints, with_places(expected))
 
 
 def with_tokenizer(config: Config, tokenizer: TokenizerConfig) -> Config:
@@ -175,7 +176,7 @@ def load_tokenizer(config: Config, workdir: Workdir) -> Params:
         f"config that it was trained with, or another --workdir.",
     )
     expected = jax.eval_shape(lambda: init_tokenizer(config))
-    return load_params(workdir.tokenizer.checkpoints, _placed(expected))
+    return load_params(workdir.tokenizer.checkpoints, with_places(expected))
 
 
 def inherit_trunk(config: Config, init: Workdir) -> Params:
@@ -226,6 +227,31 @@ def _leaves(params: Params) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
         yield tuple(key.key for key in path), np.asarray(leaf)
 
 
+def _examples(config: Config):
+    """What the trunk trains on: images or their tokens, by index."""
+    if config.data.tokens:
+        return TokenSource(config.data.tokens)
+    return load_source(config.data.name, config.data.train_split, config.data.directory)
+
+
+def _with_classes(config: Config, found: int) -> Config:
+    """The config with the number of classes that the data has. Raises ValueError for another."""
+    check(
+        config.model.num_classes in (0, found),
+        f"model.num_classes: got {config.model.num_classes}, but {config.data.name} has "
+        f"{found} classes; set --config.model.num_classes={found}.",
+    )
+    return replace(config, model=replace(config.model, num_classes=found))
+
+
+def _check_tokens(config: Config, tokenizer_params: Params) -> None:
+    """Checks that all tokens to train on and to validate on are whole, and of this tokenizer."""
+    directories = [path for path in (config.data.tokens, config.data.validation_tokens) if path]
+    for source in map(TokenSource, directories):
+        source.check(config.tokenizer, checksum(tokenizer_params))
+        _with_classes(config, source.num_classes)
+
+
 def _layout(config: Config, training: TrainingConfig) -> BatchLayout:
     """The mesh of the config, which must divide the batch; says what devices there are."""
     layout = BatchLayout(make_mesh(config.mesh))
@@ -234,43 +260,19 @@ def _layout(config: Config, training: TrainingConfig) -> BatchLayout:
     return layout
 
 
-def _data(config: Config, layout: BatchLayout) -> tuple[Iterable, Iterable]:
+def _data(config: Config, layout: BatchLayout) -> tuple[GlobalBatches, GlobalEvaluation]:
     """Batches of both splits, of which every process reads the rows that its devices hold."""
-    of = config.data, config.tokenizer.image_size, config.batch_size
-    rows = layout.rows(config.batch_size)
+    data, size, batch_size = config.data, config.tokenizer.image_size, config.batch_size
+    rows = layout.rows(batch_size)
     batches = GlobalBatches(
-        lambda first: train_batches(*of, config.seed, rows, first),
-        partial(layout.place, size=config.batch_size),
+        lambda first: train_batches(data, size, batch_size, config.seed, rows, first),
+        partial(layout.place, size=batch_size),
     )
-    return batches, SharedEvaluation(*of, config.data.validation_split, layout.rows, layout.place)
-
-
-def _new_state(
-    params: Params, optimizer: optax.GradientTransformation, ema_decay: float
-) -> TrainState:
-    """The state before the first update, which takes over the parameters' memory."""
-    return _split(partial(create_state, optimizer=optimizer, ema_decay=ema_decay), params)
-
-
-def _split(make: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
-    """What `make` makes of arrays that are given up, never whole on one device of a mesh."""
-    mesh = jax.sharding.get_mesh()
-    shapes = jax.eval_shape(make, *arguments)
-    shardings = None if mesh.empty else param_shardings(shapes, mesh)
-    donated = range(len(arguments))
-    return jax.jit(make, out_shardings=shardings, donate_argnums=donated)(*arguments)
-
-
-def _placed(shapes: PyTree) -> PyTree:
-    """Shapes of parameters with their place on the ambient mesh, as they are without one."""
-    mesh = jax.sharding.get_mesh()
-    if mesh.empty:
-        return shapes
-    return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        shapes,
-        param_shardings(shapes, mesh),
-    )
+    if data.validation_tokens:
+        records = eval_token_records(data)
+    else:
+        records = eval_records(data, size, data.validation_split)
+    return batches, GlobalEvaluation(records, batch_size, data, layout)
 
 
 def _step_cost(config: Config) -> StepCost:

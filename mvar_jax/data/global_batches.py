@@ -1,14 +1,17 @@
-"""Endless global batches, read by every process in part, with a place that all agree on."""
+"""Global batches, of which every process reads the rows that its devices hold."""
 
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import grain
 import jax
 from etils import epath
 
-from mvar_jax.config import check
+from mvar_jax.config import DataConfig, check
+from mvar_jax.data.pipeline import batch_rows, batched
+from mvar_jax.sharding import BatchLayout
 
 FILE = "batches.json"
 
@@ -78,3 +81,22 @@ class GlobalIterator(Iterator[Batch]):
     async def _go_to(self, directory: epath.Path) -> None:
         text = await asyncio.to_thread((epath.Path(directory) / FILE).read_text)
         self.set_state(json.loads(text))
+
+
+class GlobalEvaluation:
+    """Batches of records once, in their order; the last one may be smaller, in other rows."""
+
+    def __init__(
+        self, records: grain.MapDataset, batch_size: int, data: DataConfig, layout: BatchLayout
+    ):
+        self._records, self._size, self._data, self._layout = records, batch_size, data, layout
+
+    def __iter__(self) -> Iterator[Batch]:
+        count = len(self._records)
+        whole = count // self._size * self._size
+        for start, stop, size in ((0, whole, self._size), (whole, count, count - whole)):
+            if start < stop:
+                rows = self._layout.rows(size)
+                records = batch_rows(self._records[start:stop], size, rows)
+                for part in batched(records, len(rows), self._data):
+                    yield self._layout.place(part, size)

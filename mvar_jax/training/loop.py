@@ -170,7 +170,7 @@ def _validate(
     rows, sizes = [], []
     for batch in batches:
         rows.append(jax.device_get(evaluate(state, batch, *frozen)))
-        sizes.append(len(batch["image"]))
+        sizes.append(len(batch["label"]))
     if not rows:
         raise ValueError("validation: got no images, expected at least one; check data's splits.")
     return {

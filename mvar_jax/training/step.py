@@ -2,10 +2,11 @@
 
 The builders return jitted functions `step(state, batch, *frozen) -> (state, metrics)` and
 `evaluate(state, batch, *frozen) -> metrics`. A batch is `{"image": float32 [batch, height, width,
-3] in [-1, 1], "label": int32 [batch]}`; metrics are scalars. A step gives up the state it gets,
-whose memory the new one takes over. Randomness is a function of the seed, the step and the row of
-the batch, so that a run that is resumed goes on as if it had not stopped, and devices or parts
-that a batch is split among do not change it.
+3] in [-1, 1], "label": int32 [batch]}`, for the trunk perhaps with the images' `"tokens"`, int32
+[batch, total], instead; metrics are scalars. A step gives up the state it gets, whose memory the
+new one takes over. Randomness is a function of the seed, the step and the row of the batch, so
+that a run that is resumed goes on as if it had not stopped, and devices or parts that a batch is
+split among do not change it.
 """
 
 import functools
@@ -34,10 +35,10 @@ def make_trunk_step(
 ) -> Callable:
     """An update of the trunk: `step(state, batch, tokenizer_params)`.
 
-    The tokenizer makes tokens of the images without being trained. Class dropout and stochastic
-    depth draw from the seed, the step and the image's place in the batch. Metrics are those of
-    `trunk_loss`, and `gradient_norm` before clipping, `learning_rate` of the last update,
-    `skipped` and `skipped_in_a_row`.
+    The tokenizer, which is not trained, makes tokens of images and inputs of tokens. Class dropout
+    and stochastic depth draw from the seed, the step and the image's place in the batch. Metrics
+    are those of `trunk_loss`, and `gradient_norm` before clipping, `learning_rate` of the last
+    update, `skipped` and `skipped_in_a_row`.
     """
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -46,7 +47,7 @@ def make_trunk_step(
         keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(len(batch["label"])))
 
         def loss(params, part):
-            inputs, targets = _teacher_forcing(tokenizer, tokenizer_params, part["image"])
+            inputs, targets = _teacher_forcing(tokenizer, tokenizer_params, part)
             logits = trunk.apply({"params": params}, part["label"], inputs, part["key"])
             return trunk_loss(logits, targets, tokenizer, config.label_smoothing)
 
@@ -65,7 +66,7 @@ def make_trunk_evaluation(trunk: nn.Module, tokenizer: VQTokenizer) -> Callable:
 
     @jax.jit
     def evaluate(state, batch, tokenizer_params):
-        inputs, targets = _teacher_forcing(tokenizer, tokenizer_params, batch["image"])
+        inputs, targets = _teacher_forcing(tokenizer, tokenizer_params, batch)
         logits = trunk.apply({"params": state.sampling_params}, batch["label"], inputs)
         return trunk_loss(logits, targets, tokenizer)[1]
 
@@ -124,10 +125,15 @@ def _update(
     }
 
 
-def _teacher_forcing(tokenizer: VQTokenizer, params: Params, images: Array) -> tuple[Array, Array]:
-    """The trunk's inputs and target tokens for images."""
+def _teacher_forcing(
+    tokenizer: VQTokenizer, params: Params, batch: dict[str, Array]
+) -> tuple[Array, Array]:
+    """The trunk's inputs and target tokens for a batch of images, or of tokens."""
     variables = {"params": params}
-    features = tokenizer.apply(variables, images, method="encode")
+    if "tokens" in batch:
+        tokens = batch["tokens"]
+        return tokenizer.apply(variables, tokens, method="inputs_from_tokens"), tokens
+    features = tokenizer.apply(variables, batch["image"], method="encode")
     return tokenizer.apply(variables, features, method="training_pair")
 
 

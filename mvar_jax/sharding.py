@@ -35,8 +35,8 @@ RULES: list[tuple[str, Axes]] = [
     (r"blocks_\d+/ssm/in_zx/kernel", (None, "fsdp", None, "tensor", None)),
     (r"blocks_\d+/ssm/in_bc/kernel", (None, "fsdp", None, None)),
     (r"blocks_\d+/ssm/in_dt/kernel", (None, "fsdp", "tensor")),
-    # By their outputs, so that vectors can be made where the weights lie and then exchanged:
-    # they are far smaller than the weights, a third of all parameters.
+    # By their outputs: vectors are made where the weights lie and then exchanged. They are far
+    # smaller than the weights, a third of all parameters.
     (r"blocks_\d+/modulation/kernel", (None, None, None, ("fsdp", "tensor"))),
     (r"(head|shared)_modulation/kernel", (None, None, ("fsdp", "tensor"))),
     (r"head/kernel", ("fsdp", "tensor")),
@@ -59,7 +59,10 @@ state and averages lie as their parameter does. An empty tuple repeats an array 
 ACTIVATIONS: dict[str, Axes] = {
     "activation": (BATCH, None, None),  # batch n width
     "logits": (BATCH, None, "tensor"),  # batch n vocab
-    "modulation": (None, BATCH, None, None),  # layers batch groups width
+    # Conditions go to the weights of the modulation, and the vectors come back to their images.
+    "condition": ("data", None),  # batch width
+    "modulation_made": (None, "data", None, ("fsdp", "tensor")),  # layers batch groups width
+    "modulation": (None, BATCH, None, None),
 }
 """The same for arrays that a model computes, by name."""
 

@@ -127,21 +127,20 @@ class Trunk(nn.Module):
     def condition(self, labels: Int[Array, "batch"]) -> Conditioning:
         """Everything that depends on the label alone."""
         embedded = self.class_embedding[labels]
-        shared = self.shared_modulation(embedded) if self.config.shared_modulation else None
+        condition = constrain(embedded, "condition")
+        shared = self.shared_modulation(condition) if self.config.shared_modulation else None
 
-        def modulate(block, params):
-            return block.apply({"params": params}, embedded, shared, method="modulate")
+        def modulate(block, stacked):
+            def one(params):
+                return block.apply({"params": params}, condition, shared, method="modulate")
+
+            made = constrain(jax.vmap(one)(stacked), "modulation_made")
+            return constrain(made, "modulation")
 
         return Conditioning(
             start=embedded[:, None] + self.start_position,
-            blocks=tuple(
-                constrain(
-                    jax.vmap(lambda params, block=block: modulate(block, params))(stacked),
-                    "modulation",
-                )
-                for block, stacked in zip(self.blocks, self.block_params)
-            ),
-            head=self.head_modulation(embedded),
+            blocks=tuple(map(modulate, self.blocks, self.block_params)),
+            head=self.head_modulation(condition),
         )
 
     @property

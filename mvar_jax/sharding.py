@@ -86,7 +86,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
-def param_shardings(tree: PyTree, mesh: Mesh) -> PyTree:
+def param_shardings(tree: PyTree, mesh: Mesh | AbstractMesh) -> PyTree:
     """The shardings of a tree of parameters, or of a whole training state.
 
     Leaves are arrays or `jax.ShapeDtypeStruct`s. Raises ValueError, naming path, shape and mesh,
@@ -145,7 +145,7 @@ class BatchLayout:
     Rows are split over `BATCH` where these axes divide them, and otherwise on every device.
     """
 
-    mesh: Mesh
+    mesh: Mesh | AbstractMesh
 
     def rows(self, size: int) -> np.ndarray:
         """The rows of a batch of `size` that devices of this process hold, ascending."""
@@ -173,11 +173,6 @@ class BatchLayout:
     def _sharding(self, size: int) -> NamedSharding:
         axes = BATCH if size % _devices(BATCH, self.mesh) == 0 else None
         return NamedSharding(self.mesh, PartitionSpec(axes))
-
-
-def replicated(mesh: Mesh) -> NamedSharding:
-    """Whole on every device."""
-    return NamedSharding(mesh, PartitionSpec())
 
 
 def _param_spec(path: str, leaf: PyTree, mesh: Mesh | AbstractMesh) -> PartitionSpec:

@@ -33,7 +33,8 @@ LARGE = 2**20  # numbers
 
 def config_of(pattern, **changes):
     config = imagenet256("d16", pattern, (16,))
-    config.model.update(changes)
+    # Few layers and large matrices.
+    config.model.update(depth=2, **changes)
     return from_config_dict(config)
 
 

@@ -40,6 +40,7 @@ setup(
         "orbax-checkpoint>=0.12",
         "pillow>=11",
         "scikit-learn>=1.5",
+        "tensorboardX>=2.6",
         "tensorflow-datasets>=4.9.9",
         "threadpoolctl>=3",
         "tqdm>=4.66",

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, config_flags
 
 from mvar_jax.config import Config
 from mvar_jax.config_tree import from_config_dict
+from mvar_jax.training.distributed import is_first, join_cluster
 
 # Inside an installed package, and beside it in a clone.
 CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
@@ -21,6 +22,32 @@ def define_config() -> None:
     """Defines `--config=FILE.py[:preset]` and its overrides `--config.a.b=value`."""
     config_flags.DEFINE_config_file("config", None, "Config file, with a preset after a colon.")
     flags.mark_flag_as_required("config")
+
+
+def define_distributed() -> None:
+    """Defines the flags by which several processes run a program as one; see `join`."""
+    flags.DEFINE_bool("distributed", False, "Join the cluster that this process is part of.")
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0; implies --distributed.")
+    flags.DEFINE_integer("num_processes", None, "How many processes there are.", lower_bound=1)
+    flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.", lower_bound=0)
+    flags.DEFINE_integer("join_timeout", 300, "Seconds to wait for all to join.", lower_bound=1)
+
+
+def join() -> None:
+    """Joins the other processes if the flags say so; before anything asks for a device.
+
+    Raises ValueError as `join_cluster` does.
+    """
+    values = flags.FLAGS
+    address = (values.coordinator, values.num_processes, values.process_id)
+    if values.distributed or any(value is not None for value in address):
+        join_cluster(values.join_timeout, *address)
+
+
+def say(text: str) -> None:
+    """Prints a line, once, however many processes have joined."""
+    if is_first():
+        print(text)
 
 
 def get_config() -> Config:

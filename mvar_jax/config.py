@@ -32,13 +32,18 @@ def check_seed(seed: int) -> None:
 class DataConfig:
     """Which images are read, and how they are prepared.
 
-    `name` is a TFDS builder; `directory` where prepared data lies ("" is TFDS's own default,
-    the environment variable TFDS_DATA_DIR or ~/tensorflow_datasets). `augmentation` is "crop"
-    (short side resized to `resize_ratio` times the image, then a random crop: the official
-    recipe), "shift" (moved by up to `max_shift` pixels, the border repeated) or "none".
+    `name` is a TFDS builder, or "folder" for a folder of class folders; `directory` is where
+    prepared data or the folder lies ("" is TFDS's own default, the environment variable
+    TFDS_DATA_DIR or ~/tensorflow_datasets). `augmentation` is "crop" (short side resized to
+    `resize_ratio` times the image, then a random crop: the official recipe), "shift" (moved by up
+    to `max_shift` pixels, the border repeated) or "none".
+
+    Images are read by `num_threads` threads, or by `num_workers` processes where it is not 0.
+    `tokens` and `validation_tokens` are directories that `python -m mvar_jax.tokenize` wrote: the
+    trunk then trains, or is validated, on these instead of images.
     """
 
-    name: str = "imagenet2012"
+    name: str = "imagenet"
     directory: str = ""
     train_split: str = "train"
     validation_split: str = "validation"
@@ -46,6 +51,9 @@ class DataConfig:
     resize_ratio: float = 1.125
     max_shift: int = 1
     num_threads: int = 16
+    num_workers: int = 0
+    tokens: str = ""
+    validation_tokens: str = ""
 
     def __post_init__(self):
         kinds = ("crop", "shift", "none")
@@ -56,6 +64,7 @@ class DataConfig:
         check_range("data.resize_ratio", self.resize_ratio, 1.0, 4.0)
         check_range("data.max_shift", self.max_shift, 0, 64)
         check_range("data.num_threads", self.num_threads, 0, 512)
+        check_range("data.num_workers", self.num_workers, 0, 512)
 
 
 @dataclass(frozen=True)
@@ -137,6 +146,7 @@ class TokenizerConfig:
 
 
 ATTENTION_REACHES = ("scale", "history")
+MAX_BRANCHES = 3  # of a block: attention, SSM, feed-forward
 
 
 @dataclass(frozen=True)
@@ -204,7 +214,8 @@ class InitConfig:
 class ModelConfig:
     """The trunk: `depth` blocks of the kinds in `pattern`, repeated.
 
-    `pattern` ("scale+ssm",) is M-VAR, ("history",) is VAR, ("scale",) the control without
+    `num_classes` 0 stands for the dataset's number, which training puts in its place. `pattern`
+    ("scale+ssm",) is M-VAR, ("history",) is VAR, ("scale",) the control without
     mixing over scales; longer patterns mix kinds layer by layer. `drop_path_rate` is the rate
     in the last block, rising linearly from 0. `class_drop_rate` is the share of labels that
     training replaces by "no class". `qk_norm` is cosine attention with a learned scale per head
@@ -230,7 +241,11 @@ class ModelConfig:
     scan: bool = True
 
     def __post_init__(self):
-        for name in ("num_classes", "depth", "width", "heads"):
+        check(
+            self.num_classes >= 0,
+            f"model.num_classes: got {self.num_classes}, expected 0 (the dataset's) or more.",
+        )
+        for name in ("depth", "width", "heads"):
             check(
                 getattr(self, name) >= 1,
                 f"model.{name}: got {getattr(self, name)}, expected at least 1.",
@@ -339,13 +354,19 @@ class OptimizerConfig:
 class TrainingConfig:
     """How long to train and how often to look. Intervals are in steps.
 
-    `steps` counts updates; 0 means `epochs` passes over the training split. `ema_decay` 0 keeps
-    no average of the parameters; otherwise sampling uses the average. A validation looks at
-    `validation_batches` batches at most.
+    `steps` counts updates; 0 means `epochs` passes over the training split. `accumulate` is the
+    number of parts that a batch is computed in, one after the other: the result is that of the
+    whole batch, in the memory of one part. `ema_decay` 0 keeps no average of the parameters;
+    otherwise sampling uses the average. A validation looks at `validation_batches` batches at
+    most. The newest `keep_checkpoints` checkpoints are kept, and of steps that divide by
+    `keep_every` all (0: none more). A run stops after `max_skipped` steps in a row whose loss or
+    gradient was not finite. Pictures are drawn every `sample_every` steps (0: never). `profile`
+    is the first and the last step to trace, (0, 0) for none.
     """
 
     steps: int = 0
     epochs: float = 200.0
+    accumulate: int = 1
     ema_decay: float = 0.0
     label_smoothing: float = 0.0
     log_every: int = 50
@@ -353,6 +374,10 @@ class TrainingConfig:
     validation_batches: int = 20
     save_every: int = 1000
     keep_checkpoints: int = 2
+    keep_every: int = 0
+    max_skipped: int = 20
+    sample_every: int = 0
+    profile: tuple[int, int] = (0, 0)
 
     def __post_init__(self):
         check(
@@ -365,16 +390,29 @@ class TrainingConfig:
         check_range("training.ema_decay", self.ema_decay, 0.0, 0.999999)
         check_range("training.label_smoothing", self.label_smoothing, 0.0, 0.999)
         for name in (
+            "accumulate",
             "log_every",
             "validate_every",
             "validation_batches",
             "save_every",
             "keep_checkpoints",
+            "max_skipped",
         ):
             check(
                 getattr(self, name) >= 1,
                 f"training.{name}: got {getattr(self, name)}, expected at least 1.",
             )
+        for name in ("keep_every", "sample_every"):
+            check(
+                getattr(self, name) >= 0,
+                f"training.{name}: got {getattr(self, name)}, expected 0 (off) or more.",
+            )
+        check(
+            tuple(self.profile) == (0, 0)
+            or (len(self.profile) == 2 and 1 <= self.profile[0] <= self.profile[1]),
+            f"training.profile: got {self.profile}, expected the first and the last step to "
+            "trace, as in (10, 12), or (0, 0) for none.",
+        )
 
     def total_steps(self, examples: int, batch_size: int) -> int:
         """Updates in the whole run, for a training split of `examples` images."""
@@ -407,16 +445,41 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True)
+class MeshConfig:
+    """How devices are arranged (docs/sharding.md); -1, on one axis, takes all that remain.
+
+    Images are split over `data` and `fsdp`, parameters over `fsdp` (gathered layer by layer) and
+    `tensor` (heads and hidden channels). The product of the axes is the number of devices.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+    def __post_init__(self):
+        sizes = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        for name, size in sizes.items():
+            check(
+                size >= 1 or size == -1,
+                f"mesh.{name}: got {size}, expected at least 1, or -1 for all remaining devices.",
+            )
+        rest = [name for name, size in sizes.items() if size == -1]
+        check(len(rest) <= 1, f"mesh: got -1 for {' and '.join(rest)}, expected it once at most.")
+
+
+@dataclass(frozen=True)
 class Config:
     """One experiment: data, tokenizer, model, their training, and sampling defaults.
 
     `allow_untrained_tokenizer` lets the trunk train on a freshly initialised tokenizer when the
-    working directory holds none: for smoke runs.
+    working directory holds none: for smoke runs. `batch_size` counts images of one update, on all
+    devices of all hosts.
     """
 
     seed: int = 0
     batch_size: int = 768
     allow_untrained_tokenizer: bool = False
+    mesh: MeshConfig = field(default_factory=MeshConfig)
     data: DataConfig = field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     tokenizer_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -429,6 +492,13 @@ class Config:
     def __post_init__(self):
         check_seed(self.seed)
         check(self.batch_size >= 1, f"batch_size: got {self.batch_size}, expected at least 1.")
+        for name in ("training", "tokenizer_training"):
+            parts = getattr(self, name).accumulate
+            check(
+                self.batch_size % parts == 0,
+                f"{name}.accumulate: got {parts}, expected a divisor of batch_size "
+                f"{self.batch_size}.",
+            )
         check(
             self.sampling.top_k <= self.tokenizer.vocabulary,
             f"sampling.top_k: got {self.sampling.top_k}, expected at most the vocabulary "

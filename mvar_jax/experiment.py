@@ -1,28 +1,40 @@
-"""The two trainings of an experiment, from a config and a working directory."""
+"""The two trainings of an experiment, from a config and a working directory.
+
+They run on the mesh of the config, over all devices of all processes.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from mvar_jax.config import Config, TokenizerConfig, check
-from mvar_jax.data.pipeline import eval_batches, train_batches
+from mvar_jax.config import Config, TokenizerConfig, TrainingConfig, check
+from mvar_jax.data.global_batches import GlobalBatches, GlobalEvaluation
+from mvar_jax.data.pipeline import eval_records, eval_token_records, train_batches
 from mvar_jax.data.source import load_source
+from mvar_jax.data.token_source import TokenSource
 from mvar_jax.models import Trunk, build_trunk
+from mvar_jax.sharding import BatchLayout, make_mesh
 from mvar_jax.tokenizers import VQTokenizer
-from mvar_jax.training.checkpoint import load_params, save_params
+from mvar_jax.tokenizers.checksum import checksum
+from mvar_jax.training.distributed import announce
+from mvar_jax.training.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.training.loop import Outcome, fit
 from mvar_jax.training.optimizer import make_optimizer
-from mvar_jax.training.state import create_state
+from mvar_jax.training.parameters import load_params, save_params
+from mvar_jax.training.placement import create_placed, new_state, with_places
 from mvar_jax.training.step import (
     make_tokenizer_evaluation,
     make_tokenizer_step,
     make_trunk_evaluation,
     make_trunk_step,
 )
+from mvar_jax.training.throughput import StepCost
+from mvar_jax.training_pictures import tokenizer_pictures, trunk_pictures
 from mvar_jax.typing import Params
 from mvar_jax.workdir import Workdir
 
@@ -33,25 +45,31 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
     Raises ValueError for bad data, another config than the run was begun with, and damaged
     checkpoints.
     """
+    config = replace(config, data=replace(config.data, tokens="", validation_tokens=""))
     source = load_source(config.data.name, config.data.train_split, config.data.directory)
-    batches, validation = _data(config)
-    steps = config.tokenizer_training.total_steps(len(source), config.batch_size)
+    training = config.tokenizer_training
+    layout = _layout(config, training)
+    batches, validation = _data(config, layout)
+    steps = training.total_steps(len(source), config.batch_size)
     tokenizer = VQTokenizer(config.tokenizer)
     optimizer = make_optimizer(config.tokenizer_optimizer, steps, config.batch_size)
     workdir.tokenizer.check_same(config)
-    params = jax.jit(tokenizer.init)(jax.random.key(config.seed), _images(config))["params"]
-    return fit(
-        "tokenizer",
-        create_state(params, optimizer, config.tokenizer_training.ema_decay),
-        make_tokenizer_step(tokenizer, optimizer, config.tokenizer_training),
-        make_tokenizer_evaluation(tokenizer),
-        batches,
-        validation,
-        config.tokenizer_training,
-        steps,
-        workdir.tokenizer.path,
-        begin=lambda: workdir.tokenizer.save_config(config),
-    )
+    with jax.set_mesh(layout.mesh):
+        params = init_tokenizer(config)
+        return fit(
+            "tokenizer",
+            new_state(params, optimizer, training.ema_decay),
+            make_tokenizer_step(tokenizer, optimizer, training),
+            make_tokenizer_evaluation(tokenizer),
+            batches,
+            validation,
+            training,
+            steps,
+            workdir.tokenizer.path,
+            StepCost(config.batch_size),
+            begin=partial(workdir.tokenizer.save_config, config),
+            draw=tokenizer_pictures(tokenizer, validation),
+        )
 
 
 def train_trunk(
@@ -67,21 +85,15 @@ def train_trunk(
     ValueError for bad data, a missing or other tokenizer, another config than the run was begun
     with, and damaged checkpoints.
     """
-    source = load_source(config.data.name, config.data.train_split, config.data.directory)
-    check(
-        source.num_classes == config.model.num_classes,
-        f"model.num_classes: got {config.model.num_classes}, but {config.data.name} has "
-        f"{source.num_classes} classes; set --config.model.num_classes={source.num_classes}.",
-    )
-    batches, validation = _data(config)
+    source = _examples(config)
+    config = _with_classes(config, source.num_classes)
+    layout = _layout(config, config.training)
+    batches, validation = _data(config, layout)
     steps = config.training.total_steps(len(source), config.batch_size)
     tokenizer, trunk = VQTokenizer(config.tokenizer), build_trunk(config)
     lender = None if workdir.tokenizer.is_trained else tokenizer_from or init
-    tokenizer_params = _tokenizer_params(config, workdir, lender)
     fresh = init is None or workdir.is_trained
-    params = init_trunk(trunk, config.seed) if fresh else inherit_trunk(config, init)
     optimizer = make_optimizer(config.optimizer, steps, config.batch_size)
-    workdir.check_same(config)
 
     def begin():
         workdir.save_config(config)
@@ -92,33 +104,52 @@ def train_trunk(
             save_params(workdir.tokenizer.checkpoints, _leaves(tokenizer_params))
             workdir.tokenizer.save_config(config)
 
-    return fit(
-        "trunk",
-        create_state(params, optimizer, config.training.ema_decay),
-        make_trunk_step(trunk, tokenizer, optimizer, config.training, config.seed),
-        make_trunk_evaluation(trunk, tokenizer),
-        batches,
-        validation,
-        config.training,
-        steps,
-        workdir.path,
-        frozen=(tokenizer_params,),
-        begin=begin,
-    )
+    with jax.set_mesh(layout.mesh):
+        tokenizer_params = _tokenizer_params(config, workdir, lender)
+        _check_tokens(config, tokenizer_params)
+        params = init_trunk(trunk, config.seed) if fresh else inherit_trunk(config, init)
+        workdir.check_same(config)
+        return fit(
+            "trunk",
+            new_state(params, optimizer, config.training.ema_decay),
+            make_trunk_step(trunk, tokenizer, optimizer, config.training, config.seed),
+            make_trunk_evaluation(trunk, tokenizer),
+            batches,
+            validation,
+            config.training,
+            steps,
+            workdir.path,
+            _step_cost(config),
+            frozen=(tokenizer_params,),
+            begin=begin,
+            draw=trunk_pictures(config, trunk, tokenizer, source.class_names),
+        )
 
 
 def init_trunk(trunk: Trunk, seed: int) -> Params:
-    """Parameters of a trunk at the start of training."""
-    labels = jnp.zeros((1,), jnp.int32)
-    length = trunk.schedule.total - trunk.schedule.lengths[0]
-    inputs = jnp.zeros((1, length, trunk.code_channels))
-    return jax.jit(trunk.init)(jax.random.key(seed), labels, inputs)["params"]
+    """Parameters of a trunk at the start of training, split over the ambient mesh if any."""
+
+    def init():
+        labels = jnp.zeros((1,), jnp.int32)
+        length = trunk.schedule.total - trunk.schedule.lengths[0]
+        inputs = jnp.zeros((1, length, trunk.code_channels))
+        return trunk.init(jax.random.key(seed), labels, inputs)["params"]
+
+    return create_placed(init)
+
+
+def init_tokenizer(config: Config) -> Params:
+    """Parameters of a tokenizer at the start of training, on the ambient mesh if any."""
+    tokenizer = VQTokenizer(config.tokenizer)
+    return create_placed(
+        lambda: tokenizer.init(jax.random.key(config.seed), _images(config))["params"]
+    )
 
 
 def load_trunk(config: Config, workdir: Workdir) -> Params:
-    """The trained trunk of a run, as it is sampled from."""
+    """The trained trunk of a run, as it is sampled from, split over the ambient mesh if any."""
     expected = jax.eval_shape(lambda: init_trunk(build_trunk(config), 0))
-    return load_params(workdir.checkpoints, expected)
+    return load_params(workdir.checkpoints, with_places(expected))
 
 
 def with_tokenizer(config: Config, tokenizer: TokenizerConfig) -> Config:
@@ -144,9 +175,8 @@ def load_tokenizer(config: Config, workdir: Workdir) -> Params:
         f"{workdir.tokenizer.path}: holds a tokenizer of other settings than the config; use the "
         f"config that it was trained with, or another --workdir.",
     )
-    tokenizer = VQTokenizer(config.tokenizer)
-    expected = jax.eval_shape(tokenizer.init, jax.random.key(0), _images(config))["params"]
-    return load_params(workdir.tokenizer.checkpoints, expected)
+    expected = jax.eval_shape(lambda: init_tokenizer(config))
+    return load_params(workdir.tokenizer.checkpoints, with_places(expected))
 
 
 def inherit_trunk(config: Config, init: Workdir) -> Params:
@@ -189,8 +219,7 @@ def _tokenizer_params(config: Config, workdir: Workdir, lender: Workdir | None) 
         "run's by --tokenizer.",
     )
     logging.warning("No trained tokenizer: the trunk learns the tokens of a random one.")
-    tokenizer = VQTokenizer(config.tokenizer)
-    return jax.jit(tokenizer.init)(jax.random.key(config.seed), _images(config))["params"]
+    return init_tokenizer(config)
 
 
 def _leaves(params: Params) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
@@ -198,10 +227,59 @@ def _leaves(params: Params) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
         yield tuple(key.key for key in path), np.asarray(leaf)
 
 
-def _data(config: Config):
-    size, batch_size = config.tokenizer.image_size, config.batch_size
-    batches = train_batches(config.data, size, batch_size, config.seed)
-    return batches, eval_batches(config.data, size, batch_size, config.data.validation_split)
+def _examples(config: Config):
+    """What the trunk trains on: images or their tokens, by index."""
+    if config.data.tokens:
+        return TokenSource(config.data.tokens)
+    return load_source(config.data.name, config.data.train_split, config.data.directory)
+
+
+def _with_classes(config: Config, found: int) -> Config:
+    """The config with the number of classes that the data has. Raises ValueError for another."""
+    check(
+        config.model.num_classes in (0, found),
+        f"model.num_classes: got {config.model.num_classes}, but {config.data.name} has "
+        f"{found} classes; set --config.model.num_classes={found}.",
+    )
+    return replace(config, model=replace(config.model, num_classes=found))
+
+
+def _check_tokens(config: Config, tokenizer_params: Params) -> None:
+    """Checks that all tokens to train on and to validate on are whole, and of this tokenizer."""
+    directories = [path for path in (config.data.tokens, config.data.validation_tokens) if path]
+    for source in map(TokenSource, directories):
+        source.check(config.tokenizer, checksum(tokenizer_params))
+        _with_classes(config, source.num_classes)
+
+
+def _layout(config: Config, training: TrainingConfig) -> BatchLayout:
+    """The mesh of the config, which must divide the batch; says what devices there are."""
+    layout = BatchLayout(make_mesh(config.mesh))
+    layout.check_batch(config.batch_size, training.accumulate)
+    announce(layout.mesh)
+    return layout
+
+
+def _data(config: Config, layout: BatchLayout) -> tuple[GlobalBatches, GlobalEvaluation]:
+    """Batches of both splits, of which every process reads the rows that its devices hold."""
+    data, size, batch_size = config.data, config.tokenizer.image_size, config.batch_size
+    rows = layout.rows(batch_size)
+    batches = GlobalBatches(
+        lambda first: train_batches(data, size, batch_size, config.seed, rows, first),
+        partial(layout.place, size=batch_size),
+    )
+    if data.validation_tokens:
+        records = eval_token_records(data)
+    else:
+        records = eval_records(data, size, data.validation_split)
+    return batches, GlobalEvaluation(records, batch_size, data, layout)
+
+
+def _step_cost(config: Config) -> StepCost:
+    """What one step of the trunk's training takes in."""
+    tokenizer = config.tokenizer
+    flops = matmul_flops(config.model, tokenizer.schedule, tokenizer.vocabulary)
+    return StepCost(config.batch_size, TRAINING_FACTOR * flops * config.batch_size)
 
 
 def _images(config: Config) -> np.ndarray:

@@ -18,7 +18,7 @@ from mvar_jax.convert.tokenizer_names import tokenizer_entries
 from mvar_jax.convert.trunk_names import trunk_entries
 from mvar_jax.experiment import with_tokenizer
 from mvar_jax.scales import VAR_256, ScaleSchedule
-from mvar_jax.training.checkpoint import save_params
+from mvar_jax.training.parameters import save_params
 from mvar_jax.workdir import Workdir
 
 

@@ -21,10 +21,13 @@ def main() -> None:
     """Trains, and says where the result lies."""
     workdir = Workdir.of(WORKDIR.value)
     init, tokenizer = (Workdir.of(flag.value) if flag.value else None for flag in (INIT, TOKENIZER))
-    train_trunk(cli.get_config(), workdir, init, tokenizer)
-    print(f"The model is in {workdir.path}; sample with python -m mvar_jax.sample.")
+    config = cli.get_config()
+    cli.join()
+    train_trunk(config, workdir, init, tokenizer)
+    cli.say(f"The model is in {workdir.path}; sample with python -m mvar_jax.sample.")
 
 
 if __name__ == "__main__":
     cli.define_config()
+    cli.define_distributed()
     cli.run(main)

@@ -15,10 +15,13 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.", require
 def main() -> None:
     """Trains, and says where the result lies."""
     workdir = Workdir.of(WORKDIR.value)
-    train_tokenizer(cli.get_config(), workdir)
-    print(f"The tokenizer is in {workdir.tokenizer.path}.")
+    config = cli.get_config()
+    cli.join()
+    train_tokenizer(config, workdir)
+    cli.say(f"The tokenizer is in {workdir.tokenizer.path}.")
 
 
 if __name__ == "__main__":
     cli.define_config()
+    cli.define_distributed()
     cli.run(main)

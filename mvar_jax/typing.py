@@ -13,6 +13,8 @@ Shape strings are space-separated names from this legend; a name keeps one meani
     heads     attention or state-space heads
     dim       channels of one head
     state     size of the state-space state, written N in Mamba-2
+    branches  residual branches of a block
+    draws     random numbers of one image
     groups    modulation vectors of a block (6 for VAR, 9 for M-VAR)
     vocab     number of codes
     code      channels of a code, written Cvae or z in VAR

@@ -16,7 +16,7 @@ from pathlib import Path
 from mvar_jax.config import Config, check
 from mvar_jax.config_tree import from_json, to_json
 
-RESUMABLE = ("training", "tokenizer_training", "sampling", "allow_untrained_tokenizer")
+RESUMABLE = ("mesh", "training", "tokenizer_training", "sampling", "allow_untrained_tokenizer")
 
 
 @dataclass(frozen=True)

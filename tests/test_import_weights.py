@@ -15,7 +15,7 @@ from mvar_jax.export_weights import export_weights
 from mvar_jax.import_weights import import_weights
 from mvar_jax.models import Trunk, build_trunk
 from mvar_jax.scales import VAR_256, ScaleSchedule
-from mvar_jax.training.checkpoint import GROUP_BYTES
+from mvar_jax.training.parameters import GROUP_BYTES
 from mvar_jax.workdir import Workdir
 from tests.convert import files
 from tests.convert.models import (

@@ -1,33 +1,50 @@
-"""Grain pipelines from a dataset to batches of images and labels."""
+"""Grain pipelines from a dataset to batches of images, or of their tokens, and labels."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import grain
 import numpy as np
+from absl import flags
+from jaxtyping import Float32, UInt8
 
 from mvar_jax.config import DataConfig, check
 from mvar_jax.data.augment import center_crop, cover, random_crop, random_shift
 from mvar_jax.data.source import load_source
+from mvar_jax.data.token_source import TokenSource
 
 
 def train_batches(
-    data: DataConfig, image_size: tuple[int, int], batch_size: int, seed: int
+    data: DataConfig,
+    image_size: tuple[int, int],
+    batch_size: int,
+    seed: int,
+    rows: Sequence[int] | None = None,
+    first: int = 0,
 ) -> grain.IterDataset:
     """Endless batches of the training split, shuffled anew in every epoch and augmented.
 
     Each is `{"image": float32 [batch, height, width, 3] in [-1, 1], "label": int32 [batch]}`;
-    `image_size` is (height, width) in pixels. Epochs follow one another inside a batch. The
-    batches are a function of `seed` alone; `iter(...)` has `get_state` and `set_state` (saved
-    in checkpoints), after which it goes on exactly where it was, with any number of threads.
+    `image_size` is (height, width) in pixels. Epochs follow one another inside a batch. With
+    `data.tokens` it is `{"tokens": int32 [batch, total], "label": int32 [batch]}`, of one of
+    every image's crops, drawn at random. The batches are a function of `seed` alone; `iter(...)`
+    has `get_state` and `set_state` (saved in checkpoints), after which it goes on exactly where
+    it was, with any number of threads, and the same number of worker processes.
+    With `rows` only these rows of every batch are read; the first batch is number `first`.
 
-    Raises ValueError as `load_source` does, and on iteration for images that cannot be read or,
-    unless the augmentation is "crop", are not of `image_size`.
+    Raises ValueError as `load_source` and `TokenSource` do, and on iteration for too many images
+    that cannot be read or, unless the augmentation is "crop", are not of `image_size`.
     """
-    source = load_source(data.name, data.train_split, data.directory)
+    if data.tokens:
+        source, prepare = TokenSource(data.tokens), _pick_crop
+    else:
+        source = load_source(data.name, data.train_split, data.directory)
+        prepare = functools.partial(augment, data=data, image_size=tuple(image_size))
     records = grain.MapDataset.source(source).seed(seed % 2**32).shuffle().repeat()
-    prepare = functools.partial(_augment, data=data, image_size=tuple(image_size))
-    return _batches(records.random_map(prepare), batch_size, data.num_threads)
+    records = batch_rows(records.random_map(prepare), batch_size, rows)
+    size = batch_size if rows is None else len(rows)
+    return batched(records[first * size :], size, data)
 
 
 def eval_batches(
@@ -35,34 +52,94 @@ def eval_batches(
 ) -> grain.IterDataset:
     """The images of a split once, in their order, not augmented; the last batch may be smaller.
 
-    Batches are as those of `train_batches`. With augmentation "crop" images are resized alike
-    and the middle is taken. Raises ValueError as `train_batches` does.
+    Batches are as those of `train_batches`, always of images. With augmentation "crop" images are
+    resized alike and the middle is taken. Raises ValueError as `train_batches` does.
     """
+    return batched(eval_records(data, image_size, split), batch_size, data)
+
+
+def eval_token_batches(data: DataConfig, batch_size: int) -> grain.IterDataset:
+    """The records of `data.validation_tokens` once, in their order; the last batch may be smaller.
+
+    Batches are as those of `train_batches` with tokens, of every image's first crop. Raises
+    ValueError as `TokenSource` does.
+    """
+    return batched(eval_token_records(data), batch_size, data)
+
+
+def eval_records(data: DataConfig, image_size: tuple[int, int], split: str) -> grain.MapDataset:
+    """What `eval_batches` makes batches of."""
     source = load_source(data.name, split, data.directory)
-    prepare = functools.partial(_center, data=data, image_size=tuple(image_size))
-    return _batches(grain.MapDataset.source(source).map(prepare), batch_size, data.num_threads)
+    prepare = functools.partial(center, data=data, image_size=tuple(image_size))
+    return grain.MapDataset.source(source).map(prepare)
 
 
-def _batches(records: grain.MapDataset, batch_size: int, num_threads: int) -> grain.IterDataset:
+def eval_token_records(data: DataConfig) -> grain.MapDataset:
+    """What `eval_token_batches` makes batches of."""
+    return grain.MapDataset.source(TokenSource(data.validation_tokens)).map(_first_crop)
+
+
+def batch_rows(
+    records: grain.MapDataset, batch_size: int, rows: Sequence[int] | None
+) -> grain.MapDataset:
+    """The records at `rows` of every whole batch, in order, all for None; others are not read."""
+    if rows is None or len(rows) == batch_size:
+        return records
+    places = grain.MapDataset.range(len(records) // batch_size * len(rows))
+    return places.map(functools.partial(_pick, records, batch_size, tuple(map(int, rows))))
+
+
+def _pick(records: grain.MapDataset, batch_size: int, rows: tuple[int, ...], place: int) -> Any:
+    batch, row = divmod(int(place), len(rows))
+    return records[batch * batch_size + rows[row]]
+
+
+def normalize(images: UInt8[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
+    """Bytes as numbers in [-1, 1]."""
+    return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def batched(records: grain.MapDataset, batch_size: int, data: DataConfig) -> grain.IterDataset:
+    """Batches of records in their order, read by as many threads or processes as `data` says."""
+    if data.num_workers:
+        return _batches_of_workers(records, batch_size, data.num_workers).map(_normalize)
     # Threads read single records, one batch ahead: whole batches ahead would fill the memory.
-    ahead = max(batch_size, num_threads)
-    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=ahead)
+    ahead = max(batch_size, data.num_threads)
+    options = grain.ReadOptions(num_threads=data.num_threads, prefetch_buffer_size=ahead)
     return records.to_iter_dataset(options).batch(batch_size).map(_normalize)
 
 
+def _batches_of_workers(
+    records: grain.MapDataset, batch_size: int, num_workers: int
+) -> grain.IterDataset:
+    """Batches by turns of processes, each of which makes whole ones: the same with any number."""
+    if not flags.FLAGS.is_parsed():  # Grain hands them on to its processes
+        flags.FLAGS.mark_as_parsed()
+    one_ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    batches = records.batch(batch_size).to_iter_dataset(one_ahead)
+    return batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
+
+
 def _normalize(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {
-        "image": batch["image"].astype(np.float32) / np.float32(127.5) - np.float32(1),
-        "label": batch["label"],
-    }
+    # After the processes, because bytes travel at a quarter of the cost.
+    return batch | {"image": normalize(batch["image"])} if "image" in batch else batch
 
 
-def _augment(
+def _pick_crop(record: dict[str, Any], generator: np.random.Generator) -> dict[str, Any]:
+    return record | {"tokens": record["tokens"][generator.integers(len(record["tokens"]))]}
+
+
+def _first_crop(record: dict[str, Any]) -> dict[str, Any]:
+    return record | {"tokens": record["tokens"][0]}
+
+
+def augment(
     record: dict[str, Any],
     generator: np.random.Generator,
     data: DataConfig,
     image_size: tuple[int, int],
 ) -> dict[str, Any]:
+    """A record whose image is changed at random, as `data` says; uint8 as it was."""
     image = _fit(record["image"], data, image_size)
     if data.augmentation == "crop":
         image = random_crop(image, image_size, generator)
@@ -71,9 +148,8 @@ def _augment(
     return record | {"image": image}
 
 
-def _center(
-    record: dict[str, Any], data: DataConfig, image_size: tuple[int, int]
-) -> dict[str, Any]:
+def center(record: dict[str, Any], data: DataConfig, image_size: tuple[int, int]) -> dict[str, Any]:
+    """A record whose image is brought to `image_size` (height, width) without chance."""
     image = _fit(record["image"], data, image_size)
     return record | {"image": center_crop(image, image_size)}
 

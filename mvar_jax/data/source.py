@@ -1,88 +1,44 @@
-"""Labelled images by index, from datasets that TFDS prepared as ArrayRecord."""
+"""Opens a split of labelled images: of a folder, or of a dataset that TFDS prepared."""
 
 import contextlib
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 from tensorflow_datasets.core import read_only_builder
 
 from mvar_jax.config import check
+from mvar_jax.data.decode import first_line
 from mvar_jax.data.digits import Digits
+from mvar_jax.data.folder import scan_folder
+from mvar_jax.data.image_source import ImageSource
+from mvar_jax.data.imagenet import Imagenet, find_tars
 from mvar_jax.data.shapes import Shapes, ShapesConfig
 
-OWN_BUILDERS = ("digits", "shapes/SIDE")
-CACHE_BYTES = 2**28
-
-
-class ImageSource:
-    """Random access to the decoded images of one split.
-
-    `source[i]` is `{"image": uint8 [h, w, 3], "label": int32}`; `len(source)` counts the
-    examples, `class_names` has one name per label. Raises ValueError, naming the record, for
-    one that cannot be read or whose bytes are no image.
-
-    The decoded images are kept when all of them, each as large as the first, fit into
-    `CACHE_BYTES`: small datasets are read many times by small machines.
-    """
-
-    def __init__(self, name: str, split: str, records: Any, class_names: tuple[str, ...]):
-        self.name = name
-        self.split = split
-        self.class_names = class_names
-        self._records = records
-        self._decoded = {}
-        self._keep = len(records) * self._decode(0)["image"].nbytes <= CACHE_BYTES
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes, from the dataset's own description."""
-        return len(self.class_names)
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __repr__(self) -> str:
-        return f"ImageSource({self.name!r}, {self.split!r}, {len(self)} images)"
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"record {index} of {len(self)}")  # also ends a loop over the source
-        if index in self._decoded:
-            return self._decoded[index]
-        example = self._decode(index)
-        if self._keep:
-            self._decoded[index] = example
-        return example
-
-    def _decode(self, index: int) -> dict[str, np.ndarray]:
-        try:
-            record = self._records[index]
-            image = Image.open(io.BytesIO(record["image"])).convert("RGB")
-        except (OSError, RuntimeError, SyntaxError, ValueError) as error:  # as Pillow raises them
-            raise ValueError(
-                f"data: record {index} of {self.name} split {self.split!r} cannot be read "
-                f"({_first_line(error)}); delete the prepared copy and prepare it again."
-            ) from error
-        return {"image": np.asarray(image), "label": np.int32(record["label"])}
+OWN_BUILDERS = ("digits", "shapes/SIDE", "imagenet")
+FOLDER = "folder"
 
 
 def load_source(name: str, split: str, directory: str = "") -> ImageSource:
     """Opens a split of a dataset; prepares the library's own datasets on first use.
 
-    `name` is one of `OWN_BUILDERS` or a dataset that lies prepared, as ArrayRecord, under
-    `directory` ("name", "name/config", "name:1.0.0"); `split` is a TFDS split ("train",
-    "train[:10%]"). `directory` "" is TFDS's default. Never uses the network.
+    `name` is `FOLDER`, one of `OWN_BUILDERS`, or a dataset that lies prepared, as ArrayRecord,
+    under `directory` ("name", "name/config", "name:1.0.0"); `split` is a TFDS split ("train",
+    "train[:10%]"), of a folder "train" or "validation". `directory` "" is TFDS's default.
+    "imagenet" is prepared from the official tar files in `directory`. Never uses the network.
 
     Raises ValueError for an unknown or unprepared dataset, a damaged copy, an unknown or empty
     split, and for datasets without an image and a class label.
     """
     place = tfds.core.Path(directory or tfds.core.constants.DATA_DIR).expanduser()
+    if name == FOLDER:
+        check(directory != "", "data.directory: got nothing, expected the folder of images.")
+        return ImageSource(str(place), split, *scan_folder(Path(place), split))
     own = _own_builder(name)
     builder = _open(name, place) if own is None else _open_own(name, own, place)
     class_names = _class_names(name, builder.info.features)
@@ -91,7 +47,24 @@ def load_source(name: str, split: str, directory: str = "") -> ImageSource:
         records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
         for end in (0, len(records) - 1):  # a missing or truncated file shows here
             records[end]
-    return ImageSource(name, split, records, class_names)
+    return ImageSource(name, split, PreparedRecords(records), class_names)
+
+
+@dataclass(frozen=True)
+class PreparedRecords:
+    """The encoded images of a split that TFDS prepared, by index."""
+
+    examples: Any
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.examples[index]
+
+    def describe(self, index: int) -> str:
+        """The record's place in the split."""
+        return f"record {index}"
 
 
 def _own_builder(name: str) -> Callable[..., tfds.core.DatasetBuilder] | None:
@@ -99,7 +72,7 @@ def _own_builder(name: str) -> Callable[..., tfds.core.DatasetBuilder] | None:
     base, _, variant = name.partition("/")
     if base == "shapes":
         return partial(Shapes, config=ShapesConfig.parse(variant).name)
-    return Digits if name == "digits" else None
+    return {"digits": Digits, "imagenet": Imagenet}.get(name)
 
 
 def _open_own(
@@ -116,21 +89,24 @@ def _open_own(
             raise FileNotFoundError(f"no {tfds.core.constants.DATASET_INFO_FILENAME}")
     if not builder.data_path.exists():
         try:
-            _prepare(builder)
+            _prepare(builder, find_tars(Path(place)) if name == "imagenet" else None)
         except (OSError, RuntimeError) as error:  # TFDS wraps errors of its writer
             check(
                 builder.data_path.exists(),  # then another process was first: its copy is as good
-                f"data.directory: cannot prepare {name} in {place} ({_first_line(error)}); "
+                f"data.directory: cannot prepare {name} in {place} ({first_line(error)}); "
                 "choose a directory that can be written.",
             )
         builder = own(data_dir=place, file_format="array_record")
     return builder
 
 
-def _prepare(builder: tfds.core.DatasetBuilder) -> None:
-    """Writes the dataset, without TFDS's messages, progress bars and look-ups in the cloud."""
+def _prepare(builder: tfds.core.DatasetBuilder, files: Path | None) -> None:
+    """Writes the dataset, without TFDS's messages, progress bars and look-ups in the cloud.
+
+    `files` is the folder of what it is made of, None where the builder has all.
+    """
     tfds.disable_progress_bar()
-    settings = tfds.download.DownloadConfig(try_download_gcs=False)
+    settings = tfds.download.DownloadConfig(try_download_gcs=False, manual_dir=files)
     with contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare(download_config=settings)
 
@@ -160,7 +136,7 @@ def _damage_named(name: str, place: PathLike | str) -> Iterator[None]:
 
 def _damaged(name: str, place: PathLike | str, error: Exception) -> ValueError:
     return ValueError(
-        f"data: the copy of {name} in {place} cannot be read ({_first_line(error)}); expected a "
+        f"data: the copy of {name} in {place} cannot be read ({first_line(error)}); expected a "
         "complete ArrayRecord dataset, delete it and prepare it again."
     )
 
@@ -187,7 +163,3 @@ def _check_split(name: str, split: str, splits: Any) -> None:
         f"data: split {split!r} of {name} is empty, expected at least one image; change "
         "data.train_split or data.validation_split.",
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].rstrip(".:") or type(error).__name__

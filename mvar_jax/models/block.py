@@ -11,7 +11,7 @@ from mvar_jax.models.attention import SelfAttention
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import Projection, drop_path, linear_std, modulated_norm
 from mvar_jax.models.state_space import StateSpace
-from mvar_jax.typing import Array, Float, Key
+from mvar_jax.typing import Array, Float
 
 
 class FeedForward(nn.Module):
@@ -105,12 +105,13 @@ class Block(nn.Module):
         modulation: Float[Array, "batch groups width"],
         context: ScaleContext,
         memory: LayerMemory | None = None,
-        drop: tuple[Float[Array, ""], Key[Array, ""]] | None = None,
+        drop: tuple[Float[Array, ""], Float[Array, "branches batch"]] | None = None,
     ) -> tuple[Float[Array, "batch n width"], LayerMemory | None]:
         """Mixes the tokens at hand; returns them and the memory for the next scale.
 
         `memory` None is the teacher-forced pass over all scales; otherwise x is one scale and
-        the memory is what earlier scales left. `drop` is the rate and key of stochastic depth.
+        the memory is what earlier scales left. `drop` is the rate of stochastic depth and
+        what was drawn for it, from 0 to 1.
         """
         gates, scales, shifts = rearrange(modulation, "b (three g) c -> three g b c", three=3)
         cache, state = (None, None) if memory is None else (memory.cache, memory.ssm)
@@ -120,7 +121,7 @@ class Block(nn.Module):
             mixed, carried = mixer(mixed, *arguments)
             mixed = mixed * gates[branch][:, None].astype(x.dtype)
             if drop is not None:
-                mixed = drop_path(mixed, drop[0], jax.random.fold_in(drop[1], branch))
+                mixed = drop_path(mixed, drop[0], drop[1][branch])
             return x + mixed, carried
 
         x, cache = residual(x, 0, self.attention, context, cache)

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.typing import Array, Float, Key
+from mvar_jax.typing import Array, Float
 
 
 class Projection(nn.Module):
@@ -70,8 +70,11 @@ def modulated_norm(
 
 
 def drop_path(
-    branch: Float[Array, "batch n width"], rate: Float[Array, ""], key: Key[Array, ""]
+    branch: Float[Array, "batch n width"], rate: Float[Array, ""], draws: Float[Array, "batch"]
 ) -> Float[Array, "batch n width"]:
-    """Stochastic depth: drops the branch of whole samples, and scales the kept ones up."""
-    kept = jax.random.bernoulli(key, 1 - rate, (branch.shape[0], 1, 1))
+    """Stochastic depth: drops the branch of whole samples, and scales the kept ones up.
+
+    `draws` are uniform in [0, 1); those below `1 - rate` keep their sample's branch.
+    """
+    kept = (draws < 1 - rate)[:, None, None]
     return jnp.where(kept, branch / (1 - rate).astype(branch.dtype), 0)

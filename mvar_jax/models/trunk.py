@@ -7,14 +7,17 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 
 from mvar_jax.cache import AttentionShape, Compression, LayerMemory, prepare_compression
-from mvar_jax.config import Config, ModelConfig
+from mvar_jax.config import MAX_BRANCHES, Config, ModelConfig
 from mvar_jax.models.block import Block, Modulation, empty_state
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import Projection, linear_std, modulated_norm
+from mvar_jax.ops.noise import uniform_per_image
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.typing import Array, Float, Int
+from mvar_jax.sharding import constrain
+from mvar_jax.typing import Array, Float, Int, Key
 
 
 @flax.struct.dataclass
@@ -102,38 +105,42 @@ class Trunk(nn.Module):
         self,
         labels: Int[Array, "batch"],
         inputs: Float[Array, "batch _ code"],
-        train: bool = False,
+        keys: Key[Array, "batch"] | None = None,
     ) -> Float[Array, "batch total vocab"]:
         """Teacher-forced logits of all scales, float32.
 
         `labels` are class indices, `num_classes` for none; `inputs` are the tokenizer's
-        teacher-forcing inputs of all scales but the first. With `train`, labels are dropped and
-        depth is stochastic, drawing from the "dropout" stream.
+        teacher-forcing inputs of all scales but the first. For training, `keys` has one per
+        image: labels are dropped, and depth is stochastic, as the image's key says.
         """
-        if train and self.config.class_drop_rate > 0:
-            rate = self.config.class_drop_rate
-            dropped = jax.random.bernoulli(self.make_rng("dropout"), rate, labels.shape)
+        drops = None
+        if keys is not None:
+            draws = uniform_per_image(keys, 1 + self.config.depth * MAX_BRANCHES)
+            dropped = draws[:, 0] < self.config.class_drop_rate
             labels = jnp.where(dropped, self.config.num_classes, labels)
+            drops = self._drops(draws[:, 1:])
         conditioning = self.condition(labels)
         x = self.embed(conditioning, inputs)
-        x, _ = self._run(x, conditioning, ScaleContext(self.schedule), None, train)
+        x, _ = self._run(x, conditioning, ScaleContext(self.schedule), None, drops)
         return self._logits(x, conditioning)
 
     def condition(self, labels: Int[Array, "batch"]) -> Conditioning:
         """Everything that depends on the label alone."""
         embedded = self.class_embedding[labels]
-        shared = self.shared_modulation(embedded) if self.config.shared_modulation else None
+        condition = constrain(embedded, "condition")
+        shared = self.shared_modulation(condition) if self.config.shared_modulation else None
 
-        def modulate(block, params):
-            return block.apply({"params": params}, embedded, shared, method="modulate")
+        def modulate(block, stacked):
+            def one(params):
+                return block.apply({"params": params}, condition, shared, method="modulate")
+
+            made = constrain(jax.vmap(one)(stacked), "modulation_made")
+            return constrain(made, "modulation")
 
         return Conditioning(
             start=embedded[:, None] + self.start_position,
-            blocks=tuple(
-                jax.vmap(lambda params, block=block: modulate(block, params))(stacked)
-                for block, stacked in zip(self.blocks, self.block_params)
-            ),
-            head=self.head_modulation(embedded),
+            blocks=tuple(map(modulate, self.blocks, self.block_params)),
+            head=self.head_modulation(condition),
         )
 
     @property
@@ -185,7 +192,7 @@ class Trunk(nn.Module):
         """
         x = self.embed(conditioning, inputs, scale)
         context = ScaleContext(self.schedule, scale)
-        x, memory = self._run(x, conditioning, context, memory, train=False)
+        x, memory = self._run(x, conditioning, context, memory)
         return self._logits(x, conditioning), memory
 
     def embed(
@@ -204,11 +211,11 @@ class Trunk(nn.Module):
         levels = np.repeat(np.arange(len(self.schedule)), self.schedule.lengths)
         own = slice(None) if scale is None else self.schedule.slices[scale]
         places = self.level_embedding[levels[own]] + self.position_embedding[own]
-        return (jnp.concatenate(parts, axis=1) + places).astype(self.dtype)
+        x = (jnp.concatenate(parts, axis=1) + places).astype(self.dtype)
+        return constrain(x, "activation")
 
-    def _run(self, x, conditioning, context, memory, train):
+    def _run(self, x, conditioning, context, memory, drops=None):
         """All blocks in order: the pattern's blocks inside a loop over its repetitions."""
-        drops = self._drops() if train and self.config.drop_path_rate > 0 else None
         layers = (tuple(self.block_params), conditioning.blocks, drops)
 
         def repetition(x, layers, memories):
@@ -218,6 +225,7 @@ class Trunk(nn.Module):
                 own = None if memories is None else memories[i]
                 drop = None if drops is None else jax.tree.map(lambda a, i=i: a[i], drops)
                 x, own = block.apply({"params": params[i]}, x, modulations[i], context, own, drop)
+                x = constrain(x, "activation")
                 remembered.append(own)
             return x, None if memories is None else tuple(remembered)
 
@@ -249,17 +257,21 @@ class Trunk(nn.Module):
             remembered.append(own)
         return x, jax.tree.map(lambda *arrays: jnp.stack(arrays), *remembered)
 
-    def _drops(self):
-        """Rate and key of stochastic depth for every layer, as [repeats, places]."""
-        shape = (self.repeats, len(self.config.kinds))
+    def _drops(self, draws):
+        """Rates of stochastic depth `[repeats, places]` and draws `[..., branches, batch]`."""
+        if self.config.drop_path_rate == 0:
+            return None
+        places = len(self.config.kinds)
         rates = jnp.linspace(0, self.config.drop_path_rate, self.config.depth)
-        keys = jax.random.split(self.make_rng("dropout"), self.config.depth)
-        return rates.reshape(shape), keys.reshape(shape)
+        order = "batch (repeats places branches) -> repeats places branches batch"
+        draws = rearrange(draws, order, places=places, branches=MAX_BRANCHES)
+        return rates.reshape(self.repeats, places), draws
 
     def _logits(self, x, conditioning):
         x = x.astype(jnp.promote_types(self.dtype, jnp.float32))
         scale, shift = conditioning.head[:, 0], conditioning.head[:, 1]
-        return self.head(modulated_norm(x, scale, shift, self.config.norm_epsilon))
+        x = modulated_norm(x, scale, shift, self.config.norm_epsilon)
+        return constrain(self.head(x), "logits")
 
 
 def build_trunk(config: Config) -> Trunk:

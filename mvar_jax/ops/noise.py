@@ -22,3 +22,8 @@ def token_gumbel(
         return jax.vmap(per_token, in_axes=(None, 0))(scale_key, jax.numpy.arange(tokens))
 
     return jax.vmap(per_image)(keys)
+
+
+def uniform_per_image(keys: Key[Array, "batch"], count: int) -> Float[Array, "batch draws"]:
+    """Numbers uniform in [0, 1), float32, that depend on an image's key only."""
+    return jax.vmap(lambda key: jax.random.uniform(key, (count,)))(keys)

@@ -71,6 +71,15 @@ class VQTokenizer(nn.Module):
         targets = [scale.tokens for scale in pyramid]
         return jnp.concatenate(inputs, axis=1), jnp.concatenate(targets, axis=1)
 
+    def inputs_from_tokens(self, tokens: Int[Array, "batch total"]) -> Float[Array, "batch _ code"]:
+        """The teacher-forcing inputs of `training_pair`, from its targets instead of features."""
+        running = self.start(tokens.shape[0])
+        inputs = [running[:, :0, 0]]  # there is none for a single scale
+        for scale, part in enumerate(self.schedule.slices[:-1]):
+            running, next_input = self.accumulate(running, self.embed(tokens[:, part]), scale)
+            inputs.append(next_input)
+        return jnp.concatenate(inputs, axis=1)
+
     def embed(self, tokens: Int[Array, "batch n"]) -> Float[Array, "batch n code"]:
         """The codes of tokens."""
         return self.quantizer.embed(tokens)

@@ -1,8 +1,7 @@
 """The training loop, for the tokenizer and the trunk alike."""
 
-import math
-from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,24 +9,28 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from mvar_jax.config import TrainingConfig
 from mvar_jax.training.checkpoint import Checkpoints
-from mvar_jax.training.metrics import MetricsLog, Row
+from mvar_jax.training.guard import Guard, TooManySkippedError, check_finite
+from mvar_jax.training.metrics import Row
+from mvar_jax.training.preemption import Preempted, Preemption
+from mvar_jax.training.profiler import Profiler
 from mvar_jax.training.progress import Progress
+from mvar_jax.training.run_log import RunLog
 from mvar_jax.training.state import TrainState, place
 from mvar_jax.training.stopwatch import Stopwatch
-
-STEPS_IN_FLIGHT = 2
-"""How many steps the host may be ahead of the device: enough to hide it, few batches in memory."""
+from mvar_jax.training.throughput import StepCost, Throughput
+from mvar_jax.typing import HostArray
 
 
 @dataclass(frozen=True)
 class Outcome:
     """A run's last state, the rows of its log from the first step on, and where its time went.
 
-    `seconds` has the phases "restore", "compile", "train", "validate" and "save" of this call;
-    phases that did not occur are absent. "compile" includes the first step.
+    `seconds` has the phases "restore", "compile", "train", "validate", "draw" and "save" of this
+    call; phases that did not occur are absent. "compile" includes the first step.
     """
 
     state: TrainState
@@ -45,51 +48,79 @@ def fit(
     config: TrainingConfig,
     total_steps: int,
     directory: Path,
+    cost: StepCost,
     frozen: tuple = (),
     begin: Callable[[], None] = lambda: None,
+    draw: Callable | None = None,
 ) -> Outcome:
-    """Trains until `total_steps` updates are made, going on from the newest checkpoint.
+    """Trains until `total_steps` steps are made, going on from the newest whole checkpoint.
 
     `train_step(state, batch, *frozen) -> (state, metrics)` and `evaluate(state, batch, *frozen)
     -> metrics` are the jitted functions of `training.step`. `state` is the one to start with and
     is given up. `batches` is an endless Grain dataset, `validation` a finite one. The run lives
-    in `directory`: `checkpoints/` and `metrics.jsonl`; `label` names it in messages. `begin` is
-    called once it is certain that the run can go on, before anything of an earlier one changes.
+    in `directory`: `checkpoints/` and what `RunLog` writes; `label` names it in messages. `begin`
+    is called, by the first process, once it is certain that the run can go on, before anything of
+    an earlier one changes. `draw(state, path, *frozen)` writes a picture of what was learned to
+    `samples/STEP.png` and returns its pixels, uint8 [height, width, 3].
 
     A run that is ended at any time and started again gives the same rows and parameters as one
-    that was not. Raises ValueError when the newest checkpoint is damaged or of another
-    configuration, when there is no validation batch, and when the loss is not finite; what was
-    saved before stays.
+    that was not. Raises Preempted when SIGTERM asked it to stop, after saving. Raises ValueError
+    when all checkpoints are damaged, the newest is of another configuration, there is no
+    validation batch, or too many steps in a row were skipped; OSError when a checkpoint or a log
+    cannot be written. What was saved before stays.
     """
     clock, batches = Stopwatch(), iter(batches)
     train_step, evaluate = _Program(train_step, clock), _Program(evaluate, clock)
 
     def due(step: int, *intervals: int) -> bool:
-        return step == total_steps or any(step % every == 0 for every in intervals)
+        return step == total_steps or any(every and step % every == 0 for every in intervals)
 
-    with Checkpoints(directory / "checkpoints", config.keep_checkpoints) as checkpoints:
+    with (
+        Preemption() as preemption,
+        Checkpoints(
+            directory / "checkpoints", config.keep_checkpoints, config.keep_every
+        ) as checkpoints,
+    ):
         with clock.phase("restore"):
             state = checkpoints.restore(state, batches) or place(state)
-        begin()
+            check_finite(state)
         first = int(state.step)
-        log = MetricsLog(directory / "metrics.jsonl", first)
-        with Progress(label, first, total_steps, clock) as progress, clock.phase("train"):
-            in_flight = deque()
+        _begin(begin)
+        throughput, guard = Throughput(cost, first, clock), Guard(config.max_skipped)
+        with (
+            RunLog(directory, first) as log,
+            Progress(label, first, total_steps, clock) as progress,
+            Profiler(config.profile, directory / "profile") as profiler,
+            _naming_the_last_good(label, checkpoints),
+            clock.phase("train"),
+        ):
             for step in range(first + 1, total_steps + 1):
+                profiler.before(step)
                 state, metrics = train_step(state, next(batches), *frozen)
-                _limit(in_flight, metrics)
+                profiler.after(step, metrics)
+                guard.follow(step, metrics)
                 progress.advance()
                 if due(step, config.log_every, config.validate_every, config.save_every):
-                    row = {"step": step, **_finite(metrics, label, step)}
+                    row, speed = {"step": step, **guard.numbers()}, throughput.row(step)
                     if due(step, config.validate_every):
                         with clock.phase("validate"):
                             chosen = islice(validation, config.validation_batches)
                             row |= _validate(evaluate, state, chosen, frozen)
-                    log.append(row)
-                    progress.report(row)
-                if due(step, config.save_every):
+                    log.metrics(row)
+                    log.throughput(speed)
+                    progress.report({**row, **speed})
+                if draw and config.sample_every and due(step, config.sample_every):
+                    with clock.phase("draw"):
+                        path = directory / "samples" / f"{step}.png"
+                        log.picture(step, draw(state, path, *frozen))
+                stopping = preemption.reached(step)
+                if due(step, config.save_every) or stopping:
                     with clock.phase("save"):
                         checkpoints.save(state, batches)
+                if stopping:
+                    checkpoints.wait()
+                    progress.say(f"asked to stop, saved step {step} of {total_steps}")
+                    raise Preempted
         with clock.phase("save"):
             checkpoints.wait()
     return Outcome(state, log.rows, clock.seconds)
@@ -101,7 +132,7 @@ class _Program:
     def __init__(self, function: Callable, clock: Stopwatch):
         self._function, self._clock, self._seen = function, clock, set()
 
-    def __call__(self, state: TrainState, batch: dict[str, np.ndarray], *frozen) -> Any:
+    def __call__(self, state: TrainState, batch: dict[str, HostArray], *frozen) -> Any:
         shapes = tuple(value.shape for value in batch.values())
         if shapes in self._seen:
             return self._function(state, batch, *frozen)
@@ -110,23 +141,26 @@ class _Program:
             return jax.block_until_ready(self._function(state, batch, *frozen))
 
 
-def _limit(in_flight: deque, metrics: dict[str, jax.Array]) -> None:
-    """Waits for the step before the last few, so that the host does not run far ahead."""
-    in_flight.append(metrics)
-    if len(in_flight) > STEPS_IN_FLIGHT:
-        jax.block_until_ready(in_flight.popleft())
+def _begin(begin: Callable[[], None]) -> None:
+    """Calls `begin` in the first process; the others wait until it is done."""
+    if jax.process_index() == 0:
+        begin()
+    multihost_utils.sync_global_devices("the run has begun")
 
 
-def _finite(metrics: dict[str, jax.Array], label: str, step: int) -> dict[str, float]:
-    """The metrics as numbers. Raises ValueError when the loss or the gradient is not finite."""
-    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
+@contextmanager
+def _naming_the_last_good(label: str, checkpoints: Checkpoints):
+    """Says which checkpoint is the last one when too many steps were skipped."""
+    try:
+        yield
+    except TooManySkippedError as error:
+        checkpoints.wait()
+        last = checkpoints.latest
+        good = f"the last good checkpoint is {last}" if last else "no checkpoint was saved before"
         raise ValueError(
-            f"{label}: at step {step} the loss is {values['loss']} and the gradient norm "
-            f"{values['gradient_norm']}, expected finite numbers; train with a lower learning "
-            "rate in another working directory (the checkpoints before this step are kept)."
-        )
-    return values
+            f"{label}: {error}; {good}; train with a lower learning rate in another working "
+            "directory, or set training.max_skipped higher to go on from there."
+        ) from None
 
 
 def _validate(
@@ -136,7 +170,7 @@ def _validate(
     rows, sizes = [], []
     for batch in batches:
         rows.append(jax.device_get(evaluate(state, batch, *frozen)))
-        sizes.append(len(batch["image"]))
+        sizes.append(len(batch["label"]))
     if not rows:
         raise ValueError("validation: got no images, expected at least one; check data's splits.")
     return {

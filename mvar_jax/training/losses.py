@@ -18,19 +18,18 @@ def trunk_loss(
     """Mean cross-entropy in nats over all positions of all scales and samples, and metrics.
 
     The metrics are float32 scalars: `loss`, `accuracy` (share of tokens whose logit is largest,
-    from 0 to 1), and `loss_tail`, `accuracy_tail`, the same for the last scale alone (VAR,
-    arXiv 2404.02905, section 3).
+    from 0 to 1), both for every scale alone, `loss_scale_1` and so on from the coarsest, and for
+    the last one again as `loss_tail` and `accuracy_tail` (VAR, arXiv 2404.02905, section 3).
     """
     losses = tokenizer.token_space.loss(logits, targets, smoothing)
     right = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
-    tail = tokenizer.schedule.slices[-1]
-    loss = jnp.mean(losses)
-    return loss, {
-        "loss": loss,
-        "loss_tail": jnp.mean(losses[:, tail]),
-        "accuracy": jnp.mean(right),
-        "accuracy_tail": jnp.mean(right[:, tail]),
-    }
+    loss, slices = jnp.mean(losses), tokenizer.schedule.slices
+    metrics = {"loss": loss, "accuracy": jnp.mean(right)}
+    for name, values in (("loss", losses), ("accuracy", right)):
+        scales = [jnp.mean(values[:, own]) for own in slices]
+        metrics |= {f"{name}_scale_{i}": mean for i, mean in enumerate(scales, start=1)}
+        metrics[f"{name}_tail"] = scales[-1]
+    return loss, metrics
 
 
 def tokenizer_loss(

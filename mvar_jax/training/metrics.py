@@ -1,9 +1,10 @@
-"""The log of a run: `metrics.jsonl`, one JSON object a line, with at least `step` and `loss`."""
+"""A log of rows in a file of JSON lines, one object a line, each with at least its `step`."""
 
 import json
+import math
 from pathlib import Path
 
-Row = dict[str, int | float]
+Row = dict[str, int | float | None]
 
 
 class MetricsLog:
@@ -11,26 +12,37 @@ class MetricsLog:
 
     On opening, what the file holds of steps after `step` is dropped, and so is a torn last
     line: those steps are about to be made again. `rows` are all rows, old and new. Numbers are
-    written in full, so that equal runs leave equal files.
+    written in full, so that equal runs leave equal files; one that is not finite becomes null,
+    since JSON has no other word for it. With `writes` False the file is only read.
     """
 
-    def __init__(self, path: Path, step: int):
+    def __init__(self, path: Path, step: int, writes: bool = True):
         self.rows = _rows_until(path, step)
-        self._path = path
-        text = "".join(_line(row) for row in self.rows)
-        unfinished = path.with_name(f"{path.name}.unfinished")
-        unfinished.write_text(text)
-        unfinished.replace(path)
+        self._path, self._writes = path, writes
+        if writes:
+            text = "".join(_line(row) for row in self.rows)
+            unfinished = path.with_name(f"{path.name}.unfinished")
+            unfinished.write_text(text)
+            unfinished.replace(path)
 
     def append(self, row: Row) -> None:
         """Adds a row to the file at once."""
+        row = {name: _json_number(value) for name, value in row.items()}
         self.rows.append(row)
-        with self._path.open("a") as file:
-            file.write(_line(row))
+        if self._writes:
+            try:
+                with self._path.open("a") as file:
+                    file.write(_line(row))
+            except OSError as error:  # of a write, it does not know its file
+                raise OSError(error.errno, error.strerror, str(self._path)) from error
+
+
+def _json_number(value: int | float | None) -> int | float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _line(row: Row) -> str:
-    return json.dumps(row) + "\n"
+    return json.dumps(row, allow_nan=False) + "\n"
 
 
 def _rows_until(path: Path, step: int) -> list[Row]:

@@ -3,31 +3,32 @@
 import sys
 import time
 
+import jax
 from tqdm import tqdm
 
 from mvar_jax.training.metrics import Row
 from mvar_jax.training.stopwatch import Stopwatch
 
-SHOWN = ("loss", "accuracy", "psnr", "validation_loss")
+SHOWN = ("loss", "accuracy", "psnr", "validation_loss", "images_per_second", "mfu")
 
 
 class Progress:
     """Shows the steps of a run as they are made. Use it in a `with` block.
 
     `label` names the run, which starts after `step` of `total` steps. The time left is told from
-    the pace so far; the clock's phase "compile" does not count.
+    the pace so far; the clock's phase "compile" does not count. Only the first process speaks.
     """
 
     def __init__(self, label: str, step: int, total: int, clock: Stopwatch):
         self._label, self._step, self._total, self._clock = label, step, total, clock
         self._first, self._start = step, self._seconds()
-        self._bar = None
-        if sys.stderr.isatty():
+        self._bar, self._speaks = None, jax.process_index() == 0
+        if self._speaks and sys.stderr.isatty():
             self._bar = tqdm(desc=label, initial=step, total=total, unit="step")
         if step >= total:
-            self._say(f"finished at step {step} of {total}, nothing to do")
+            self.say(f"finished at step {step} of {total}, nothing to do")
         elif step:
-            self._say(f"resuming at step {step} of {total}")
+            self.say(f"resuming at step {step} of {total}")
 
     def __enter__(self) -> "Progress":
         return self
@@ -45,18 +46,21 @@ class Progress:
                 self._bar.unpause()  # from here on it measures the pace
 
     def report(self, row: Row) -> None:
-        """Shows the metrics of the latest step: beside the bar, or as a line."""
-        metrics = {name: f"{row[name]:.4g}" for name in SHOWN if name in row}
+        """Shows numbers of the latest step: beside the bar, or as a line."""
+        metrics = {name: f"{row[name]:.4g}" for name in SHOWN if row.get(name) is not None}
+        if row.get("skipped_in_a_row"):
+            metrics["skipped in a row"] = str(row["skipped_in_a_row"])
         if self._bar is not None:
             self._bar.set_postfix(metrics)
             return
         values = ", ".join(f"{name} {value}" for name, value in metrics.items())
-        self._say(f"step {self._step}/{self._total}, {values}{self._time_left()}")
+        self.say(f"step {self._step}/{self._total}, {values}{self._time_left()}")
 
-    def _say(self, text: str) -> None:
-        # Above the bar, if there is one.
-        tqdm.write(f"{self._label}: {text}", file=sys.stderr)
-        sys.stderr.flush()
+    def say(self, text: str) -> None:
+        """Prints a line, above the bar if there is one."""
+        if self._speaks:
+            tqdm.write(f"{self._label}: {text}", file=sys.stderr)
+            sys.stderr.flush()
 
     def _time_left(self) -> str:
         pace = (self._seconds() - self._start) / (self._step - self._first)

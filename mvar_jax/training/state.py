@@ -7,20 +7,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mvar_jax.typing import Params, PyTree
+from mvar_jax.typing import Array, Bool, Params, PyTree
 
 
 @flax.struct.dataclass
 class TrainState:
-    """The number of updates made, the parameters, the optimizer's memory and the average.
+    """The number of steps made, the parameters, the optimizer's memory and the average.
 
     Trees of arrays, or of what stands for arrays: shapes, shardings.
     """
 
-    step: PyTree  # int32 scalar
+    step: PyTree  # int32 scalar, steps that were skipped counted
     params: Params
     opt_state: PyTree
     average: Params | None  # moving average of the parameters, None where none is kept
+    skipped: PyTree  # int32 [2]: steps without an update, in total and in a row up to now
 
     @property
     def sampling_params(self) -> Params:
@@ -38,6 +39,7 @@ def create_state(
         opt_state=jax.jit(optimizer.init)(params),  # one program instead of one per shape
         # A copy: the step donates its state, and a buffer can be donated only once.
         average=jax.jit(_copy)(params) if ema_decay else None,
+        skipped=jnp.zeros([2], jnp.int32),
     )
 
 
@@ -50,14 +52,28 @@ def apply_gradients(
     gradients: Params,
     optimizer: optax.GradientTransformation,
     ema_decay: float = 0.0,
+    finite: Bool[Array, ""] | bool = True,
 ) -> TrainState:
-    """The state after one more update; the average moves by `1 - ema_decay` of the difference."""
+    """The state after one more step; the average moves by `1 - ema_decay` of the difference.
+
+    Unless `finite` the step is skipped: it counts, and all else stays as it was.
+    """
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     average = state.average
     if average is not None:
         average = optax.incremental_update(params, average, step_size=1 - ema_decay)
-    return TrainState(state.step + 1, params, opt_state, average)
+
+    def choose(new, old):  # elementwise, so that XLA makes it part of the update itself
+        return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+
+    return TrainState(
+        step=state.step + 1,
+        params=choose(params, state.params),
+        opt_state=choose(opt_state, state.opt_state),
+        average=choose(average, state.average),
+        skipped=choose(state.skipped * jnp.array([1, 0], jnp.int32), state.skipped + 1),
+    )
 
 
 def place(tree: PyTree) -> PyTree:

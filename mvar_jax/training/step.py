@@ -2,9 +2,11 @@
 
 The builders return jitted functions `step(state, batch, *frozen) -> (state, metrics)` and
 `evaluate(state, batch, *frozen) -> metrics`. A batch is `{"image": float32 [batch, height, width,
-3] in [-1, 1], "label": int32 [batch]}`; metrics are scalars. A step gives up the state it gets,
-whose memory the new one takes over. Randomness is a function of the seed and the step, so that a
-run that is resumed goes on as if it had not stopped.
+3] in [-1, 1], "label": int32 [batch]}`, for the trunk perhaps with the images' `"tokens"`, int32
+[batch, total], instead; metrics are scalars. A step gives up the state it gets, whose memory the
+new one takes over. Randomness is a function of the seed, the step and the row of the batch, so
+that a run that is resumed goes on as if it had not stopped, and devices or parts that a batch is
+split among do not change it.
 """
 
 import functools
@@ -12,10 +14,12 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 
 from mvar_jax.config import TrainingConfig
 from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.training.accumulation import accumulated_gradients
 from mvar_jax.training.losses import Metrics, tokenizer_loss, trunk_loss
 from mvar_jax.training.optimizer import current_learning_rate
 from mvar_jax.training.state import TrainState, apply_gradients
@@ -31,22 +35,24 @@ def make_trunk_step(
 ) -> Callable:
     """An update of the trunk: `step(state, batch, tokenizer_params)`.
 
-    The tokenizer makes tokens of the images without being trained. Class dropout and stochastic
-    depth draw from the seed and the step. Metrics are those of `trunk_loss`, and
-    `gradient_norm` before clipping and `learning_rate` of this update.
+    The tokenizer, which is not trained, makes tokens of images and inputs of tokens. Class dropout
+    and stochastic depth draw from the seed, the step and the image's place in the batch. Metrics
+    are those of `trunk_loss`, and `gradient_norm` before clipping, `learning_rate` of the last
+    update, `skipped` and `skipped_in_a_row`.
     """
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, batch, tokenizer_params):
-        inputs, targets = _teacher_forcing(tokenizer, tokenizer_params, batch["image"])
         key = jax.random.fold_in(jax.random.key(seed), state.step)
+        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(len(batch["label"])))
 
-        def loss(params):
-            variables, streams = {"params": params}, {"dropout": key}
-            logits = trunk.apply(variables, batch["label"], inputs, train=True, rngs=streams)
+        def loss(params, part):
+            inputs, targets = _teacher_forcing(tokenizer, tokenizer_params, part)
+            logits = trunk.apply({"params": params}, part["label"], inputs, part["key"])
             return trunk_loss(logits, targets, tokenizer, config.label_smoothing)
 
-        return _update(state, loss, optimizer, config.ema_decay)
+        gradient = accumulated_gradients(loss, batch | {"key": keys}, config.accumulate)
+        return _update(state, gradient, optimizer, config.ema_decay)
 
     return step
 
@@ -60,7 +66,7 @@ def make_trunk_evaluation(trunk: nn.Module, tokenizer: VQTokenizer) -> Callable:
 
     @jax.jit
     def evaluate(state, batch, tokenizer_params):
-        inputs, targets = _teacher_forcing(tokenizer, tokenizer_params, batch["image"])
+        inputs, targets = _teacher_forcing(tokenizer, tokenizer_params, batch)
         logits = trunk.apply({"params": state.sampling_params}, batch["label"], inputs)
         return trunk_loss(logits, targets, tokenizer)[1]
 
@@ -72,14 +78,17 @@ def make_tokenizer_step(
 ) -> Callable:
     """An update of the tokenizer: `step(state, batch)`.
 
-    Metrics are those of `tokenizer_loss`, and `gradient_norm` before clipping and
-    `learning_rate` of this update.
+    Metrics are those of `tokenizer_loss`, and `gradient_norm` before clipping, `learning_rate`
+    of the last update, `skipped` and `skipped_in_a_row`.
     """
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, batch):
-        loss = functools.partial(_tokenizer_loss, tokenizer, images=batch["image"])
-        return _update(state, loss, optimizer, config.ema_decay)
+        def loss(params, part):
+            return _tokenizer_loss(tokenizer, params, part["image"])
+
+        gradient = accumulated_gradients(loss, batch, config.accumulate)
+        return _update(state, gradient, optimizer, config.ema_decay)
 
     return step
 
@@ -98,21 +107,33 @@ def make_tokenizer_evaluation(tokenizer: VQTokenizer) -> Callable:
 
 
 def _update(
-    state: TrainState, loss: Callable, optimizer: optax.GradientTransformation, ema_decay: float
+    state: TrainState, gradient: Callable, optimizer: optax.GradientTransformation, ema_decay: float
 ) -> tuple[TrainState, Metrics]:
-    """Follows the gradient of `loss(params) -> (loss, metrics)`; adds to the metrics."""
-    gradients, metrics = jax.grad(loss, has_aux=True)(state.params)
-    state = apply_gradients(state, gradients, optimizer, ema_decay)
+    """Follows `gradient(params) -> (gradients, metrics)`; adds to the metrics.
+
+    Where the loss or the gradient is not finite, nothing but the counts of steps changes.
+    """
+    gradients, metrics = gradient(state.params)
+    norm = optax.global_norm(gradients)
+    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+    state = apply_gradients(state, gradients, optimizer, ema_decay, finite)
     return state, metrics | {
-        "gradient_norm": optax.global_norm(gradients),
+        "gradient_norm": norm,
         "learning_rate": current_learning_rate(state.opt_state),
+        "skipped": state.skipped[0],
+        "skipped_in_a_row": state.skipped[1],
     }
 
 
-def _teacher_forcing(tokenizer: VQTokenizer, params: Params, images: Array) -> tuple[Array, Array]:
-    """The trunk's inputs and target tokens for images."""
+def _teacher_forcing(
+    tokenizer: VQTokenizer, params: Params, batch: dict[str, Array]
+) -> tuple[Array, Array]:
+    """The trunk's inputs and target tokens for a batch of images, or of tokens."""
     variables = {"params": params}
-    features = tokenizer.apply(variables, images, method="encode")
+    if "tokens" in batch:
+        tokens = batch["tokens"]
+        return tokenizer.apply(variables, tokens, method="inputs_from_tokens"), tokens
+    features = tokenizer.apply(variables, batch["image"], method="encode")
     return tokenizer.apply(variables, features, method="training_pair")
 
 

@@ -21,6 +21,11 @@ class Stopwatch:
         finally:
             self._switch(outer)
 
+    def read(self, name: str) -> float:
+        """Seconds of a phase up to now."""
+        running = self._now() - self._since if self._phase == name else 0.0
+        return self.seconds.get(name, 0.0) + running
+
     def _switch(self, name: str | None) -> str | None:
         outer, now = self._phase, self._now()
         if outer is not None:

@@ -127,8 +127,8 @@ def test_scan_remat_and_loop_agree_in_value_and_gradient():
         labels, inputs = example(trunk)
 
         def loss(params, trunk=trunk, labels=labels, inputs=inputs):
-            rngs = {"dropout": jax.random.key(1)}
-            logits = trunk.apply({"params": params}, labels, inputs, train=True, rngs=rngs)
+            keys = jax.random.split(jax.random.key(1), len(labels))
+            logits = trunk.apply({"params": params}, labels, inputs, keys)
             return jnp.mean(logits**2)
 
         results.append(jax.jit(jax.value_and_grad(loss))(params))
@@ -145,9 +145,8 @@ def test_training_drops_classes_and_paths():
 
     def logits(labels, seed, train=True, **changes):
         trunk = tiny(("scale",), **changes)
-        rngs = {"dropout": jax.random.key(seed)}
-        variables = {"params": random_params(trunk)}
-        return trunk.apply(variables, labels, inputs, train=train, rngs=rngs)
+        keys = jax.random.split(jax.random.key(seed), len(labels)) if train else None
+        return trunk.apply({"params": random_params(trunk)}, labels, inputs, keys)
 
     np.testing.assert_allclose(
         logits(labels, 0, class_drop_rate=0.999), logits(unconditional, 0), rtol=1e-5, atol=1e-5

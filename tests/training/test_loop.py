@@ -1,18 +1,26 @@
 """The loop: what it writes and when, how it resumes, how it stops."""
 
 import functools
+import itertools
 import json
+import os
 import shutil
+import signal
+import struct
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from mvar_jax.config import TrainingConfig
 from mvar_jax.training.loop import fit
+from mvar_jax.training.preemption import Preempted
 from mvar_jax.training.state import apply_gradients, create_state
+from mvar_jax.training.throughput import StepCost
 from tests.training.tiny import dataset, eval_batches, fit_tokenizer, fit_trunk, train_batches
 
 CONFIG = TrainingConfig(
@@ -31,7 +39,9 @@ def train_step(state, batch, target):
 
     value, gradients = jax.value_and_grad(loss)(state.params)
     norm = optax.global_norm(gradients)
-    return apply_gradients(state, gradients, ADAM, 0.9), {"loss": value, "gradient_norm": norm}
+    state = apply_gradients(state, gradients, ADAM, 0.9, jnp.isfinite(value))
+    skipped = {"skipped": state.skipped[0], "skipped_in_a_row": state.skipped[1]}
+    return state, {"loss": value, "gradient_norm": norm, **skipped}
 
 
 @jax.jit
@@ -39,10 +49,10 @@ def evaluate(state, batch, target):
     return {"loss": jnp.mean((state.sampling_params["w"] - batch["image"] - target) ** 2)}
 
 
-def run(directory, config=CONFIG, total_steps=10, batches=None, target=1.0):
+def run(directory, config=CONFIG, total_steps=10, batches=None, target=1.0, state=None, **more):
     return fit(
         "toy",
-        create_state({"w": jnp.array(0.0)}, ADAM, config.ema_decay),
+        state or create_state({"w": jnp.array(0.0)}, ADAM, config.ema_decay),
         train_step,
         evaluate,
         train_batches() if batches is None else batches,
@@ -50,7 +60,9 @@ def run(directory, config=CONFIG, total_steps=10, batches=None, target=1.0):
         config,
         total_steps,
         directory,
+        StepCost(4),
         (jnp.float32(target),),
+        **more,
     )
 
 
@@ -129,22 +141,155 @@ def test_more_steps_go_on_from_where_a_run_finished(tmp_path):
     assert [row["step"] for row in longer.history] == [3, 4, 5, 6, 8, 9, 10, 12]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tmp_path):
-    run(tmp_path, total_steps=5)
-    with pytest.raises(ValueError, match="toy: at step 6 the loss is nan and the gradient norm"):
-        run(tmp_path, target=float("nan"))
+def bad_images(*numbers):
+    """The training data, with batches of those numbers, from 1 on, that hold a NaN."""
+    count = itertools.count(1)
+
+    def spoil(batch):
+        bad = np.float32("nan" if next(count) in numbers else 0)
+        return batch | {"image": batch["image"] + bad}
+
+    return dataset().to_iter_dataset().batch(4).map(spoil)
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path):
+    outcome = run(tmp_path, batches=bad_images(2, 6, 7))
+    row = {row["step"]: row for row in outcome.history}
+    assert [row[step]["skipped"] for step in (3, 5, 6, 8, 10)] == [1, 1, 2, 3, 3]
+    assert row[6]["skipped_in_a_row"] == 1 and row[8]["skipped_in_a_row"] == 0
+    assert row[6]["loss"] is None and row[8]["loss"] is not None
+    assert outcome.state.skipped.tolist() == [3, 0] and int(outcome.state.step) == 10
+    assert int(outcome.state.opt_state[0].count) == 7
+
+
+def test_too_many_skipped_in_a_row_stop_the_run_and_name_the_last_good_checkpoint(tmp_path):
+    config = replace(CONFIG, max_skipped=3)
+    message = f"toy: 3 steps in a row up to step 8 .*loss nan.* is {tmp_path}/checkpoints/5; "
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, config, batches=bad_images(1, 3, 4, 6, 7, 8))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["5"]
-    assert [row["step"] for row in rows(tmp_path)] == [3, 4, 5]
+    restored = run(tmp_path, config, total_steps=5)
+    assert restored.state.skipped.tolist() == [3, 0]
 
 
-def test_a_damaged_checkpoint_stops_the_run_and_stays(tmp_path):
-    run(tmp_path, total_steps=5)
+def test_a_state_that_is_not_finite_is_no_start(tmp_path):
+    state = create_state({"layer": {"w": jnp.array(np.inf)}}, ADAM)
+    with pytest.raises(ValueError, match="holds numbers in params/layer/w that are not finite"):
+        run(tmp_path, state=state)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_a_damaged_checkpoint_is_moved_aside_and_the_one_before_it_taken(tmp_path, caplog):
+    unbroken = run(tmp_path)
+    spare = tmp_path / "checkpoints" / "10.damaged"
+    spare.mkdir()
+    shutil.rmtree(tmp_path / "checkpoints" / "10" / "optimizer")
+    again = run(tmp_path)
+    check_equal(again, unbroken)
+    assert "checkpoints/10 is damaged (optimizer/" in caplog.text
+    assert "going on from 5; it is kept as 10.damaged.2" in caplog.text
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"5", "10", "10.damaged", "10.damaged.2"}
+    assert (tmp_path / "checkpoints" / "10.damaged.2" / "params").is_dir()
+
+
+def test_all_checkpoints_damaged(tmp_path):
+    run(tmp_path)
     log = (tmp_path / "metrics.jsonl").read_text()
-    shutil.rmtree(tmp_path / "checkpoints" / "5" / "optimizer")
-    with pytest.raises(ValueError, match="/checkpoints/5: this checkpoint is damaged"):
-        run(tmp_path)
-    assert (tmp_path / "checkpoints" / "5" / "params").is_dir()
+    for step in ("5", "10"):
+        shutil.rmtree(tmp_path / "checkpoints" / step / "optimizer")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"all checkpoints are damaged: 10 \(.*, 5 \("):
+            run(tmp_path)
     assert (tmp_path / "metrics.jsonl").read_text() == log
+
+
+def test_sigterm_saves_the_present_step_and_ends_well(tmp_path, capfd):
+    unbroken = run(tmp_path / "unbroken")
+    with pytest.raises(Preempted) as stopped:
+        run(tmp_path / "ended", batches=ask_to_stop_after(7))
+    assert stopped.value.code == 0
+    assert "toy: asked to stop, saved step 7 of 10" in capfd.readouterr().err
+    assert (tmp_path / "ended" / "checkpoints" / "7").is_dir()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    check_equal(run(tmp_path / "ended"), unbroken)
+    assert rows(tmp_path / "ended") == rows(tmp_path / "unbroken")
+
+
+def ask_to_stop_after(count):
+    """The training data of a process that gets SIGTERM when it reads batch `count`."""
+    seen = itertools.count(1)
+
+    def read(batch):
+        if next(seen) == count:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch
+
+    return dataset().to_iter_dataset().batch(4).map(read)
+
+
+def test_checkpoints_of_some_steps_stay(tmp_path):
+    run(tmp_path, replace(CONFIG, save_every=2, keep_checkpoints=1, keep_every=4))
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["10", "4", "8"]
+
+
+def test_pictures_are_drawn_at_their_interval(tmp_path):
+    def draw(state, path, target):
+        assert float(target) == 1.0
+        drawn.append((int(state.step), path.relative_to(tmp_path).as_posix()))
+        return np.zeros((2, 3, 3), np.uint8)
+
+    drawn = []
+    outcome = run(tmp_path, replace(CONFIG, sample_every=4), draw=draw)
+    assert drawn == [(4, "samples/4.png"), (8, "samples/8.png"), (10, "samples/10.png")]
+    assert "draw" in outcome.seconds
+    assert len(events(tmp_path)["samples"]) == 3
+
+
+def test_numbers_of_the_machine_are_kept_apart(tmp_path):
+    run(tmp_path)
+    log = (tmp_path / "throughput.jsonl").read_text().splitlines()
+    speeds = [json.loads(line) for line in log]
+    assert [row["step"] for row in speeds] == [3, 4, 5, 6, 8, 9, 10]
+    assert all(row["images_per_second"] * row["step_seconds"] > 3.99 for row in speeds)
+    assert set(events(tmp_path)) >= {"loss", "validation_loss", "skipped", "images_per_second"}
+
+
+def test_tensorboard_forgets_what_is_made_again(tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, batches=killed_after(9))
+    outcome = run(tmp_path)
+    shown = [(step, value) for step, value in events(tmp_path)["loss"]]
+    assert [step for step, _ in shown] == [row["step"] for row in outcome.history]
+    np.testing.assert_allclose([v for _, v in shown], [row["loss"] for row in outcome.history])
+
+
+def events(directory):
+    """(step, value) of every event by name, as TensorBoard shows them: later starts purge."""
+    shown = {}
+    for path in sorted(
+        (directory / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns
+    ):
+        for event in read_events(path):
+            if event.HasField("session_log"):
+                shown = {n: [e for e in found if e[0] < event.step] for n, found in shown.items()}
+            for value in event.summary.value:
+                shown.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return shown
+
+
+def read_events(path):
+    content, events = path.read_bytes(), []
+    while content:  # length, its checksum, event, its checksum
+        (length,) = struct.unpack("Q", content[:8])
+        events.append(Event.FromString(content[12 : 12 + length]))
+        content = content[16 + length :]
+    return events
+
+
+def test_steps_are_traced(tmp_path):
+    run(tmp_path, replace(CONFIG, profile=(3, 4)))
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
 
 
 def test_no_validation_images(tmp_path):

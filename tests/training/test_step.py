@@ -21,7 +21,12 @@ from tests.training.tiny import (
     trunk_step,
 )
 
-METRICS = {"loss", "loss_tail", "accuracy", "accuracy_tail"}
+METRICS = {
+    f"{name}{part}"
+    for name in ("loss", "accuracy")
+    for part in ("", "_scale_1", "_scale_2", "_tail")
+}
+STEP = {"gradient_norm", "learning_rate", "skipped", "skipped_in_a_row"}
 
 
 def test_trunk_learns_a_batch_and_tells_how():
@@ -29,7 +34,7 @@ def test_trunk_learns_a_batch_and_tells_how():
     for _ in range(20):
         state, metrics = step(state, batch(), tokenizer_params())
         losses.append(float(metrics["loss"]))
-    assert set(metrics) == METRICS | {"gradient_norm", "learning_rate"}
+    assert set(metrics) == METRICS | STEP
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
     assert int(state.step) == 20
     assert float(metrics["learning_rate"]) == pytest.approx(0.1 * 4 / 256 * 0.1)
@@ -69,7 +74,24 @@ def test_tokenizer_learns_a_batch_and_tells_how():
     before = tokenizer_evaluation()(state, batch())
     for _ in range(20):
         state, metrics = step(state, batch())
-    assert set(metrics) == set(before) | {"gradient_norm", "learning_rate"}
+    assert set(metrics) == set(before) | STEP
     assert set(before) == {"loss", "reconstruction_loss", "vq_loss", "psnr"}
     assert float(metrics["loss"]) < 0.8 * float(before["loss"])
     assert float(metrics["psnr"]) > float(before["psnr"])
+
+
+@pytest.mark.parametrize("train", ["trunk", "tokenizer"])
+def test_a_step_that_is_not_finite_changes_counts_only(train):
+    step, state, frozen = (
+        (trunk_step(), trunk_state(), (tokenizer_params(),))
+        if train == "trunk"
+        else (tokenizer_step(), tokenizer_state(), ())
+    )
+    poison = jax.tree.map(lambda array: array.at[(0,) * array.ndim].set(jnp.nan), state.params)
+    kept = jax.tree.map(jnp.copy, (poison, state.opt_state, state.average))
+    state, metrics = step(place(state.replace(params=poison)), batch(), *frozen)
+    assert not np.isfinite(metrics["loss"])
+    assert int(state.step) == 1 and state.skipped.tolist() == [1, 1]
+    assert int(metrics["skipped"]) == int(metrics["skipped_in_a_row"]) == 1
+    now = (state.params, state.opt_state, state.average)
+    jax.tree.map(np.testing.assert_array_equal, now, kept)

@@ -28,6 +28,7 @@ from mvar_jax.training.step import (
     make_trunk_evaluation,
     make_trunk_step,
 )
+from mvar_jax.training.throughput import StepCost
 
 BATCH = 4
 CONFIG = Config(
@@ -168,5 +169,6 @@ def _fit(directory, arguments):
         "config": CONFIG.training,
         "total_steps": CONFIG.training.steps,
         "directory": directory,
+        "cost": StepCost(BATCH),
     }
     return fit(**defaults | arguments)

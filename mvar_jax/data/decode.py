@@ -1,0 +1,59 @@
+"""Encoded images as RGB pixels, whatever their format, mode and orientation."""
+
+import io
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mvar_jax.config import check
+
+# Named, because Pillow would run another program over what says that it is PostScript.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+MAX_PIXELS = Image.MAX_IMAGE_PIXELS  # 89 million; a small file may claim far more
+
+
+def decode_image(encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of one image, upright, without transparency.
+
+    Turns as the EXIF orientation says, lays transparent images on white, scales 16 bits of grey
+    to 8, and takes the first picture of an animation. Raises ValueError, of one line, for bytes
+    that are no whole image in one of `FORMATS` of at most `MAX_PIXELS`.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+            width, height = image.size
+            check(
+                width * height <= MAX_PIXELS,
+                f"{width} x {height} pixels, expected at most {MAX_PIXELS} in all",
+            )
+            return _rgb(_upright(image))
+    except UnidentifiedImageError:
+        raise ValueError(f"no image in one of the formats {', '.join(FORMATS)}") from None
+    except Exception as error:  # decoders raise whatever they stumble over
+        raise ValueError(first_line(error)) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, as a part of a sentence."""
+    return str(error).partition("\n")[0].rstrip(".:") or type(error).__name__
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except Exception:  # the pixels are good even where the remarks on them are not
+        return image
+    return image
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I"):  # 16 bits, however they are stored
+        grey = (np.clip(np.asarray(image), 0, 2**16 - 1) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    check(image.mode != "F", "pixels are floating-point numbers of unknown range")
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(ground, image.convert("RGBA"))
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,94 @@
+"""Labelled images by index, decoded; what cannot be read is skipped."""
+
+import weakref
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from mvar_jax.config import check
+from mvar_jax.data.decode import decode_image, first_line
+from mvar_jax.data.skipped import SkippedRecords
+
+CACHE_BYTES = 2**28
+
+
+@runtime_checkable
+class Records(Protocol):
+    """Encoded images by index."""
+
+    def __len__(self) -> int:
+        """The number of records."""
+
+    def __getitem__(self, index: int) -> dict:
+        """A record: `image`, encoded bytes, and `label`. Raises any error if it is damaged."""
+
+    def describe(self, index: int) -> str:
+        """What a user finds the record by: its file, or its place."""
+
+
+class ImageSource:
+    """Random access to the decoded images of one split.
+
+    `source[i]` is `{"image": uint8 [h, w, 3], "label": int32}`; `len(source)` counts the
+    examples, `class_names` has one name per label. In the place of a record that cannot be read
+    stands the next that can, so that the number and the order of the others stay; `skipped` holds
+    which, and a warning names each once. Raises ValueError when too many cannot be read.
+
+    The decoded images are kept when all of them, each as large as the first, fit into
+    `CACHE_BYTES`: small datasets are read many times by small machines.
+    """
+
+    def __init__(self, name: str, split: str, records: Records, class_names: tuple[str, ...]):
+        self.name = name
+        self.split = split
+        self.class_names = class_names
+        self.skipped = SkippedRecords(f"{name} split {split!r}", len(records))
+        self._records = records
+        self._decoded = {}
+        self._keep = False
+        self._keep = len(records) * self[0]["image"].nbytes <= CACHE_BYTES
+        weakref.finalize(self, self.skipped.report)  # when it is no longer used, or at the end
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, from the dataset's own description."""
+        return len(self.class_names)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __repr__(self) -> str:
+        return f"ImageSource({self.name!r}, {self.split!r}, {len(self)} images)"
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")  # also ends a loop over the source
+        for place in range(index, index + len(self)):
+            example = self.read(place % len(self))
+            if example is not None:
+                return example
+        raise ValueError(
+            f"data: none of the {len(self)} images of {self.name} split {self.split!r} can be read "
+            f"(the last one: {self.skipped.causes[index]}), expected images; replace the files."
+        )
+
+    def read(self, index: int) -> dict[str, np.ndarray] | None:
+        """A record itself, or None where it cannot be read, which is warned of once."""
+        if index in self._decoded:
+            return self._decoded[index]
+        if index in self.skipped:
+            return None
+        try:
+            example = self._decode(index)
+        except Exception as error:  # readers of files raise many kinds over damage
+            self.skipped.add(index, self._records.describe(index), first_line(error))
+            return None
+        if self._keep:
+            self._decoded[index] = example
+        return example
+
+    def _decode(self, index: int) -> dict[str, np.ndarray]:
+        record = self._records[index]
+        label = int(record["label"])
+        check(0 <= label < self.num_classes, f"its label is {label}, no class has it")
+        return {"image": decode_image(record["image"]), "label": np.int32(label)}

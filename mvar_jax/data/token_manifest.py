@@ -1,0 +1,137 @@
+"""What a directory of tokens says of itself: how its tokens were made, and which files hold them.
+
+DIR/plan.json                               while it is being made: how
+DIR/tokens-00000-of-00003.array_record      the shards, each complete as soon as it has its name
+DIR/manifest.json                           how, and the shards; written last
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mvar_jax.config import DataConfig, TokenizerConfig, check
+from mvar_jax.config_tree import from_config_dict
+from mvar_jax.data.token_record import TokenRecord
+
+MANIFEST, PLAN = "manifest.json", "plan.json"
+SHARD_NAME = re.compile(r"tokens-\d{5,}-of-\d{5,}\.array_record")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of records, its checksum in hexadecimal digits."""
+
+    file: str
+    records: int
+    sha256: str
+
+    def __post_init__(self):
+        check(
+            SHARD_NAME.fullmatch(self.file) is not None and self.records >= 0,
+            f"shards: got {self.file!r} of {self.records} records, expected "
+            "tokens-NNNNN-of-NNNNN.array_record.",
+        )
+
+
+@dataclass(frozen=True)
+class TokenManifest:
+    """How tokens were made; with `shards`, where they are.
+
+    `tokenizer_checksum` is that of its parameters, `tokenizer` its config with the scales and the
+    vocabulary. `data` names the dataset and how its images were prepared, `examples` counts the
+    images of the split, those that cannot be read too; each of the others has one record, of
+    `crops` token pyramids.
+    """
+
+    tokenizer_checksum: str
+    tokenizer: TokenizerConfig
+    data: DataConfig
+    split: str
+    examples: int
+    crops: int
+    seed: int
+    class_names: tuple[str, ...]
+    shards: tuple[Shard, ...] = ()
+
+    @property
+    def records(self) -> int:
+        """The number of records in all shards."""
+        return sum(shard.records for shard in self.shards)
+
+    @property
+    def record(self) -> TokenRecord:
+        """The form of the records."""
+        tokenizer, classes = self.tokenizer, len(self.class_names)
+        return TokenRecord(self.crops, tokenizer.schedule.total, tokenizer.vocabulary, classes)
+
+    @classmethod
+    def load(cls, file: Path) -> "TokenManifest":
+        """From a file. Raises ValueError where there is none, and for any other content."""
+        check(
+            file.is_file(),
+            f"{file}: found no such file, expected what python -m mvar_jax.tokenize writes when it "
+            "is done; run it again with the same arguments.",
+        )
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+            names = {field.name for field in dataclasses.fields(cls)}
+            check(isinstance(values, dict) and values.keys() == names, "its entries are others.")
+            return from_config_dict(values, cls)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"{file}: is damaged ({error}), expected what python -m mvar_jax.tokenize writes; "
+                "make the tokens again."
+            ) from None
+
+    def save(self, file: Path) -> None:
+        """Writes the file, at once or not at all."""
+        draft = _draft(file)
+        draft.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
+        draft.replace(file)
+
+
+def claim(directory: Path, plan: TokenManifest) -> TokenManifest | None:
+    """Makes a directory the place of a tokenization, or goes on with it.
+
+    Returns its manifest if it is complete. Raises ValueError where anything else lies already.
+    """
+    for name in (MANIFEST, PLAN):
+        if (directory / name).exists():
+            found = TokenManifest.load(directory / name)
+            _check_same(replace(found, shards=()), plan, directory)
+            return found if name == MANIFEST else None
+    check(
+        not directory.exists() or (directory.is_dir() and _is_empty(directory)),
+        f"--out: {directory} holds something else, expected a new or empty folder; name another.",
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    plan.save(directory / PLAN)
+    return None
+
+
+def file_checksum(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _is_empty(directory: Path) -> bool:
+    """Whether nothing lies there but a plan that was not written to its end."""
+    return {path.name for path in directory.iterdir()} <= {_draft(directory / PLAN).name}
+
+
+def _draft(file: Path) -> Path:
+    return file.with_suffix(".unfinished")
+
+
+def _check_same(found: TokenManifest, plan: TokenManifest, directory: Path) -> None:
+    for field in dataclasses.fields(TokenManifest):
+        old, new = getattr(found, field.name), getattr(plan, field.name)
+        check(
+            old == new,
+            f"--out: {directory} holds tokens made with {field.name}={old!r}, got {new!r}; name "
+            "another folder.",
+        )

@@ -1,0 +1,47 @@
+"""Gradients of a batch in parts, one after the other: the memory of a part, the result of all."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+from mvar_jax.sharding import constrain_params
+from mvar_jax.training.losses import Metrics
+from mvar_jax.typing import Array, Params, PyTree
+
+
+def accumulated_gradients(
+    loss: Callable[[Params, PyTree], tuple[Array, Metrics]], batch: PyTree, parts: int
+) -> Callable[[Params], tuple[Params, Metrics]]:
+    """The gradients of `loss(params, batch) -> (loss, metrics)`, computed in so many parts.
+
+    Loss and metrics must be means over the batch, whose arrays have its rows in front; `parts`
+    must divide them. Returns `gradient(params) -> (gradients, metrics)`, of the whole batch: the
+    gradients are split over the ambient mesh as parameters are, summed in their dtype.
+    """
+    gradient = jax.grad(loss, has_aux=True)
+
+    def of(params: Params, rows: PyTree) -> tuple[Params, Metrics]:
+        gradients, metrics = gradient(params, rows)
+        return constrain_params(gradients), metrics
+
+    def accumulated(params: Params) -> tuple[Params, Metrics]:
+        if parts == 1:
+            return of(params, batch)
+
+        def add(total, rows):
+            return jax.tree.map(jnp.add, total, of(params, rows)), None
+
+        split = jax.tree.map(lambda array: _split(array, parts), batch)
+        first = jax.tree.map(lambda array: array[0], split)
+        nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(of, params, first))
+        gradients, metrics = jax.lax.scan(add, nothing, split)[0]
+        return jax.tree.map(lambda total: total / parts, (gradients, metrics))
+
+    return accumulated
+
+
+def _split(array: Array, parts: int) -> Array:
+    """`[parts, rows, ...]` of every `parts`-th row, so that each part lies on all devices."""
+    return rearrange(array, "(rows parts) ... -> parts rows ...", parts=parts)

@@ -1,0 +1,49 @@
+"""How much arithmetic the trunk's mathematics takes, whatever the program makes of it."""
+
+from mvar_jax.config import BlockKind, ModelConfig
+from mvar_jax.scales import ScaleSchedule
+
+TRAINING_FACTOR = 3
+"""A training step over a forward pass: the backward pass takes two products for every one."""
+
+
+def matmul_flops(config: ModelConfig, schedule: ScaleSchedule, vocabulary: int) -> int:
+    """FLOPs of the trunk's matrix products in one teacher-forced forward pass of one image.
+
+    A product of [a, b] and [b, c] counts 2abc. Counted are the projections of attention,
+    state-space layers and feed-forwards, the products of queries, keys and values within the
+    reach that each kind of block has, adaLN, and the head. The state-space recurrence counts as
+    the mathematics has it, `h = decay h + x b^T; y = h c` token by token, not as the chunked form
+    that the program multiplies out. Left out: elementwise arithmetic, convolutions, the word
+    embedding, and what recomputation repeats.
+    """
+    width, tokens = config.width, schedule.total
+    repeats = config.depth // len(config.kinds)
+    blocks = sum(_block(config, kind, schedule) for kind in config.kinds)
+    groups = 2  # of the head
+    if config.shared_modulation:
+        groups += 3 * config.kinds[0].branches
+    else:
+        groups += repeats * sum(3 * kind.branches for kind in config.kinds)
+    head = 2 * tokens * width * vocabulary
+    return repeats * blocks + 2 * width * width * groups + head
+
+
+def _block(config: ModelConfig, kind: BlockKind, schedule: ScaleSchedule) -> int:
+    """FLOPs of one block, without its modulation."""
+    width, hidden = config.width, round(config.mlp_ratio * config.width)
+    weights = 4 * width * width + 2 * width * hidden  # qkv and out; up and down
+    mixing = 4 * width * _pairs(kind, schedule)  # query-key and weights-value products
+    if kind.ssm:
+        ssm = config.ssm
+        inner = ssm.expand * width
+        weights += width * (2 * inner + 2 * ssm.state_size + inner // ssm.head_dim) + inner * width
+        mixing += 4 * schedule.total * inner * ssm.state_size  # writing and reading the state
+    return 2 * schedule.total * weights + mixing
+
+
+def _pairs(kind: BlockKind, schedule: ScaleSchedule) -> int:
+    """Pairs of a query and a key that it attends to."""
+    own = kind.attention_reach == "scale"
+    seen = schedule.lengths if own else [part.stop for part in schedule.slices]
+    return sum(queries * keys for queries, keys in zip(schedule.lengths, seen))

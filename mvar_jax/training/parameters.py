@@ -1,0 +1,96 @@
+"""Parameters apart from the run that trains them: to sample with, or brought from elsewhere."""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import logging
+from orbax.checkpoint import v1 as ocp
+
+from mvar_jax.training.seal import write_seal
+from mvar_jax.training.stored import (
+    DamagedError,
+    all_damaged,
+    check_whole,
+    load_stored,
+    stored_steps,
+)
+from mvar_jax.typing import Params
+
+GROUP_BYTES = 1 << 25  # of arrays that are written together, without training
+CHUNK_BYTES = 1 << 24  # of an array that are compressed together
+
+
+def load_params(directory: Path, expected: Params) -> Params:
+    """The parameters to sample with, from the newest checkpoint: the average where one is kept.
+
+    `expected` gives the tree of shapes and dtypes (`jax.eval_shape` of `init` will do). A damaged
+    checkpoint is passed over, with a warning, for the one before it. Raises ValueError when there
+    is no checkpoint, all are damaged, or its parameters have other shapes.
+    """
+    damaged = []
+    for step in stored_steps(directory):
+        path = directory.absolute() / str(step)
+        kind = "average" if (path / "average").is_dir() else "params"
+        try:
+            check_whole(path, (kind,))
+            return load_stored(path, {kind: expected})[kind]
+        except DamagedError as error:
+            logging.warning("%s is damaged (%s): taking the one before it.", path, error.what)
+            damaged.append(error)
+    if damaged:
+        raise all_damaged(directory, damaged)
+    raise ValueError(
+        f"{directory}: no checkpoint found, expected one from training; train first, or name "
+        "the working directory of a trained model."
+    )
+
+
+def save_params(directory: Path, arrays: Iterable[tuple[tuple[str, ...], np.ndarray]]) -> None:
+    """Saves parameters that were not trained here, as the checkpoint of step 0.
+
+    `arrays` are the leaves with their paths. They are written as they come, a few at a time:
+    memory holds the largest of them, not all. Only the calling process takes part.
+    """
+    path = directory.absolute() / "0"
+    pieces = path.with_name("0.pieces")
+    context = ocp.Context()
+    context.array.saving.storage_options.chunk_byte_size = CHUNK_BYTES
+    if jax.process_count() > 1:
+        context.multiprocessing.primary_host = jax.process_index()
+        context.multiprocessing.active_processes = {jax.process_index()}
+    with context:
+        for tree in _groups(arrays):
+            ocp.partial.save(pieces, tree)
+            tree.clear()  # before the next ones are made
+        ocp.partial.finalize(pieces)
+        # Saving in pieces knows one name only, "state": its arrays move into one like ours.
+        ocp.save_checkpointables(path, {"params": {"none": np.zeros(1, np.float32)}})
+    shutil.rmtree(path / "params")
+    (pieces / "state").rename(path / "params")
+    shutil.rmtree(pieces)
+    write_seal(path)
+
+
+def _groups(arrays: Iterable[tuple[tuple[str, ...], np.ndarray]]) -> Iterator[dict]:
+    """Trees of arrays that take `GROUP_BYTES` each, or as much more as one array has."""
+    tree, size = {}, 0
+    for leaf in arrays:
+        size += _put(tree, *leaf)
+        del leaf
+        if size >= GROUP_BYTES:
+            yield tree
+            tree, size = {}, 0
+    if tree:
+        yield tree
+
+
+def _put(tree: dict, path: tuple[str, ...], array: np.ndarray) -> int:
+    """Puts an array into a tree of dicts; returns its bytes."""
+    *folders, name = path
+    for folder in folders:
+        tree = tree.setdefault(folder, {})
+    tree[name] = array
+    return array.nbytes

@@ -1,0 +1,55 @@
+"""What a run writes about itself while it goes on."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mvar_jax.training.metrics import MetricsLog, Row
+from mvar_jax.training.tensorboard import TensorBoard
+
+
+class RunLog:
+    """`metrics.jsonl`, `throughput.jsonl` and `tensorboard/` of a run. Use it in a `with` block.
+
+    Numbers of the training itself go to the first, which is the same for the same run wherever
+    and however often interrupted it is made; numbers of the machine to the second; all of them,
+    and pictures, to TensorBoard. What an earlier run wrote of steps after `step` is dropped. Only
+    the first process writes.
+    """
+
+    def __init__(self, directory: Path, step: int):
+        writes = jax.process_index() == 0
+        self._metrics = MetricsLog(directory / "metrics.jsonl", step, writes)
+        self._throughput = MetricsLog(directory / "throughput.jsonl", step, writes)
+        self._board = TensorBoard(directory / "tensorboard", step) if writes else None
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._board is not None:
+            self._board.close()
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows of the metrics, those of earlier runs too."""
+        return self._metrics.rows
+
+    def metrics(self, row: Row) -> None:
+        """Adds numbers of the training."""
+        self._add(self._metrics, row)
+
+    def throughput(self, row: Row) -> None:
+        """Adds numbers of the machine."""
+        self._add(self._throughput, row)
+
+    def picture(self, step: int, pixels: np.ndarray) -> None:
+        """Shows a picture, uint8 [height, width, 3], in TensorBoard."""
+        if self._board is not None:
+            self._board.picture("samples", step, pixels)
+
+    def _add(self, log: MetricsLog, row: Row) -> None:
+        log.append(row)
+        if self._board is not None:
+            self._board.scalars(row)

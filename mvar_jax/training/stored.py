@@ -1,0 +1,118 @@
+"""One stored checkpoint: whether it is whole, whether it fits, and what it holds."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from mvar_jax.training.seal import SEAL, find_damage
+from mvar_jax.training.state import placement
+from mvar_jax.typing import PyTree
+
+
+class DamagedError(ValueError):
+    """A checkpoint whose files are not those that were written."""
+
+    def __init__(self, path: Path, what: str):
+        super().__init__(
+            f"{path}: this checkpoint is damaged ({what}); put back a good copy, or move that "
+            "directory away to go on without it."
+        )
+        self.path, self.what = path, what
+
+
+def stored_steps(directory: Path) -> list[int]:
+    """The steps saved in a run's directory, finished or damaged, newest first."""
+    found = (path.name for path in directory.glob("*"))
+    return sorted((int(name) for name in found if name.isdigit()), reverse=True)
+
+
+def check_whole(path: Path, parts: tuple[str, ...]) -> None:
+    """Raises DamagedError unless the files of some parts are those that were sealed."""
+    damage = find_damage(path, parts)
+    if damage is not None:
+        raise DamagedError(path, damage)
+
+
+def load_stored(
+    path: Path, expected: dict[str, PyTree], others: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Loads named trees of a checkpoint, and sets `others`, iterators, to their saved states.
+
+    Leaves of `expected` give shapes, dtypes and, where they are arrays, their devices. Raises
+    DamagedError for a checkpoint that was never sealed and cannot be read, ValueError when what it
+    holds has other shapes and when a sealed one cannot be read.
+    """
+    for name, tree in expected.items():
+        _check_shapes(path, name, tree)
+    abstract = {name: jax.tree.map(_abstract, tree) for name, tree in expected.items()}
+    try:
+        return ocp.load_checkpointables(path, {**abstract, **(others or {})})
+    except Exception as error:  # Orbax raises many kinds, down to bare Exception
+        raise _unreadable(path, first_line(error)) from None
+
+
+def all_damaged(directory: Path, damaged: list[DamagedError]) -> ValueError:
+    """What to say when no checkpoint of a run is whole."""
+    named = ", ".join(f"{error.path.name} ({error.what})" for error in damaged)
+    return ValueError(
+        f"{directory}: all checkpoints are damaged: {named}; put back a good copy of one, or move "
+        "them away to begin anew."
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, short enough for a sentence."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+
+
+def _check_shapes(path: Path, name: str, expected: PyTree) -> None:
+    """Raises ValueError unless the stored tree has the expected paths and shapes."""
+    if name == "average" and (path / "params").is_dir() and not (path / name).is_dir():
+        raise ValueError(
+            f"{path}: holds no average of the parameters, expected one for training.ema_decay; "
+            "set it to 0, or use another working directory."
+        )
+    try:
+        stored = _shapes(ocp.metadata(path, checkpointable_name=name).metadata)
+    except Exception as error:
+        raise _unreadable(path, first_line(error)) from None
+    if not stored:
+        raise _unreadable(path, f"the index of {name} cannot be read")
+    wanted = _shapes(expected)
+    for parameter in (*wanted, *stored):
+        got, want = stored.get(parameter), wanted.get(parameter)
+        if got != want:
+            raise ValueError(
+                f"{path}: {name}/{parameter} is stored as {_in_words(got)}, expected "
+                f"{_in_words(want)}; use the configuration that it was trained with, or another "
+                "working directory."
+            )
+
+
+def _unreadable(path: Path, reason: str) -> ValueError:
+    """Damage, unless a seal says that the files are good: then the fault lies elsewhere."""
+    if not (path / SEAL).is_file():
+        return DamagedError(path, reason)
+    return ValueError(
+        f"{path}: this checkpoint cannot be read ({reason}), though its files are those that were "
+        "written; look for what is wrong with the machine or the installation, and try again."
+    )
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in leaves
+    }
+
+
+def _in_words(shape: tuple[int, ...] | None) -> str:
+    return "nothing" if shape is None else f"an array of shape {shape}"
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Shape, dtype and devices to load to."""
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement(leaf))

@@ -1,0 +1,132 @@
+"""Training that is killed at any moment and run again gives the same bits as if it never was."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SMALL = {
+    "batch_size": 8,
+    "tokenizer.base_channels": 16,
+    "model.depth": 1,
+    "model.width": 16,
+    "model.ssm.head_dim": 16,
+    "model.ssm.state_size": 8,
+    "training.log_every": 1,
+    "training.save_every": 2,
+    "training.validate_every": 10,
+    "training.validation_batches": 1,
+}
+POLL = 0.002  # seconds
+
+
+class Runs:
+    """Runs of one small training in a working directory, by a seeded choice of when to kill."""
+
+    def __init__(self, workdir: Path, steps: int, data: str, seed: int = 0):
+        self.workdir, self._random = workdir, random.Random(seed)
+        settings = {**SMALL, "training.steps": steps}
+        overrides = [f"--config.{name}={value}" for name, value in settings.items()]
+        program = [sys.executable, "-m", "mvar_jax.train", "--config=digits.py:runlocal"]
+        self._command = [*program, f"--workdir={workdir}", *overrides]
+        self._environment = {**os.environ, "TFDS_DATA_DIR": data}
+
+    def start(self) -> subprocess.Popen:
+        return subprocess.Popen(
+            self._command,
+            cwd=self.workdir.parent,
+            env=self._environment,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def finish(self) -> str:
+        """Runs to the end; returns what was said."""
+        process = self.start()
+        said = process.communicate()[1]
+        assert process.returncode == 0, said
+        return said
+
+    def kill_after_rows(self) -> str:
+        """Kills a run at a random moment after some steps."""
+        process = self._after_rows()
+        return self._kill(process, self._random.uniform(0, 0.2))
+
+    def kill_in_save(self) -> str:
+        """Kills a run while a checkpoint is being written, or just after."""
+        process = self._after_rows()
+        while process.poll() is None and not self.unfinished():
+            time.sleep(POLL)
+        return self._kill(process, self._random.uniform(0, 0.1))
+
+    def kill_before_rows(self) -> str:
+        """Kills a run while it starts, restores or compiles."""
+        process, began = self.start(), self.written()
+        while process.poll() is None and self.written() == began and not self.unfinished():
+            if self._random.random() < 0.001:
+                break
+            time.sleep(POLL)
+        return self._kill(process, 0)
+
+    def written(self) -> tuple[int, int]:
+        """Size and time of the log, which every step changes."""
+        log = self.workdir / "metrics.jsonl"
+        return (log.stat().st_size, log.stat().st_mtime_ns) if log.exists() else (0, 0)
+
+    def unfinished(self) -> list[str]:
+        """What a save in progress, or one that was killed, has written."""
+        return [path.name for path in (self.workdir / "checkpoints").glob("*tmp*")]
+
+    def rows(self) -> int:
+        log = self.workdir / "metrics.jsonl"
+        return len(log.read_bytes().splitlines()) if log.exists() else 0
+
+    def checksum(self) -> str:
+        return hashlib.sha256((self.workdir / "metrics.jsonl").read_bytes()).hexdigest()
+
+    def _after_rows(self) -> subprocess.Popen:
+        process, changes, last = self.start(), self._random.randint(2, 5), self.written()
+        while process.poll() is None and changes:
+            if self.written() != last:
+                last, changes = self.written(), changes - 1
+            time.sleep(POLL)
+        return process
+
+    def _kill(self, process: subprocess.Popen, seconds: float) -> str:
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        said = process.communicate()[1]
+        assert process.returncode == -signal.SIGKILL, (
+            f"ended by itself before it was killed: {said}"
+        )
+        return f"{self.rows()} rows, unfinished {self.unfinished()}"
+
+
+def check_killed_runs(folder: Path, data: str, kinds: list[str], steps: int) -> None:
+    unbroken = Runs(folder / "unbroken", steps, data)
+    unbroken.finish()
+    killed = Runs(folder / "killed", steps, data)
+    for number, kind in enumerate(kinds, start=1):
+        print(f"kill {number}, {kind}: {getattr(killed, f'kill_{kind}')()}", flush=True)
+    print(killed.finish())
+    print(f"never killed       {unbroken.checksum()}")
+    print(f"killed {len(kinds):2} times    {killed.checksum()}")
+    assert killed.checksum() == unbroken.checksum()
+    assert not list((folder / "killed" / "checkpoints").glob("*.damaged*"))
+
+
+def test_killed_twice_to_the_same_bits(tmp_path, digits_directory):
+    check_killed_runs(tmp_path, digits_directory, ["after_rows", "in_save"], steps=20)
+
+
+@pytest.mark.slow
+def test_killed_often_to_the_same_bits(tmp_path, digits_directory):
+    kinds = ["in_save", "after_rows", "in_save", "before_rows"] * 6
+    check_killed_runs(tmp_path, digits_directory, kinds, steps=200)

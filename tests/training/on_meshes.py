@@ -1,0 +1,82 @@
+"""Trains the tiny trunk on several meshes of eight devices and compares; run it as a program."""
+
+import re
+
+import jax
+import numpy as np
+
+from mvar_jax.config import MeshConfig
+from mvar_jax.models import build_trunk
+from mvar_jax.sharding import BatchLayout, make_mesh, param_shardings
+from mvar_jax.training.placement import new_state
+from mvar_jax.training.step import make_trunk_evaluation, make_trunk_step
+from tests.training.tiny import CONFIG, TOKENIZER, images, optimizer, tokenizer_params, trunk_params
+
+BATCH, STEPS = 8, 20
+MESHES = ((8, 1, 1), (2, 4, 1), (2, 2, 2))
+TRUNK = build_trunk(CONFIG)
+
+
+def batch(index: int, size: int = BATCH) -> dict[str, np.ndarray]:
+    """One of the batches that every mesh trains on."""
+    rows = [images(index * BATCH + row) for row in range(size)]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def train(layout: BatchLayout) -> tuple[list[float], list[float], str]:
+    """Losses of training, metrics of validation on whole and partial batches, and the program."""
+    with jax.set_mesh(layout.mesh):
+        params = trunk_params()
+        params = jax.device_put(params, param_shardings(params, layout.mesh))
+        state = new_state(params, optimizer(), CONFIG.training.ema_decay)
+        frozen = tokenizer_params()
+        frozen = jax.device_put(frozen, param_shardings(frozen, layout.mesh))
+        step = make_trunk_step(TRUNK, TOKENIZER, optimizer(), CONFIG.training, seed=7)
+        program = step.lower(state, layout.place(batch(0), BATCH), frozen).compile()
+        losses = []
+        for index in range(STEPS):
+            state, metrics = program(state, layout.place(batch(index), BATCH), frozen)
+            losses.append(float(metrics["loss"]))
+        check_places(state, layout.mesh)
+        evaluate = make_trunk_evaluation(TRUNK, TOKENIZER)
+        validation = [
+            float(evaluate(state, layout.place(batch(0, size), size), frozen)["loss"])
+            for size in (BATCH, 3)
+        ]
+    return losses, validation, program.as_text()
+
+
+def check_places(state, mesh) -> None:
+    """After many steps every array still lies where the rules say, its averages alike."""
+    for leaf, expected in zip(
+        jax.tree.leaves(state), jax.tree.leaves(param_shardings(state, mesh))
+    ):
+        assert leaf.sharding.is_equivalent_to(expected, leaf.ndim), (leaf.shape, leaf.sharding)
+    kernel = state.params["blocks_0"]["modulation"]["kernel"]
+    share = mesh.shape["fsdp"] * mesh.shape["tensor"]
+    assert kernel.addressable_shards[0].data.shape[-1] * share == kernel.shape[-1]
+
+
+def gathered(program: str) -> set[tuple[int, ...]]:
+    """Shapes that all-gathers of a compiled program make."""
+    found = re.findall(r"= \(?(?:f32|bf16)\[([\d,]*)\][^=]*? all-gather(?:-start)?\(", program)
+    return {tuple(map(int, shape.split(","))) for shape in found if shape}
+
+
+def main() -> None:
+    """Compares all meshes with one device."""
+    one = BatchLayout(make_mesh(MeshConfig(), jax.devices()[:1]))
+    losses, validation, _ = train(one)
+    for shape in MESHES:
+        mesh = make_mesh(MeshConfig(*shape))
+        own_losses, own_validation, program = train(BatchLayout(mesh))
+        np.testing.assert_allclose(own_losses, losses, rtol=1e-5)
+        np.testing.assert_allclose(own_validation, validation, rtol=1e-5)
+        stacks = {leaf.shape for leaf in jax.tree.leaves(trunk_params()["blocks_0"])}
+        print(shape, sorted(gathered(program)))
+        assert not gathered(program) & stacks, gathered(program) & stacks
+        print("equal on", *shape)
+
+
+if __name__ == "__main__":
+    main()

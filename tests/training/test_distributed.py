@@ -1,0 +1,149 @@
+"""Several processes, on this machine, that train as one."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mvar_jax.training.distributed import join_cluster
+
+SETTINGS = {
+    "batch_size": 16,
+    "tokenizer.base_channels": 16,
+    "model.depth": 2,
+    "model.width": 16,
+    "model.ssm.head_dim": 8,
+    "model.ssm.state_size": 8,
+    "model.drop_path_rate": 0.2,
+    "data.validation_split": "test[:20]",  # its last batch is of four images
+    "training.log_every": 1,
+    "training.save_every": 3,
+    "training.validate_every": 3,
+}
+
+
+@pytest.fixture
+def launch(digits_directory, tmp_path):
+    """Trains a small trunk in so many processes of so many devices; returns what each said."""
+
+    def launch(workdir, processes, devices, *flags, steps=3):
+        environment = {
+            **os.environ,
+            "TFDS_DATA_DIR": digits_directory,
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        }
+        settings = {**SETTINGS, "training.steps": steps}
+        command = [sys.executable, "-m", "mvar_jax.train", "--config=digits.py:runlocal"]
+        command += [f"--config.{name}={value}" for name, value in settings.items()]
+        command += [f"--workdir={workdir}", *flags]
+        if processes > 1:
+            command += [f"--coordinator=127.0.0.1:{free_port()}", f"--num_processes={processes}"]
+        ids = [f"--process_id={i}" for i in range(processes)] if processes > 1 else [""]
+        running = [
+            subprocess.Popen(
+                [*command, *([own] if own else [])],
+                cwd=tmp_path,
+                env=environment,
+                stderr=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for own in ids
+        ]
+        ended = [(*process.communicate(), process.returncode) for process in running]
+        assert all(code == 0 for _, _, code in ended), ended
+        return ended
+
+    return launch
+
+
+def free_port():
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        return place.getsockname()[1]
+
+
+def rows(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def check_same_rows(workdir, other):
+    assert len(rows(workdir)) == len(rows(other)) > 0
+    for row, expected in zip(rows(workdir), rows(other)):
+        assert row.keys() == expected.keys()
+        for name, value in row.items():
+            # A norm is of differences that nearly cancel, and sums of other order differ there.
+            tolerance = 1e-4 if name == "gradient_norm" else 1e-5
+            np.testing.assert_allclose(value, expected[name], rtol=tolerance, err_msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_speak_once(launch, tmp_path):
+    launch(tmp_path / "one", 1, 1)
+    first, second = launch(tmp_path / "two", 2, 4, "--config.mesh.fsdp=4")
+    check_same_rows(tmp_path / "two", tmp_path / "one")
+    for index, (_, said, _) in enumerate((first, second)):
+        assert f"process {index}/2: 4 local, 8 global devices (cpu), mesh data=2 fsdp=4" in said
+    assert "step 3/3" in first[1] and "step 3/3" not in second[1]
+    assert "The model is in" in first[0] and not second[0]
+    assert (tmp_path / "two" / "classes.json").exists()
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_on_another_number_of_processes_and_devices(launch, tmp_path):
+    launch(tmp_path / "whole", 1, 1, steps=6)
+    launch(tmp_path / "begun", 2, 4, "--config.mesh.fsdp=2", "--config.mesh.data=4")
+    for name, processes, devices, mesh in (
+        ("fewer", 1, 2, "--config.mesh.fsdp=2"),
+        ("more", 4, 2, "--config.mesh.tensor=2"),
+    ):
+        workdir = tmp_path / name
+        shutil.copytree(tmp_path / "begun", workdir)
+        launch(workdir, processes, devices, mesh, steps=6)
+        check_same_rows(workdir, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_a_process_that_stays_alone_says_so_in_a_sentence(pytestconfig, process):
+    address = f"127.0.0.1:{free_port()}"
+    program = (
+        "from mvar_jax.training.distributed import join_cluster;"
+        f"join_cluster(2, {address!r}, 2, {process})"
+    )
+    began = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=pytestconfig.rootpath,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert time.monotonic() - began >= 2
+    assert result.returncode == 2
+    assert result.stderr == (
+        f"error: not all processes joined at {address} within 2 seconds; did you start it on all "
+        "workers? Give them longer by --join_timeout.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "address, word",
+    [
+        (("host:1", 2, None), "expected all three"),
+        (("host", 2, 0), "HOST:PORT"),
+        (("host:99999", 2, 0), "HOST:PORT"),
+        (("host:1", 2, 2), "expected 0 to 1"),
+    ],
+)
+def test_addresses_are_checked_before_anything_waits(address, word):
+    with pytest.raises(ValueError, match=word):
+        join_cluster(1, *address)

@@ -1,0 +1,25 @@
+"""Eight devices, in a process of their own, train as one does."""
+
+import os
+import subprocess
+import sys
+
+from tests.training.on_meshes import MESHES
+
+
+def test_meshes_of_eight_devices_train_as_one_device(pytestconfig):
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+    }
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.training.on_meshes"],
+        cwd=pytestconfig.rootpath,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.count("equal on") == len(MESHES)

@@ -210,6 +210,9 @@ class InitConfig:
     gate: float = 1e-5
 
 
+KERNELS = ("auto", "pallas", "none")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The trunk: `depth` blocks of the kinds in `pattern`, repeated.
@@ -220,6 +223,8 @@ class ModelConfig:
     in the last block, rising linearly from 0. `class_drop_rate` is the share of labels that
     training replaces by "no class". `qk_norm` is cosine attention with a learned scale per head
     (`attn_l2_norm` in the official code); without it the softmax scale is 0.25 / sqrt(head_dim).
+    `kernels` says whether training runs fused kernels: "auto" on TPUs, "pallas" everywhere
+    (interpreted, so slowly, off TPUs), "none" nowhere; the numbers are the same.
     """
 
     num_classes: int = 1000
@@ -279,6 +284,10 @@ class ModelConfig:
             check_range(f"model.{name}", getattr(self, name), 0.0, 0.999)
         check(self.mlp_ratio > 0, f"model.mlp_ratio: got {self.mlp_ratio}, expected more than 0.")
         check_range("model.norm_epsilon", self.norm_epsilon, 0.0, 1.0)
+        check(
+            self.kernels in KERNELS,
+            f"model.kernels: got {self.kernels!r}, expected one of {KERNELS}.",
+        )
         dtypes = ("float32", "bfloat16")
         check(
             self.compute_dtype in dtypes,

@@ -41,9 +41,26 @@ def make_trunk_step(
     update, `skipped` and `skipped_in_a_row`.
     """
 
+    gradient = make_trunk_gradient(trunk, tokenizer, config, seed)
+
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, batch, tokenizer_params):
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        gradients, metrics = gradient(state.params, state.step, batch, tokenizer_params)
+        return update(state, gradients, metrics, optimizer, config.ema_decay)
+
+    return step
+
+
+def make_trunk_gradient(
+    trunk: nn.Module, tokenizer: VQTokenizer, config: TrainingConfig, seed: int
+) -> Callable:
+    """What an update of the trunk follows.
+
+    `gradient(params, step, batch, tokenizer_params) -> (gradients, metrics of trunk_loss)`.
+    """
+
+    def gradient(params, step, batch, tokenizer_params):
+        key = jax.random.fold_in(jax.random.key(seed), step)
         keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(len(batch["label"])))
 
         def loss(params, part):
@@ -51,10 +68,9 @@ def make_trunk_step(
             logits = trunk.apply({"params": params}, part["label"], inputs, part["key"])
             return trunk_loss(logits, targets, tokenizer, config.label_smoothing)
 
-        gradient = accumulated_gradients(loss, batch | {"key": keys}, config.accumulate)
-        return _update(state, gradient, optimizer, config.ema_decay)
+        return accumulated_gradients(loss, batch | {"key": keys}, config.accumulate)(params)
 
-    return step
+    return gradient
 
 
 def make_trunk_evaluation(trunk: nn.Module, tokenizer: VQTokenizer) -> Callable:
@@ -87,8 +103,8 @@ def make_tokenizer_step(
         def loss(params, part):
             return _tokenizer_loss(tokenizer, params, part["image"])
 
-        gradient = accumulated_gradients(loss, batch, config.accumulate)
-        return _update(state, gradient, optimizer, config.ema_decay)
+        gradients, metrics = accumulated_gradients(loss, batch, config.accumulate)(state.params)
+        return update(state, gradients, metrics, optimizer, config.ema_decay)
 
     return step
 
@@ -106,14 +122,17 @@ def make_tokenizer_evaluation(tokenizer: VQTokenizer) -> Callable:
     return evaluate
 
 
-def _update(
-    state: TrainState, gradient: Callable, optimizer: optax.GradientTransformation, ema_decay: float
+def update(
+    state: TrainState,
+    gradients: Params,
+    metrics: Metrics,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
 ) -> tuple[TrainState, Metrics]:
-    """Follows `gradient(params) -> (gradients, metrics)`; adds to the metrics.
+    """The state after following gradients, and more metrics.
 
     Where the loss or the gradient is not finite, nothing but the counts of steps changes.
     """
-    gradients, metrics = gradient(state.params)
     norm = optax.global_norm(gradients)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
     state = apply_gradients(state, gradients, optimizer, ema_decay, finite)

@@ -5,6 +5,7 @@ of 128 channels as they lie in memory, and blank out, for one head at a time, th
 others.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -14,7 +15,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from mvar_jax.config import check
-from mvar_jax.typing import Array
+from mvar_jax.sharding import batch_axes
+from mvar_jax.typing import Array, Leaf
 
 LANES = 128
 
@@ -74,7 +76,7 @@ def lane_sum(array: Array, lanes: Array) -> Array:
     return jnp.sum(jnp.where(lanes, array, 0), axis=1, keepdims=True)
 
 
-def add_column(ref: Array, rows, head: Array, own: Array) -> None:
+def add_column(ref: Leaf, rows: Leaf, head: Array, own: Array) -> None:
     """Adds to a head's column of some rows of a reference to [1, n, heads]."""
     ref[0, rows] += jnp.where(head, own, 0)
 
@@ -89,19 +91,30 @@ def product(equation: str, left: Array, right: Array) -> Array:
 
 def sequence_call(
     body: Callable,
-    inputs: Sequence[Array],
-    outputs: Sequence[Array],
+    inputs: Sequence[Leaf],
+    outputs: Sequence[Leaf],
     scratch: Sequence[tuple[int, ...]],
     flops: int,
-) -> list[Array]:
+) -> tuple[Array, ...]:
     """Runs a kernel over images and groups of lanes, the whole sequence at a time.
 
     Arrays are [batch, n, width]. Where `width` is that of the first input, a program sees one
     group of lanes of one image; narrower arrays, which all heads share, it sees whole, and an
     output of that kind is summed over the groups by the body itself. `outputs` give shapes and
-    dtypes, `scratch` the shapes of float32 working memory, `flops` what is really computed.
+    dtypes, `scratch` the shapes of float32 working memory, `flops` what one image really takes.
+    On a mesh every device runs it on its own images.
     """
+    call = functools.partial(_call, body, outputs=outputs, scratch=scratch, flops=flops)
+    axes = batch_axes(len(inputs[0]))
+    if not axes:
+        return call(*inputs)
+    own_images = jax.sharding.PartitionSpec(axes)
+    return jax.shard_map(call, in_specs=own_images, out_specs=own_images, check_vma=False)(*inputs)
+
+
+def _call(body, *inputs, outputs, scratch, flops):
     batch, _, width = inputs[0].shape
+    shapes = [jax.ShapeDtypeStruct((batch, *array.shape[1:]), array.dtype) for array in outputs]
 
     def spec(array):
         n, own = array.shape[1:]
@@ -109,16 +122,16 @@ def sequence_call(
             return pl.BlockSpec((1, n, LANES), lambda image, group: (image, 0, group))
         return pl.BlockSpec((1, n, own), lambda image, group: (image, 0, 0))
 
-    arrays = (*inputs, *outputs)
-    moved = sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
+    moved = sum(math.prod(array.shape) * array.dtype.itemsize for array in (*inputs, *shapes))
+    cost = pl.CostEstimate(flops=batch * flops, transcendentals=0, bytes_accessed=moved)
     return pl.pallas_call(
         body,
         grid=(batch, width // LANES),
         in_specs=[spec(array) for array in inputs],
-        out_specs=[spec(array) for array in outputs],
-        out_shape=[jax.ShapeDtypeStruct(array.shape, array.dtype) for array in outputs],
+        out_specs=[spec(array) for array in shapes],
+        out_shape=shapes,
         scratch_shapes=[pltpu.VMEM(shape, jnp.float32) for shape in scratch],
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
-        cost_estimate=pl.CostEstimate(flops=flops, transcendentals=0, bytes_accessed=moved),
+        cost_estimate=cost,
         interpret=not on_tpu(),
     )(*inputs)

@@ -68,7 +68,7 @@ def scale_attention(
 def _attention(query, key, value, temperature, static):
     inputs = (query, key, value, temperature)
     body = functools.partial(_forward, static=static)
-    scratch, flops = (query.shape[1:2] + (LANES,),), 2 * _flops_per_product(query, static)
+    scratch, flops = (query.shape[1:2] + (LANES,),), 2 * _flops_per_product(static)
     return sequence_call(body, inputs, (query,), scratch, flops)[0]
 
 
@@ -80,8 +80,8 @@ def _attention_forward(query, key, value, temperature, static):
 def _attention_backward(static, inputs, gradient):
     body = functools.partial(_backward, static=static)
     scratch = (gradient.shape[1:2] + (LANES,),) * 3
-    flops = 5 * _flops_per_product(gradient, static)
-    return tuple(sequence_call(body, (*inputs, gradient), inputs, scratch, flops))
+    flops = 5 * _flops_per_product(static)
+    return sequence_call(body, (*inputs, gradient), inputs, scratch, flops)
 
 
 _attention.defvjp(_attention_forward, _attention_backward)
@@ -217,7 +217,7 @@ def _scale_of(place, slices):
     return sum((place >= start).astype(jnp.int32) for start, _ in slices[1:])
 
 
-def _flops_per_product(query, static) -> int:
-    """Of one matrix product for every head and block, over whole groups of lanes."""
+def _flops_per_product(static) -> int:
+    """Of one image, by one matrix product for every head and block, over whole groups of lanes."""
     pairs = sum(block.rows.size * block.keys.size for block in _blocks(static))
-    return 2 * query.shape[0] * static.heads * pairs * LANES
+    return 2 * static.heads * pairs * LANES

@@ -91,13 +91,13 @@ def _chunks(length: int) -> list[tuple[int, int]]:
 
 
 def _flops(x, b, heads, whole, per_head, with_state) -> int:
-    """Of the matrix products: of a chunk with itself for all heads, for each, and with states."""
-    batch, length, inner = x.shape
+    """Of one image, by products of a chunk with itself for all heads, for each, and with states."""
+    length, inner = x.shape[1:]
     squares = sum(size * size for _, size in _chunks(length))
     groups, state = inner // LANES, b.shape[2]
     shared = whole * squares * state * groups
     own = per_head * squares * LANES * heads
-    return 2 * batch * (shared + own + with_state * length * state * inner)
+    return 2 * (shared + own + with_state * length * state * inner)
 
 
 class _Decays(NamedTuple):

@@ -1,0 +1,57 @@
+"""What TPU chips can do, by the makers' published figures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+
+from mvar_jax.config import check
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One chip: bfloat16 FLOP/s, bytes of memory, bytes/s of memory and of its links together."""
+
+    peak_flops: float
+    memory_bytes: int
+    memory_bandwidth: float
+    link_bandwidth: float
+
+
+GIB = 2**30
+# Cloud TPU's pages on system architecture: per chip, all links in one direction.
+CHIPS = {
+    "v4": Chip(275e12, 32 * GIB, 1228e9, 300e9),
+    "v5e": Chip(197e12, 16 * GIB, 819e9, 200e9),
+    "v5p": Chip(459e12, 95 * GIB, 2765e9, 600e9),
+    "v6e": Chip(918e12, 32 * GIB, 1640e9, 448e9),
+}
+
+
+def get_chip(topology: str) -> Chip:
+    """The chip of a topology such as "v5e:16x16". Raises ValueError for unknown ones."""
+    kind, _, shape = topology.partition(":")
+    check(
+        kind in CHIPS and shape != "",
+        f"--topology: got {topology!r}, expected one of {', '.join(CHIPS)} and a shape, "
+        "as in v5e:16x16 or v4:4x4x4.",
+    )
+    return CHIPS[kind]
+
+
+def topology_devices(topology: str) -> Sequence[jax.Device]:
+    """Devices of a topology, of which none need be there: programs compile for them.
+
+    Raises ValueError where the TPU compiler is not installed and for shapes it does not know.
+    """
+    # Importing it takes seconds and looks for the TPU compiler.
+    from jax.experimental import topologies
+
+    try:
+        return topologies.get_topology_desc(topology, "tpu").devices
+    except Exception as error:  # the plugin raises many kinds, down to bare RuntimeError
+        reason = str(error).strip().partition("\n")[0][:200]
+        raise ValueError(
+            f"--topology: cannot make {topology} ({reason}); expected a shape that exists, and "
+            "the TPU compiler: pip install 'mvar_jax[tpu]'."
+        ) from None

@@ -1,0 +1,128 @@
+"""What a step costs on a topology that need not be there: fit, roofline, utilisation."""
+
+from dataclasses import dataclass, field
+
+from mvar_jax.compilation.chips import Chip
+from mvar_jax.compilation.program import Cost, Instruction, Memory
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a program that runs `times` times; `cost` is of one of them."""
+
+    name: str
+    cost: Cost
+    times: int = 1
+
+    def seconds(self, chip: Chip) -> float:
+        """The larger of the times that arithmetic and memory traffic take, all repetitions."""
+        arithmetic = self.cost.flops / chip.peak_flops
+        return self.times * max(arithmetic, self.cost.bytes_moved / chip.memory_bandwidth)
+
+    def exchange_seconds(self, chip: Chip) -> float:
+        """The time that its collectives keep all links of a chip busy, all repetitions."""
+        return self.times * sum(self.cost.exchanged.values()) / chip.link_bandwidth
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of a check. Sizes are per chip."""
+
+    topology: str
+    chips: int
+    chip: Chip
+    memory: Memory
+    parts: list[Part]
+    useful_flops: float  # of the mathematics, all chips together
+    compile_seconds: float
+    heaviest: list[Instruction] = field(default_factory=list)
+
+    @property
+    def bytes_per_chip(self) -> int:
+        """Memory that the program takes."""
+        return sum(self.memory)
+
+    @property
+    def share(self) -> float:
+        """The part of the chip's memory that it takes, from 0."""
+        return self.bytes_per_chip / self.chip.memory_bytes
+
+    @property
+    def total(self) -> Cost:
+        """The cost of all parts together."""
+        total = Cost(0, 0, {})
+        for part in self.parts:
+            total += part.cost * part.times
+        return total
+
+    @property
+    def seconds(self) -> float:
+        """Roofline time: of all parts one after another, their collectives not overlapped."""
+        return sum(p.seconds(self.chip) + p.exchange_seconds(self.chip) for p in self.parts)
+
+    @property
+    def mfu(self) -> float:
+        """The share of the chips' peak that useful FLOPs take at the roofline time."""
+        return self.useful_flops / (self.chips * self.chip.peak_flops * self.seconds)
+
+    def as_json(self) -> dict:
+        """The figures, under fixed names."""
+        return {
+            "topology": self.topology,
+            "chips": self.chips,
+            "bytes_per_chip": self.bytes_per_chip,
+            "bytes_limit": self.chip.memory_bytes,
+            "bytes_by_kind": self.memory._asdict(),
+            "flops_per_step": self.total.flops,
+            "bytes_moved_per_step": self.total.bytes_moved,
+            "bytes_exchanged_per_step": self.total.exchanged,
+            "model_flops_per_step": self.useful_flops / self.chips,
+            "roofline_seconds": self.seconds,
+            "roofline_mfu": self.mfu,
+            "compile_seconds": self.compile_seconds,
+            "parts": [self._part_json(part) for part in self.parts],
+        }
+
+    def _part_json(self, part: Part) -> dict:
+        return {
+            "name": part.name,
+            "times": part.times,
+            "flops": part.cost.flops,
+            "bytes_moved": part.cost.bytes_moved,
+            "bytes_exchanged": part.cost.exchanged,
+            "seconds": part.seconds(self.chip),
+            "exchange_seconds": part.exchange_seconds(self.chip),
+        }
+
+    def as_text(self) -> str:
+        """The figures for people."""
+        memory = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in self.memory._asdict().items())
+        limit = self.chip.memory_bytes / 1e9
+        lines = [
+            f"{self.topology}: {self.chips} chips, compiled in {self.compile_seconds:.0f} s",
+            f"memory of a chip: {self.bytes_per_chip / 1e9:.2f} GB of {limit:.2f} GB "
+            f"({self.share:.0%}); GB: {memory}",
+            "",
+            "| part | times | TFLOP | GB moved | GB exchanged | ms | ms exchange |",
+            "|---|---|---|---|---|---|---|",
+            *map(self._part_text, self.parts),
+            "",
+            f"roofline {self.seconds * 1e3:.1f} ms, model FLOPs utilisation {self.mfu:.1%}",
+        ]
+        exchanged = self.total.exchanged.items()
+        lines += [f"{kind}: {size / 1e9:.3f} GB" for kind, size in sorted(exchanged) if size]
+        if self.heaviest:
+            lines += ["", "most bytes in one block, embedding and head (GB, result, from):"]
+            lines += [
+                f"{row.bytes_moved / 1e9:.3f} {row.kind} {row.result[:70]} {row.source[-80:]}"
+                for row in self.heaviest
+            ]
+        return "\n".join(lines)
+
+    def _part_text(self, part: Part) -> str:
+        exchanged = sum(part.cost.exchanged.values())
+        return (
+            f"| {part.name} | {part.times} | {part.cost.flops / 1e12:.3f} | "
+            f"{part.cost.bytes_moved / 1e9:.3f} | {exchanged / 1e9:.3f} | "
+            f"{part.seconds(self.chip) * 1e3:.2f} | {part.exchange_seconds(self.chip) * 1e3:.2f} |"
+        )

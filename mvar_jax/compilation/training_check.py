@@ -1,0 +1,113 @@
+"""The real training step of a config, compiled for a topology, and the cost of its parts."""
+
+import time
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mvar_jax.compilation.chips import get_chip, topology_devices
+from mvar_jax.compilation.program import Program
+from mvar_jax.compilation.report import Part, Report
+from mvar_jax.config import Config
+from mvar_jax.experiment import init_tokenizer, init_trunk
+from mvar_jax.models import build_trunk
+from mvar_jax.sharding import BATCH, BatchLayout, make_mesh, param_shardings
+from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.training.flops import TRAINING_FACTOR, matmul_flops
+from mvar_jax.training.optimizer import make_optimizer
+from mvar_jax.training.state import create_state
+from mvar_jax.training.step import make_trunk_gradient, make_trunk_step, update
+from mvar_jax.typing import PyTree
+
+STEPS = 100_000  # of the schedules: any number gives the same program
+HEAVIEST = 10
+
+
+def check_training(config: Config, topology: str) -> Report:
+    """Compiles the update of the trunk, from tokens, and its parts.
+
+    The whole step is compiled as it runs, with layers under scan. A scan's body counts once in
+    the compiler's cost analysis, so the costs are those of gradients with one and with two
+    repetitions of the pattern, unrolled: their difference is a repetition, what remains embedding
+    and head. The optimizer is compiled alone. Raises ValueError for a topology, a mesh or a batch
+    that do not go together; errors of the compiler, such as too little memory, pass through.
+    """
+    chip, devices = get_chip(topology), topology_devices(topology)
+    mesh = make_mesh(config.mesh, devices)
+    BatchLayout(mesh).check_batch(config.batch_size, config.training.accumulate)
+    with jax.set_mesh(mesh):
+        start = time.monotonic()
+        step = _Step(config, config.batch_size)
+        whole = Program(step.whole, step.state, step.batch, step.tokenizer_params)
+        seconds = time.monotonic() - start
+        parts, heaviest = _parts(config, step)
+    flops = matmul_flops(config.model, config.tokenizer.schedule, config.tokenizer.vocabulary)
+    useful = TRAINING_FACTOR * config.batch_size * flops
+    return Report(topology, len(devices), chip, whole.memory, parts, useful, seconds, heaviest)
+
+
+def _parts(config: Config, step: "_Step"):
+    """Costs of a repetition of the pattern, of the rest, and of the optimizer."""
+    times = config.training.accumulate
+    programs = [_gradient_program(config, repeats) for repeats in (1, 2)]
+    one, two = (program.cost for program in programs)
+    layer = two - one
+    optimizer = Program(step.update, step.state, step.state.params).cost
+    name = " and ".join(config.model.pattern)
+    parts = [
+        Part(f"block {name}", layer, times * config.model.depth // len(config.model.pattern)),
+        Part("embedding and head", one - layer, times),
+        Part("optimizer", optimizer),
+    ]
+    return parts, programs[0].heaviest(HEAVIEST)
+
+
+def _gradient_program(config: Config, repeats: int) -> Program:
+    """Gradients of one part of the batch, with so many unrolled repetitions of the pattern."""
+    model = replace(config.model, depth=repeats * len(config.model.pattern), scan=False)
+    size = config.batch_size // config.training.accumulate
+    training = replace(config.training, accumulate=1)
+    step = _Step(replace(config, model=model, training=training), size)
+    return Program(
+        step.gradient, step.state.params, step.state.step, step.batch, step.tokenizer_params
+    )
+
+
+class _Step:
+    """The functions of a training step and the shapes of what they take, on the ambient mesh."""
+
+    def __init__(self, config: Config, batch_size: int):
+        trunk, tokenizer = build_trunk(config), VQTokenizer(config.tokenizer)
+        training = config.training
+        optimizer = make_optimizer(config.optimizer, STEPS, batch_size)
+        self.whole = make_trunk_step(trunk, tokenizer, optimizer, training, config.seed)
+        self.gradient = make_trunk_gradient(trunk, tokenizer, training, config.seed)
+        params = jax.eval_shape(partial(init_trunk, trunk, config.seed))
+        make = partial(create_state, optimizer=optimizer, ema_decay=training.ema_decay)
+        self.state = _placed(jax.eval_shape(make, params))
+        self.tokenizer_params = _placed(jax.eval_shape(lambda: init_tokenizer(config)))
+        total = config.tokenizer.schedule.total
+        tokens, labels = np.zeros((batch_size, total), np.int32), np.zeros(batch_size, np.int32)
+        images = jax.sharding.NamedSharding(jax.sharding.get_mesh(), jax.P(BATCH))
+        self.batch = {
+            name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=images)
+            for name, array in (("tokens", tokens), ("label", labels))
+        }
+
+        def follow(state, gradients):
+            metrics = {"loss": jnp.float32(0)}
+            return update(state, gradients, metrics, optimizer, training.ema_decay)
+
+        self.update = jax.jit(follow, donate_argnums=0)
+
+
+def _placed(shapes: PyTree) -> PyTree:
+    shardings = param_shardings(shapes, jax.sharding.get_mesh())
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        shardings,
+    )

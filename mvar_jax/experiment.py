@@ -128,27 +128,29 @@ def train_trunk(
 
 def init_trunk(trunk: Trunk, seed: int) -> Params:
     """Parameters of a trunk at the start of training, split over the ambient mesh if any."""
-
-    def init():
-        labels = jnp.zeros((1,), jnp.int32)
-        length = trunk.schedule.total - trunk.schedule.lengths[0]
-        inputs = jnp.zeros((1, length, trunk.code_channels))
-        return trunk.init(jax.random.key(seed), labels, inputs)["params"]
-
-    return create_placed(init)
+    return create_placed(partial(_draw_trunk, trunk, seed))
 
 
 def init_tokenizer(config: Config) -> Params:
     """Parameters of a tokenizer at the start of training, on the ambient mesh if any."""
-    tokenizer = VQTokenizer(config.tokenizer)
-    return create_placed(
-        lambda: tokenizer.init(jax.random.key(config.seed), _images(config))["params"]
-    )
+    return create_placed(partial(_draw_tokenizer, config))
+
+
+def _draw_trunk(trunk: Trunk, seed: int) -> Params:
+    labels = jnp.zeros((1,), jnp.int32)
+    length = trunk.schedule.total - trunk.schedule.lengths[0]
+    inputs = jnp.zeros((1, length, trunk.code_channels))
+    return trunk.init(jax.random.key(seed), labels, inputs)["params"]
+
+
+def _draw_tokenizer(config: Config) -> Params:
+    images = jnp.zeros((1, *config.tokenizer.image_size, 3))
+    return VQTokenizer(config.tokenizer).init(jax.random.key(config.seed), images)["params"]
 
 
 def load_trunk(config: Config, workdir: Workdir) -> Params:
     """The trained trunk of a run, as it is sampled from, split over the ambient mesh if any."""
-    expected = jax.eval_shape(lambda: init_trunk(build_trunk(config), 0))
+    expected = jax.eval_shape(partial(_draw_trunk, build_trunk(config), config.seed))
     return load_params(workdir.checkpoints, with_places(expected))
 
 
@@ -175,7 +177,7 @@ def load_tokenizer(config: Config, workdir: Workdir) -> Params:
         f"{workdir.tokenizer.path}: holds a tokenizer of other settings than the config; use the "
         f"config that it was trained with, or another --workdir.",
     )
-    expected = jax.eval_shape(lambda: init_tokenizer(config))
+    expected = jax.eval_shape(partial(_draw_tokenizer, config))
     return load_params(workdir.tokenizer.checkpoints, with_places(expected))
 
 
@@ -186,7 +188,7 @@ def inherit_trunk(config: Config, init: Workdir) -> Params:
     is of another architecture.
     """
     params = load_trunk(init.config(), init)
-    expected = jax.eval_shape(lambda: init_trunk(build_trunk(config), config.seed))
+    expected = jax.eval_shape(partial(_draw_trunk, build_trunk(config), config.seed))
     for path, leaf in jax.tree_util.tree_leaves_with_path(expected):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         found = _find(params, path)
@@ -280,7 +282,3 @@ def _step_cost(config: Config) -> StepCost:
     tokenizer = config.tokenizer
     flops = matmul_flops(config.model, tokenizer.schedule, tokenizer.vocabulary)
     return StepCost(config.batch_size, TRAINING_FACTOR * flops * config.batch_size)
-
-
-def _images(config: Config) -> np.ndarray:
-    return np.zeros((1, *config.tokenizer.image_size, 3), np.float32)

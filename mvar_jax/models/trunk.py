@@ -126,8 +126,7 @@ class Trunk(nn.Module):
 
     def condition(self, labels: Int[Array, "batch"]) -> Conditioning:
         """Everything that depends on the label alone."""
-        embedded = self.class_embedding[labels]
-        condition = constrain(embedded, "condition")
+        condition = constrain(self.class_embedding[labels], "condition")
         shared = self.shared_modulation(condition) if self.config.shared_modulation else None
 
         def modulate(block, stacked):
@@ -138,7 +137,7 @@ class Trunk(nn.Module):
             return constrain(made, "modulation")
 
         return Conditioning(
-            start=embedded[:, None] + self.start_position,
+            start=condition[:, None] + self.start_position,
             blocks=tuple(map(modulate, self.blocks, self.block_params)),
             head=self.head_modulation(condition),
         )

@@ -128,29 +128,31 @@ def train_trunk(
 
 def init_trunk(trunk: Trunk, seed: int) -> Params:
     """Parameters of a trunk at the start of training, split over the ambient mesh if any."""
-    return create_placed(partial(_draw_trunk, trunk, seed))
+    return create_placed(partial(draw_trunk, trunk, seed))
 
 
 def init_tokenizer(config: Config) -> Params:
     """Parameters of a tokenizer at the start of training, on the ambient mesh if any."""
-    return create_placed(partial(_draw_tokenizer, config))
+    return create_placed(partial(draw_tokenizer, config))
 
 
-def _draw_trunk(trunk: Trunk, seed: int) -> Params:
+def draw_trunk(trunk: Trunk, seed: int) -> Params:
+    """Parameters of a trunk at the start of training, wherever the program that draws them runs."""
     labels = jnp.zeros((1,), jnp.int32)
     length = trunk.schedule.total - trunk.schedule.lengths[0]
     inputs = jnp.zeros((1, length, trunk.code_channels))
     return trunk.init(jax.random.key(seed), labels, inputs)["params"]
 
 
-def _draw_tokenizer(config: Config) -> Params:
+def draw_tokenizer(config: Config) -> Params:
+    """The same of a tokenizer."""
     images = jnp.zeros((1, *config.tokenizer.image_size, 3))
     return VQTokenizer(config.tokenizer).init(jax.random.key(config.seed), images)["params"]
 
 
 def load_trunk(config: Config, workdir: Workdir) -> Params:
     """The trained trunk of a run, as it is sampled from, split over the ambient mesh if any."""
-    expected = jax.eval_shape(partial(_draw_trunk, build_trunk(config), config.seed))
+    expected = jax.eval_shape(partial(draw_trunk, build_trunk(config), config.seed))
     return load_params(workdir.checkpoints, with_places(expected))
 
 
@@ -177,7 +179,7 @@ def load_tokenizer(config: Config, workdir: Workdir) -> Params:
         f"{workdir.tokenizer.path}: holds a tokenizer of other settings than the config; use the "
         f"config that it was trained with, or another --workdir.",
     )
-    expected = jax.eval_shape(partial(_draw_tokenizer, config))
+    expected = jax.eval_shape(partial(draw_tokenizer, config))
     return load_params(workdir.tokenizer.checkpoints, with_places(expected))
 
 
@@ -188,7 +190,7 @@ def inherit_trunk(config: Config, init: Workdir) -> Params:
     is of another architecture.
     """
     params = load_trunk(init.config(), init)
-    expected = jax.eval_shape(partial(_draw_trunk, build_trunk(config), config.seed))
+    expected = jax.eval_shape(partial(draw_trunk, build_trunk(config), config.seed))
     for path, leaf in jax.tree_util.tree_leaves_with_path(expected):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         found = _find(params, path)

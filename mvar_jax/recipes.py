@@ -46,6 +46,7 @@ def imagenet256(preset: str, pattern: tuple[str, ...], depths: tuple[int, ...]) 
     recipe = RECIPES[depth]
     config = to_config_dict(Config())
     config.batch_size = recipe.batch_size
+    config.mesh.update(data=1, fsdp=-1)  # no chip holds the largest models' optimizer state
     config.model.update(
         depth=depth,
         width=64 * depth,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
+from jax.experimental import topologies
 
 from mvar_jax.config import check
 
@@ -44,9 +45,6 @@ def topology_devices(topology: str) -> Sequence[jax.Device]:
 
     Raises ValueError where the TPU compiler is not installed and for shapes it does not know.
     """
-    # Importing it takes seconds and looks for the TPU compiler.
-    from jax.experimental import topologies
-
     try:
         return topologies.get_topology_desc(topology, "tpu").devices
     except Exception as error:  # the plugin raises many kinds, down to bare RuntimeError

@@ -96,7 +96,9 @@ class Report:
 
     def as_text(self) -> str:
         """The figures for people."""
-        memory = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in self.memory._asdict().items())
+        memory = ", ".join(
+            f"{name} {size / 1e9:.2f}" for name, size in self.memory._asdict().items()
+        )
         limit = self.chip.memory_bytes / 1e9
         lines = [
             f"{self.topology}: {self.chips} chips, compiled in {self.compile_seconds:.0f} s",

@@ -6,21 +6,20 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mvar_jax.compilation.chips import get_chip, topology_devices
+from mvar_jax.compilation.inputs import by_image, placed
 from mvar_jax.compilation.program import Program
 from mvar_jax.compilation.report import Part, Report
 from mvar_jax.config import Config
-from mvar_jax.experiment import init_tokenizer, init_trunk
+from mvar_jax.experiment import draw_tokenizer, draw_trunk
 from mvar_jax.models import build_trunk
-from mvar_jax.sharding import BATCH, BatchLayout, make_mesh, param_shardings
+from mvar_jax.sharding import BatchLayout, make_mesh
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.training.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.state import create_state
 from mvar_jax.training.step import make_trunk_gradient, make_trunk_step, update
-from mvar_jax.typing import PyTree
 
 STEPS = 100_000  # of the schedules: any number gives the same program
 HEAVIEST = 10
@@ -85,16 +84,14 @@ class _Step:
         optimizer = make_optimizer(config.optimizer, STEPS, batch_size)
         self.whole = make_trunk_step(trunk, tokenizer, optimizer, training, config.seed)
         self.gradient = make_trunk_gradient(trunk, tokenizer, training, config.seed)
-        params = jax.eval_shape(partial(init_trunk, trunk, config.seed))
+        params = jax.eval_shape(partial(draw_trunk, trunk, config.seed))
         make = partial(create_state, optimizer=optimizer, ema_decay=training.ema_decay)
-        self.state = _placed(jax.eval_shape(make, params))
-        self.tokenizer_params = _placed(jax.eval_shape(lambda: init_tokenizer(config)))
+        self.state = placed(jax.eval_shape(make, params))
+        self.tokenizer_params = placed(jax.eval_shape(partial(draw_tokenizer, config)))
         total = config.tokenizer.schedule.total
-        tokens, labels = np.zeros((batch_size, total), np.int32), np.zeros(batch_size, np.int32)
-        images = jax.sharding.NamedSharding(jax.sharding.get_mesh(), jax.P(BATCH))
         self.batch = {
-            name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=images)
-            for name, array in (("tokens", tokens), ("label", labels))
+            "tokens": by_image((batch_size, total), jnp.int32),
+            "label": by_image((batch_size,), jnp.int32),
         }
 
         def follow(state, gradients):
@@ -102,12 +99,3 @@ class _Step:
             return update(state, gradients, metrics, optimizer, training.ema_decay)
 
         self.update = jax.jit(follow, donate_argnums=0)
-
-
-def _placed(shapes: PyTree) -> PyTree:
-    shardings = param_shardings(shapes, jax.sharding.get_mesh())
-    return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-        shapes,
-        shardings,
-    )

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.typing import Array, Float
+from mvar_jax.typing import Array, Float, HostArray
 
 
 class Projection(nn.Module):
@@ -45,7 +45,7 @@ class Projection(nn.Module):
         return tuple(flat_product(x, self.kernel[:, i]) for i in range(self.outputs[0]))
 
 
-def flat_product(x: Float[Array, "..."], kernel: Float[Array, "..."]) -> Float[Array, "..."]:
+def flat_product(x: Float[Array, "..."], kernel: Float[HostArray, "..."]) -> Float[Array, "..."]:
     """The last axis of x times a kernel whose first axes it has flattened; so is the result."""
     return x @ kernel.reshape(x.shape[-1], -1).astype(x.dtype)
 

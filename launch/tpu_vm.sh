@@ -49,6 +49,7 @@ mount_command() {
 setup_command() {
   local steps
   steps=$(
+    echo "export HOME=/root" # a machine that boots has none
     echo "curl -LsSf https://astral.sh/uv/install.sh | env UV_UNMANAGED_INSTALL=/usr/local/bin sh"
     echo "{ test -d $clone || git clone $(quote "$REPOSITORY") $clone; }"
     echo "git -C $clone fetch origin $(quote "${REVISION:-main}")"

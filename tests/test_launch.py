@@ -33,7 +33,8 @@ GKE = {"NAME": "digits", "CLUSTER": "tpus", "ZONE": "us-west4-a"}
 GKE_CREATE = {**GKE, "TPU_TYPE": "v5litepod-16", "STORAGE": "runs"}
 
 SETUP = """
-curl -LsSf https://astral.sh/uv/install.sh | env UV_UNMANAGED_INSTALL=/usr/local/bin sh;
+export HOME=/root;
+  curl -LsSf https://astral.sh/uv/install.sh | env UV_UNMANAGED_INSTALL=/usr/local/bin sh;
   { test -d /opt/mvar_jax || git clone https://example.org/mvar_jax /opt/mvar_jax; };
   git -C /opt/mvar_jax fetch origin main;
   git -C /opt/mvar_jax checkout --detach FETCH_HEAD;
@@ -218,9 +219,9 @@ def start(command, variables, folder):
     )
 
 
-def launch(command, variables, folder):
+def launch(command, variables, folder, timeout=60):
     process = start(command, variables, folder)
-    process.stdout, process.stderr = process.communicate(timeout=100)
+    process.stdout, process.stderr = process.communicate(timeout=timeout)
     return process
 
 
@@ -231,7 +232,7 @@ def executable(path, text):
 
 
 def wait_for(condition):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -291,7 +292,7 @@ def test_values_survive_the_way_to_another_machine(command, tmp_path):
     line = launch(f"{command} '--config.name=a b' --dry-run", variables, tmp_path).stdout
     sent = shlex.split(line)[-1].removeprefix("--command=")
     environ = environment({"RECORD": str(record)}, tmp_path)
-    subprocess.run(["bash", "-c", f"({sent})"], env=environ, cwd=ROOT, check=True, timeout=10)
+    subprocess.run(["bash", "-c", f"({sent})"], env=environ, cwd=ROOT, check=True, timeout=60)
     arrived = json.loads(record.read_text())
     assert arrived[-2:] == ["--distributed", "--config.name=a b"]
     assert f"--setenv=WORKDIR={workdir}" in arrived or f"--workdir={workdir}" in arrived
@@ -403,7 +404,7 @@ def test_a_signal_lets_trainers_save_and_starts_nothing_more(command, kind, trai
     process = start(command, variables, tmp_path)
     wait_for(lambda: count(tmp_path, "started") == count_processes)
     process.send_signal(kind)
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert process.returncode == 143  # not 0, which means a finished training
     assert count(tmp_path, "saved") == count_processes
     assert count(tmp_path, "started") == count_processes  # no `train` after `train_tokenizer`
@@ -448,7 +449,7 @@ def test_slurm_requeues_a_job_that_runs_out_of_time(trainer, slurm, tmp_path):
     process = start("slurm.sbatch", variables, tmp_path)
     wait_for(lambda: count(tmp_path, "started") == 2)
     process.send_signal(signal.SIGUSR1)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert (tmp_path / "asked").read_text() == "requeue 7\n"
     assert count(tmp_path, "saved") == 2 and count(tmp_path, "started") == 2
@@ -506,7 +507,7 @@ def train_for_two_steps(command, variables, digits_directory, folder):
         "TFDS_DATA_DIR": digits_directory,
     }
     flags = "--config.training.steps=2 --config.training.log_every=1"
-    process = launch(f"{command} {flags}", variables, folder)
+    process = launch(f"{command} {flags}", variables, folder, timeout=600)
     logs = [*folder.glob("*.log"), *folder.glob("run/logs/*.log")]
     output = "\n".join(f"{path.name}:\n{path.read_text()}" for path in logs)
     assert process.returncode == 0, process.stderr + output
@@ -530,4 +531,5 @@ def test_processes_and_slurm_train_alike(slurm, digits_directory, tmp_path):
     found = train_for_two_steps("slurm.sbatch", variables, digits_directory, folders[1])
     assert [row["step"] for row in explicit] == [1, 2]
     assert [row["step"] for row in found] == [1, 2]
-    assert [row["loss"] for row in found] == [row["loss"] for row in explicit]
+    losses = [row["loss"] for row in explicit]
+    assert [row["loss"] for row in found] == pytest.approx(losses, rel=1e-6)

@@ -79,9 +79,15 @@ signal() {
   ((${#running[@]} == 0)) || kill -s "$1" "${running[@]}" 2>/dev/null || true
 }
 
+# Whoever presses Ctrl-C twice does not wait for anything to be saved.
 stop() {
-  stopped=1
-  signal TERM
+  if [[ "$stopped$1" == INTINT ]]; then signal KILL; else signal TERM; fi
+  stopped=$1
+}
+
+heed_signals() {
+  trap 'stop TERM' TERM
+  trap 'stop INT' INT
 }
 
 # Runs a training under watch; in a dry run, prints it.
@@ -90,7 +96,7 @@ supervise() {
     quote "$@"
     return
   fi
-  trap stop TERM INT
+  heed_signals
   "$@" &
   running=("$!")
   watch

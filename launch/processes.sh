@@ -47,7 +47,7 @@ for program in "${programs[@]}"; do
     done
   else
     mkdir -p "$WORKDIR/logs"
-    trap stop TERM INT
+    heed_signals
     train_together "$program"
   fi
 done

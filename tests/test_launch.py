@@ -216,13 +216,22 @@ def start(command, variables, folder):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # so that all can be killed
     )
 
 
-def launch(command, variables, folder, timeout=60):
-    process = start(command, variables, folder)
-    process.stdout, process.stderr = process.communicate(timeout=timeout)
+def finish(process, timeout=60):
+    """Waits for a script; leaves nothing behind when that takes too long."""
+    try:
+        process.stdout, process.stderr = process.communicate(timeout=timeout)
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
     return process
+
+
+def launch(command, variables, folder, timeout=60):
+    return finish(start(command, variables, folder), timeout)
 
 
 def executable(path, text):
@@ -357,7 +366,7 @@ trap 'echo saved; touch "$FOLDER/saved.$$"; exit 0' TERM
 echo "$2 starts"
 if [[ -n "${FAIL:-}" && "$*" == *--process_id=1* ]]; then sleep 0.3; exit "$FAIL"; fi
 touch "$FOLDER/started.$$"
-[[ -z "${DEAF:-}" ]] || trap '' TERM
+[[ -z "${DEAF:-}" ]] || { trap '' TERM; touch "$FOLDER/deaf.$$"; }
 [[ "$2" != *"${LAST:-}" ]] || exit 0
 while true; do sleep 0.05; done
 """
@@ -404,10 +413,20 @@ def test_a_signal_lets_trainers_save_and_starts_nothing_more(command, kind, trai
     process = start(command, variables, tmp_path)
     wait_for(lambda: count(tmp_path, "started") == count_processes)
     process.send_signal(kind)
-    process.communicate(timeout=60)
+    finish(process)
     assert process.returncode == 143  # not 0, which means a finished training
     assert count(tmp_path, "saved") == count_processes
     assert count(tmp_path, "started") == count_processes  # no `train` after `train_tokenizer`
+
+
+def test_a_second_interrupt_waits_for_nothing(trainer, tmp_path):
+    process = start("local.sh", {**trainer, "DEAF": "1"}, tmp_path)
+    wait_for(lambda: count(tmp_path, "deaf") == 1)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)  # two at once are one
+    finish(process)
+    assert process.returncode == 128 + signal.SIGKILL
 
 
 @pytest.mark.parametrize("command", ["local.sh", "processes.sh"])
@@ -449,8 +468,7 @@ def test_slurm_requeues_a_job_that_runs_out_of_time(trainer, slurm, tmp_path):
     process = start("slurm.sbatch", variables, tmp_path)
     wait_for(lambda: count(tmp_path, "started") == 2)
     process.send_signal(signal.SIGUSR1)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
+    assert finish(process).returncode == 0, process.stderr
     assert (tmp_path / "asked").read_text() == "requeue 7\n"
     assert count(tmp_path, "saved") == 2 and count(tmp_path, "started") == 2
 
@@ -507,7 +525,7 @@ def train_for_two_steps(command, variables, digits_directory, folder):
         "TFDS_DATA_DIR": digits_directory,
     }
     flags = "--config.training.steps=2 --config.training.log_every=1"
-    process = launch(f"{command} {flags}", variables, folder, timeout=600)
+    process = launch(f"{command} {flags}", variables, folder, timeout=300)
     logs = [*folder.glob("*.log"), *folder.glob("run/logs/*.log")]
     output = "\n".join(f"{path.name}:\n{path.read_text()}" for path in logs)
     assert process.returncode == 0, process.stderr + output

@@ -58,7 +58,7 @@ watch() {
   local index code failure=0 deadline=0
   [[ -z "$stopped" ]] || signal TERM
   while ((${#running[@]})); do
-    sleep 0.2
+    sleep 0.2 || true # it gets the signals of the group as well
     for index in "${!running[@]}"; do
       kill -0 "${running[index]}" 2>/dev/null && continue
       code=0
@@ -85,9 +85,15 @@ stop() {
   stopped=$1
 }
 
-heed_signals() {
+# begin INDEX COMMAND... starts a process, in a group of its own: of a signal to the whole group
+# of this script it would get two, ours too, and a trainer ends at the second without saving.
+begin() {
   trap 'stop TERM' TERM
   trap 'stop INT' INT
+  set -m
+  "${@:2}" &
+  set +m
+  running[$1]=$!
 }
 
 # Runs a training under watch; in a dry run, prints it.
@@ -96,9 +102,7 @@ supervise() {
     quote "$@"
     return
   fi
-  heed_signals
-  "$@" &
-  running=("$!")
+  begin 0 "$@"
   watch
 }
 

@@ -30,8 +30,7 @@ train_together() {
   for ((index = 0; index < PROCESSES; index++)); do
     process_command "$1" "$index"
     logs+=("$WORKDIR/logs/$1.$index.log")
-    "${command[@]}" >>"${logs[index]}" 2>&1 &
-    running[index]=$!
+    begin "$index" "${command[@]}" >>"${logs[index]}" 2>&1
   done
   printf 'the output is in %s\n' "$(quote "${logs[@]}")"
   watch || code=$?
@@ -47,7 +46,6 @@ for program in "${programs[@]}"; do
     done
   else
     mkdir -p "$WORKDIR/logs"
-    heed_signals
     train_together "$program"
   fi
 done

@@ -216,7 +216,7 @@ def start(command, variables, folder):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # so that all can be killed
+        start_new_session=True,  # its group of processes is not ours
     )
 
 
@@ -225,8 +225,9 @@ def finish(process, timeout=60):
     try:
         process.stdout, process.stderr = process.communicate(timeout=timeout)
     finally:
-        if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        while process.poll() is None:  # Ctrl-C twice kills what a script started
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
     return process
 
 
@@ -362,7 +363,14 @@ def test_a_wrong_variable_is_one_sentence(command, variables, words, tmp_path):
 # A program that notes its start, and saves and ends well on SIGTERM, as a trainer does. It fails
 # as process 1 of `train` where FAIL is set.
 TRAINER = """#!/usr/bin/env bash
-trap 'echo saved; touch "$FOLDER/saved.$$"; exit 0' TERM
+save() {
+  trap 'touch "$FOLDER/again.$$"' TERM
+  sleep 0.3
+  echo saved
+  touch "$FOLDER/saved.$$"
+  exit 0
+}
+trap save TERM
 echo "$2 starts"
 if [[ -n "${FAIL:-}" && "$*" == *--process_id=1* ]]; then sleep 0.3; exit "$FAIL"; fi
 touch "$FOLDER/started.$$"
@@ -412,10 +420,11 @@ def test_a_signal_lets_trainers_save_and_starts_nothing_more(command, kind, trai
     variables = {**trainer, "PROCESSES": "2", "CPU_DEVICES": "1"}
     process = start(command, variables, tmp_path)
     wait_for(lambda: count(tmp_path, "started") == count_processes)
-    process.send_signal(kind)
+    os.killpg(process.pid, kind)  # as a terminal and `timeout` do: it must reach a trainer once
     finish(process)
     assert process.returncode == 143  # not 0, which means a finished training
     assert count(tmp_path, "saved") == count_processes
+    assert count(tmp_path, "again") == 0
     assert count(tmp_path, "started") == count_processes  # no `train` after `train_tokenizer`
 
 
@@ -512,10 +521,12 @@ def free_port(ports):
 
 
 def train_for_two_steps(command, variables, digits_directory, folder):
-    """Trains with real processes, and returns the rows of the log."""
-    compiled = {name: value for name, value in os.environ.items() if name.startswith("JAX_")}
+    """Trains with real processes, and returns the rows of the log.
+
+    They compile without a cache: only process 0 would find anything in it, and the others would
+    come later than collectives on a CPU wait.
+    """
     variables = {
-        **compiled,
         **variables,
         "CONFIG": "digits.py:runlocal",
         "WORKDIR": str(folder / "run"),

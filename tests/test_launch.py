@@ -536,7 +536,7 @@ def train_for_two_steps(command, variables, digits_directory, folder):
         "TFDS_DATA_DIR": digits_directory,
     }
     flags = "--config.training.steps=2 --config.training.log_every=1"
-    process = launch(f"{command} {flags}", variables, folder, timeout=300)
+    process = launch(f"{command} {flags}", variables, folder, timeout=600)
     logs = [*folder.glob("*.log"), *folder.glob("run/logs/*.log")]
     output = "\n".join(f"{path.name}:\n{path.read_text()}" for path in logs)
     assert process.returncode == 0, process.stderr + output

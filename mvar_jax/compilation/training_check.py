@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from mvar_jax.compilation.chips import get_chip, topology_devices
 from mvar_jax.compilation.inputs import by_image, placed
-from mvar_jax.compilation.program import Program
+from mvar_jax.compilation.program import WHOLE_PRODUCTS, Program
 from mvar_jax.compilation.report import Part, Report
 from mvar_jax.config import Config
 from mvar_jax.experiment import draw_tokenizer, draw_trunk
@@ -70,9 +70,8 @@ def _gradient_program(config: Config, repeats: int) -> Program:
     size = config.batch_size // config.training.accumulate
     training = replace(config.training, accumulate=1)
     step = _Step(replace(config, model=model, training=training), size)
-    return Program(
-        step.gradient, step.state.params, step.state.step, step.batch, step.tokenizer_params
-    )
+    arguments = (step.state.params, step.state.step, step.batch, step.tokenizer_params)
+    return Program(step.gradient, *arguments, options=WHOLE_PRODUCTS)
 
 
 class _Step:

@@ -128,5 +128,5 @@ def test_killed_twice_to_the_same_bits(tmp_path, digits_directory):
 
 @pytest.mark.slow
 def test_killed_often_to_the_same_bits(tmp_path, digits_directory):
-    kinds = ["in_save", "after_rows", "in_save", "before_rows"] * 6
-    check_killed_runs(tmp_path, digits_directory, kinds, steps=200)
+    kinds = ["in_save", "after_rows", "in_save", "before_rows"] * 5
+    check_killed_runs(tmp_path, digits_directory, kinds, steps=120)

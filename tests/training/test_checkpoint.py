@@ -1,6 +1,9 @@
 """Checkpoints: what comes back, how damage and misfits are told."""
 
 import shutil
+import subprocess
+import sys
+import textwrap
 
 import jax
 import jax.numpy as jnp
@@ -261,3 +264,39 @@ def test_average_wanted_but_not_stored(tmp_path):
 def test_no_checkpoint_to_load_from(tmp_path, name):
     with pytest.raises(ValueError, match="no checkpoint found, expected one from training"):
         load_params(tmp_path / name, {})
+
+
+FULL = """
+    import resource, sys
+    from pathlib import Path
+    import jax, optax
+    from mvar_jax import cli
+    from mvar_jax.training.checkpoint import Checkpoints
+    from mvar_jax.training.state import create_state
+    from tests.training.tiny import train_batches
+
+    def main():
+        noise = jax.random.normal(jax.random.key(0), (300, 300))  # does not compress
+        state, stream = create_state({"w": noise}, optax.sgd(0.1)), iter(train_batches())
+        with Checkpoints(Path(FOLDER), 1) as checkpoints:
+            for step in (1, 2):
+                checkpoints.save(state.replace(step=state.step + step), stream)
+                checkpoints.wait()
+                resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    cli.run(main)
+"""
+
+
+def test_no_room_is_told_in_one_sentence_and_what_was_saved_stays(tmp_path):
+    script = textwrap.dedent(FULL).replace("FOLDER", repr(str(tmp_path)))
+    program = [sys.executable, "-c", script]
+    result = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith(
+        f"error: {tmp_path / '2'}: this checkpoint could not be saved ("
+    )
+    assert "File too large" in result.stderr and "step 1 is the last one" in result.stderr
+    assert result.stderr.count("\n") == 1, result.stderr
+    noise = jax.random.normal(jax.random.key(0), (300, 300))
+    np.testing.assert_array_equal(load_params(tmp_path, {"w": noise})["w"], noise)

@@ -11,8 +11,15 @@ from mvar_jax.training.throughput import StepCost, Throughput, peak_flops
 
 @pytest.fixture
 def clock():
-    """A clock in the phase "train", whose time is what its `time` is set to."""
-    clock = Stopwatch(lambda: clock.time if hasattr(clock, "time") else 0.0)
+    """A clock in the phase "train", which stands at its attribute `time`."""
+
+    class Standing(Stopwatch):
+        time = 0.0
+
+        def __init__(self):
+            super().__init__(lambda: self.time)
+
+    clock = Standing()
     with clock.phase("train"):
         yield clock
 

@@ -9,6 +9,7 @@ turns out damaged is passed over for the one before it, and moved aside, never d
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from logging import LogRecord
 from pathlib import Path
 
 import jax
@@ -54,6 +55,7 @@ class Checkpoints:
         self._pending: Future | None = None
 
     def __enter__(self) -> "Checkpoints":
+        logging.get_absl_logger().addFilter(_is_not_orbax_failing)
         return self
 
     def __exit__(self, *_) -> None:
@@ -63,6 +65,7 @@ class Checkpoints:
             self._thread.shutdown()
             with suppress(Exception):  # of a save that failed, which `wait` has told
                 self._checkpointer.close()
+            logging.get_absl_logger().removeFilter(_is_not_orbax_failing)
 
     @property
     def latest(self) -> Path | None:
@@ -158,6 +161,11 @@ class Checkpoints:
                 f"{path}: this checkpoint could not be saved ({first_line(error)}); {last}, make "
                 "room or mend the place, and run the same command again to go on from there"
             ) from error
+
+
+def _is_not_orbax_failing(record: LogRecord) -> bool:
+    """False for tracebacks that Orbax logs, in each of its threads, of an error it also raises."""
+    return not (record.exc_info and "orbax" in Path(record.pathname).parts)
 
 
 def _trees(state: TrainState) -> dict[str, PyTree]:

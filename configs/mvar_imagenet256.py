@@ -2,8 +2,8 @@
 
     python -m mvar_jax.train --config=configs/mvar_imagenet256.py:d16 --workdir=runs/mvar_d16
 
-Presets d12, d16, d20, d24, d30, d32. `data.directory` must hold ImageNet prepared by TFDS as
-ArrayRecord, `--tokenizer` a working directory with the official tokenizer.
+Presets d12, d16, d20, d24, d30, d32. `data.directory` must hold the tar files of ImageNet
+(docs/data.md), `--tokenizer` is a working directory with the official tokenizer.
 """
 
 from mvar_jax.recipes import imagenet256

@@ -2,8 +2,8 @@
 
     python -m mvar_jax.train --config=configs/var_imagenet256.py:d16 --workdir=runs/var_d16
 
-Presets d16, d20, d24, d30. `data.directory` must hold ImageNet prepared by TFDS as ArrayRecord,
-`--tokenizer` a working directory with the official tokenizer.
+Presets d16, d20, d24, d30. `data.directory` must hold the tar files of ImageNet
+(docs/data.md), `--tokenizer` is a working directory with the official tokenizer.
 """
 
 from mvar_jax.recipes import imagenet256

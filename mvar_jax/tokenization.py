@@ -6,6 +6,7 @@ same whoever makes it, and however often the work was ended and begun again.
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -119,12 +120,17 @@ def _write_shards(
                     for row in _records(batch, encode, record):
                         writer.write(row)
                     bar.update(len(batch["label"]))
+            done += stop - start
+            bar.update(done - bar.n)  # with those that cannot be read
 
 
 @contextlib.contextmanager
 def _shard_writer(file: Path) -> Iterator[ArrayRecordWriter]:
-    """What writes a shard, which gets its name when it is whole."""
-    draft = file.with_suffix(".unfinished")
+    """What writes a shard, which gets its name when it is whole.
+
+    Until then the file is this process's alone: of two that are at it by mistake, none does harm.
+    """
+    draft = file.with_suffix(f".{os.getpid()}.unfinished")
     writer = ArrayRecordWriter(str(draft), "group_size:1")  # one record is read at a time
     try:
         yield writer
@@ -151,7 +157,8 @@ def _conclude(plan: TokenManifest, files: list[Path], out: Path) -> TokenManifes
     manifest = replace(plan, shards=tuple(shards))
     if jax.process_index() == 0:
         manifest.save(out / MANIFEST)
-        (out / PLAN).unlink()
+        for left in (out / PLAN, *out.glob("tokens-*.unfinished")):  # of what was ended
+            left.unlink(missing_ok=True)
     _wait_for_all("concluded")
     return manifest
 

@@ -17,6 +17,7 @@ from mvar_jax.tokenizers import VQTokenizer
 CONFIGS = Path(__file__).parents[1] / "configs"
 PRESETS = {
     "digits": ("", "runlocal"),
+    "folder": ("var64", "mvar64", "var256", "mvar256", "runlocal"),
     "shapes": ("var64", "mvar64", "var256", "mvar256", "runlocal"),
     "mvar_imagenet256": ("d12", "d16", "d20", "d24", "d30", "d32"),
     "var_imagenet256": ("d16", "d20", "d24", "d30"),

@@ -69,7 +69,8 @@ class ImageSource:
                 return example
         raise ValueError(
             f"data: none of the {len(self)} images of {self.name} split {self.split!r} can be read "
-            f"(the last one: {self.skipped.causes[index]}), expected images; replace the files."
+            f"({self._records.describe(index)}: {self.skipped.causes[index]}), expected some good "
+            "ones; replace the files."
         )
 
     def read(self, index: int) -> dict[str, np.ndarray] | None:

@@ -80,7 +80,8 @@ def find_tars(place: Path) -> Path:
             return folder
     raise ValueError(
         f"data.directory: found no {TRAIN_TAR} and {VALIDATION_TAR} in {folders[0]} or "
-        f"{folders[1]}, expected both; get them from image-net.org and put them there."
+        f"{folders[1]}, expected both; get them from image-net.org, or set data.name to "
+        "'imagenet2012' for a copy that TFDS prepared."
     )
 
 

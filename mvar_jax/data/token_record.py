@@ -39,7 +39,7 @@ class TokenRecord:
         """
         size = LABEL_BYTES + self.crops * self.total * self.token_type.itemsize
         check(len(record) == size, f"it has {len(record)} bytes, expected {size}")
-        label = np.frombuffer(record, "<u4", 1)[0]
+        label = int(np.frombuffer(record, "<u4", 1)[0])
         tokens = np.frombuffer(record, self.token_type, offset=LABEL_BYTES)
         check(label < self.num_classes, f"its label is {label}, of {self.num_classes} classes")
         check(

@@ -114,6 +114,7 @@ def fit(
                     raise Preempted
         with clock.phase("save"):
             checkpoints.wait()
+    batches.close()  # ends the worker processes, if any
     return Outcome(state, log.rows, clock.seconds)
 
 

@@ -1,16 +1,21 @@
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
+import mvar_jax
 from mvar_jax.config import DataConfig
 from mvar_jax.data.augment import center_crop, cover
 from mvar_jax.data.pipeline import eval_batches, train_batches
 from mvar_jax.data.source import load_source
-from tests.data.builders import Photos
+from tests.data.builders import Photos, encode
 
 SIZE = (32, 32)
 
@@ -158,11 +163,80 @@ def test_images_of_another_size_are_refused_unless_they_are_cropped(data, augmen
         take(train_batches(data, (16, 16), 4, seed=0), 1)
 
 
-def test_a_record_that_cannot_be_read_is_named_by_the_pipeline(data, monkeypatch):
-    source = load_source("digits", "train", data.directory)
-    records = list(source._records)
-    records[7] = records[7] | {"image": b"this is no image"}
-    source._records = records
-    monkeypatch.setattr("mvar_jax.data.pipeline.load_source", lambda *arguments: source)
-    with pytest.raises(ValueError, match="record 7 of digits split 'train' cannot be read"):
+def damaged(folder, count, bad):
+    """A folder of images of one colour each; the bad ones are no images."""
+    (folder / "train" / "cat").mkdir(parents=True)
+    (folder / "validation" / "cat").mkdir(parents=True)
+    for index in range(count):
+        content = b"nonsense" if index in bad else encode(np.full((32, 32, 3), index, np.uint8))
+        (folder / "train" / "cat" / f"{index:03d}.png").write_bytes(content)
+    return DataConfig(name="folder", directory=str(folder), augmentation="none", num_threads=2)
+
+
+def colours(batches):
+    return [round((float(image[0, 0, 0]) + 1) * 127.5) for b in batches for image in b["image"]]
+
+
+def test_others_take_the_place_of_images_that_cannot_be_read_and_the_order_stays(tmp_path, caplog):
+    whole, bad = damaged(tmp_path / "whole", 20, ()), (3, 11)
+    some = damaged(tmp_path / "some", 20, bad)
+    expected = colours(take(train_batches(whole, SIZE, 10, seed=0), 4))
+    found = colours(take(train_batches(some, SIZE, 10, seed=0), 4))
+    assert sum(colour in bad for colour in expected) == 4
+    for wanted, got in zip(expected, found):
+        assert got == wanted if wanted not in bad else got not in bad
+    assert caplog.text.count("skipped cat/003.png") == caplog.text.count("cat/011.png") == 1
+
+
+def test_resuming_over_images_that_cannot_be_read_is_exact(tmp_path):
+    data = damaged(tmp_path, 20, (3, 11))
+    iterator = iter(train_batches(data, SIZE, 6, seed=0))
+    for _ in range(2):
+        next(iterator)
+    state, expected = iterator.get_state(), [next(iterator) for _ in range(4)]
+    resumed = iter(train_batches(dataclasses.replace(data, num_threads=0), SIZE, 6, seed=0))
+    resumed.set_state(json.loads(json.dumps(state)))
+    assert_same(expected, [next(resumed) for _ in range(4)])
+
+
+def test_too_many_images_that_cannot_be_read_end_the_pipeline(tmp_path):
+    data = damaged(tmp_path, 150, (3, 11))
+    with pytest.raises(ValueError, match=r"2 of 150 images of .* cannot be read"):
         list(eval_batches(data, SIZE, 50, "train"))
+
+
+WITH_WORKERS = """
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+
+from mvar_jax.config import DataConfig
+from mvar_jax.data.pipeline import train_batches
+
+if __name__ == "__main__":
+    alone = DataConfig(name="folder", directory=sys.argv[1], num_threads=2)
+    iterator = iter(train_batches(alone, (32, 32), 6, seed=0))
+    expected = [next(iterator)["image"] for _ in range(7)]
+    by_workers = train_batches(replace(alone, num_workers=2), (32, 32), 6, seed=0)
+    iterator = iter(by_workers)
+    found = [next(iterator)["image"] for _ in range(5)]
+    resumed = iter(by_workers)
+    resumed.set_state(json.loads(json.dumps(iterator.get_state())))
+    found += [next(resumed)["image"] for _ in range(2)]
+    np.testing.assert_array_equal(found, expected)
+"""
+
+
+@pytest.mark.slow
+def test_worker_processes_change_nothing_resume_exactly_and_warn(tmp_path):
+    damaged(tmp_path / "data", 20, (3, 11))
+    program = tmp_path / "program.py"
+    program.write_text(WITH_WORKERS)
+    environment = {**os.environ, "PYTHONPATH": str(Path(mvar_jax.__file__).parents[1])}
+    command = [sys.executable, program, tmp_path / "data"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    warnings = result.stderr.count("skipped cat/003.png")
+    assert warnings >= 3, result.stderr  # of this process, and of two others

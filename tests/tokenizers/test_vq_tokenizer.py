@@ -29,6 +29,14 @@ def test_any_shape_of_schedule_goes_there_and_back(tiny_config):
     assert tokenizer.token_space == CategoricalTokens(16)
 
 
+def test_inputs_from_tokens_are_those_from_features(tiny_config):
+    tokenizer, variables = VQTokenizer(tiny_config), {"params": recipe_params(tiny_config)}
+    features = jax.random.normal(jax.random.key(0), (3, 2, 3, 4))
+    inputs, targets = tokenizer.apply(variables, features, method="training_pair")
+    again = tokenizer.apply(variables, targets, method="inputs_from_tokens")
+    np.testing.assert_array_equal(again, inputs)
+
+
 def test_a_single_scale_has_targets_and_no_inputs():
     config = TokenizerConfig(
         image_size=(4, 4),
@@ -46,6 +54,8 @@ def test_a_single_scale_has_targets_and_no_inputs():
     features = jnp.zeros((3, 1, 1, 2))
     inputs, targets = tokenizer.apply(variables, features, method="training_pair")
     assert inputs.shape == (3, 0, 2) and targets.shape == (3, 1)
+    again = tokenizer.apply(variables, targets, method="inputs_from_tokens")
+    assert again.shape == (3, 0, 2)
 
 
 def test_the_full_size_tokenizer_has_the_official_parameters():

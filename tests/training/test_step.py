@@ -61,6 +61,17 @@ def test_evaluation_is_the_teacher_forced_loss_without_dropout():
         assert float(metrics[name]) == pytest.approx(float(expected[name]), rel=1e-5)
 
 
+def test_tokens_are_as_good_as_their_images():
+    tokenizer, images = {"params": tokenizer_params()}, jnp.asarray(batch()["image"])
+    features = TOKENIZER.apply(tokenizer, images, method="encode")
+    tokens = TOKENIZER.apply(tokenizer, features, method="training_pair")[1]
+    made = {"tokens": np.asarray(tokens), "label": batch()["label"]}
+    expected = trunk_evaluation()(trunk_state(), batch(), tokenizer_params())
+    metrics = trunk_evaluation()(trunk_state(), made, tokenizer_params())
+    for name in METRICS:
+        assert float(metrics[name]) == pytest.approx(float(expected[name]), rel=1e-6)
+
+
 def test_evaluation_is_of_the_average():
     state = trunk_state()
     other = jax.tree.map(lambda array: 0.9 * array, state.params)

@@ -1,6 +1,7 @@
 """Trains the tiny trunk on several meshes of eight devices and compares; run it as a program."""
 
 import re
+import sys
 
 import jax
 import numpy as np

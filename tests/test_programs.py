@@ -186,6 +186,14 @@ BAD = {
     "policies": ("compare_policies --workdir={trained} --policies=fifo --out={new}", "snapkv"),
     "long ratio": ("benchmark_policies --ratio=1", "below 1"),
     "ratios": ("compare_policies --workdir={trained} --ratios=half --out={new}", "0.5,0.7"),
+    "mesh": (
+        "train --config=digits.py:runlocal --config.mesh.fsdp=3 --workdir={new}",
+        "data=-1 x fsdp=3 x tensor=1 does not make",
+    ),
+    "address": (
+        "train --config=digits.py:runlocal --coordinator=host:1 --workdir={new}",
+        "expected all three",
+    ),
     "other run": (
         "train --config=digits.py:runlocal --config.model.width=64 --workdir={trained}",
         "config.model.width",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
@@ -24,7 +25,7 @@ def data(digits_directory):
 
 @dataclass(frozen=True)
 class Part(BatchLayout):
-    """The layout of one of two processes, whose rows alternate; parts stay on the host."""
+    """The layout of one of two processes, whose rows alternate; parts stay apart."""
 
     process: int = 0
     mesh: AbstractMesh = field(default_factory=lambda: AbstractMesh((2, 1), ("data", "fsdp")))
@@ -33,7 +34,7 @@ class Part(BatchLayout):
         return np.arange(size)[self.process :: 2] if size % 2 == 0 else np.arange(size)
 
     def place(self, rows, size):
-        return rows | {"size": np.array(size)}
+        return {name: jnp.asarray(array) for name, array in (rows | {"size": size}).items()}
 
 
 def training(data, process):

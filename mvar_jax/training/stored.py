@@ -58,6 +58,7 @@ def load_stored(
 def all_damaged(directory: Path, damaged: list[DamagedError]) -> ValueError:
     """What to say when no checkpoint of a run is whole."""
     named = ", ".join(f"{error.path.name} ({error.what})" for error in damaged)
+    named = named or "the first process names them"
     return ValueError(
         f"{directory}: all checkpoints are damaged: {named}; put back a good copy of one, or move "
         "them away to begin anew."

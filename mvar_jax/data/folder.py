@@ -58,7 +58,8 @@ def scan_folder(folder: Path, split: str) -> tuple[FolderRecords, tuple[str, ...
     )
     place, is_part = _locate(folder, split)
     class_names = tuple(_subfolders(folder / "train" if place != folder else folder))
-    found = {file: class_names.index(name) for file, name in _files(folder, place, class_names)}
+    labels = {name: label for label, name in enumerate(class_names)}
+    found = {file: labels[name] for file, name in _files(folder, place, class_names)}
     files = sorted(found, key=_digest)
     if is_part:
         files = _part(files, split)

@@ -51,8 +51,8 @@ class GlobalIterator(Iterator[Batch]):
         """The place: the number of the next batch."""
         return {"next_batch": self._next}
 
-    def set_state(self, state: dict[str, int]) -> None:
-        """Goes to a place. Raises ValueError for what is none."""
+    def set_state(self, state: Any) -> None:
+        """Goes to a place, as `get_state` gives it. Raises ValueError for what is none."""
         number = state.get("next_batch") if isinstance(state, dict) else None
         check(
             type(number) is int and number >= 0,

@@ -22,10 +22,11 @@ CROPS = flags.DEFINE_integer("crops", 1, "Crops of every image; a single one is 
 def main() -> None:
     """Writes the tokens, and says how many."""
     config, out = cli.get_config(), Path(OUT.value).expanduser()
+    cli.join()
     split = config.data.train_split if SPLIT.value is None else SPLIT.value
     manifest = tokenize_split(config, Workdir.of(WORKDIR.value), out, split, CROPS.value)
     left_out = manifest.examples - manifest.records
-    print(
+    cli.say(
         f"The tokens of {manifest.records} images ({manifest.crops} crops of each) are in {out}; "
         f"{left_out} images were left out because they cannot be read."
     )
@@ -33,4 +34,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     cli.define_config()
+    cli.define_distributed()
     cli.run(main)

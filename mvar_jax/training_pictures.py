@@ -15,7 +15,7 @@ from mvar_jax.models import Trunk
 from mvar_jax.sampling import Filter, generate, image_keys
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.training.state import TrainState
-from mvar_jax.typing import Params
+from mvar_jax.typing import HostArray, Params
 
 CLASSES = 8
 COLUMNS = 4  # images of each class
@@ -54,7 +54,7 @@ def tokenizer_pictures(tokenizer: VQTokenizer, validation: Iterable) -> Draw:
     """
 
     @jax.jit
-    def reconstruct(params: Params, images: jax.Array) -> jax.Array:
+    def reconstruct(params: Params, images: HostArray) -> jax.Array:
         return jnp.clip(tokenizer.apply({"params": params}, images)[0], -1, 1)
 
     def draw(state: TrainState, path: Path) -> np.ndarray:
@@ -67,7 +67,7 @@ def tokenizer_pictures(tokenizer: VQTokenizer, validation: Iterable) -> Draw:
     return draw
 
 
-def _on_host(images: jax.Array) -> np.ndarray:
+def _on_host(images: HostArray) -> np.ndarray:
     """Images of all processes, in each of them."""
     if isinstance(images, jax.Array) and not images.is_fully_addressable:
         images = multihost_utils.process_allgather(images, tiled=True)

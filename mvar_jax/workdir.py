@@ -3,7 +3,7 @@
 WORKDIR/config.json         the resolved config
 WORKDIR/classes.json        the names of the classes
 WORKDIR/checkpoints/        of the trunk
-WORKDIR/metrics.jsonl       of the trunk's training
+WORKDIR/metrics.jsonl       of the trunk's training, with what else `RunLog` writes
 WORKDIR/tokenizer/          the same for the tokenizer
 """
 

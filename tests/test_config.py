@@ -73,6 +73,22 @@ def test_unknown_keys_and_wrong_types_are_refused(values, sentence):
 
 
 @pytest.mark.parametrize(
+    "values",
+    [
+        {"keep_every": -1},
+        {"sample_every": -1},
+        {"max_skipped": 0},
+        {"profile": (0, 3)},
+        {"profile": (4, 3)},
+    ],
+    ids=str,
+)
+def test_training_settings_that_make_no_sense_are_refused(values):
+    with pytest.raises(ValueError, match=f"training.{next(iter(values))}: got .*expected"):
+        TrainingConfig(**values)
+
+
+@pytest.mark.parametrize(
     ("text", "sentence"),
     [("{", "not valid JSON"), ("[1]", "not an object"), ('{"a": 1}', "unknown key 'a'")],
 )

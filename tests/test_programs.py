@@ -186,6 +186,14 @@ BAD = {
     "policies": ("compare_policies --workdir={trained} --policies=fifo --out={new}", "snapkv"),
     "long ratio": ("benchmark_policies --ratio=1", "below 1"),
     "ratios": ("compare_policies --workdir={trained} --ratios=half --out={new}", "0.5,0.7"),
+    "mesh": (
+        "train --config=digits.py:runlocal --config.mesh.fsdp=3 --workdir={new}",
+        "data=-1 x fsdp=3 x tensor=1 does not make",
+    ),
+    "address": (
+        "train --config=digits.py:runlocal --coordinator=host:1 --workdir={new}",
+        "expected all three",
+    ),
     "other run": (
         "train --config=digits.py:runlocal --config.model.width=64 --workdir={trained}",
         "config.model.width",
@@ -208,26 +216,42 @@ def test_bad_input_gets_one_sentence(run, trained, tmp_path, case):
     assert snapshot(trained) == before
 
 
-def test_a_truncated_checkpoint_is_named_and_left_alone(run, trained, tmp_path):
-    workdir = tmp_path / "damaged"
-    shutil.copytree(trained, workdir)
-    newest = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    files = [path for path in (newest / "average").rglob("*") if path.is_file()]
+def truncate(checkpoint):
+    files = [path for path in (checkpoint / "average").rglob("*") if path.is_file()]
     largest = max(files, key=lambda path: path.stat().st_size)
     largest.write_bytes(largest.read_bytes()[:-100])
+
+
+def test_a_truncated_checkpoint_is_named_and_passed_over(run, trained, tmp_path):
+    workdir, out = tmp_path / "damaged", tmp_path / "out.png"
+    shutil.copytree(trained, workdir)
+    newest = workdir / "checkpoints" / "60"
+    truncate(newest)
     before = snapshot(workdir)
+    result = run("sample", f"--workdir={workdir}", "--labels=1", f"--out={out}")
+    assert result.returncode == 0 and out.is_file(), result.stderr
+    assert f"{newest} is damaged (average/" in result.stderr
+    assert snapshot(workdir) == before
+    result = run("train", "--config=digits.py:runlocal", f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    assert "going on from 50; it is kept as 60.damaged" in result.stderr
+    assert (workdir / "metrics.jsonl").read_bytes() == (trained / "metrics.jsonl").read_bytes()
+
+
+def test_truncated_checkpoints_are_all_named_and_left_alone(run, trained, tmp_path):
+    workdir = tmp_path / "damaged"
+    shutil.copytree(trained, workdir)
+    for step in ("50", "60"):
+        truncate(workdir / "checkpoints" / step)
+    before = snapshot(workdir)
+    out = tmp_path / "out.png"
     for command in (
-        ("sample", f"--workdir={workdir}", "--labels=1", f"--out={tmp_path / 'out.png'}"),
-        (
-            "train",
-            "--config=digits.py:runlocal",
-            "--config.training.steps=70",
-            f"--workdir={workdir}",
-        ),
+        ("sample", f"--workdir={workdir}", "--labels=1", f"--out={out}"),
+        ("train", "--config=digits.py:runlocal", f"--workdir={workdir}"),
     ):
         result = run(*command)
         assert result.returncode == 2, result.stderr
-        assert str(newest) in result.stderr and "damaged" in result.stderr
+        assert "all checkpoints are damaged: 60 (" in result.stderr and ", 50 (" in result.stderr
         assert "Traceback" not in result.stderr
     assert snapshot(workdir) == before
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grain
@@ -26,9 +26,7 @@ class GlobalBatches:
     that a run goes on elsewhere where it stopped here.
     """
 
-    def __init__(
-        self, read: Callable[[int], Iterable[dict[str, Any]]], place: Callable[..., Batch]
-    ):
+    def __init__(self, read: Callable[[int], grain.IterDataset], place: Callable[..., Batch]):
         self._read, self._place = read, place
 
     def __iter__(self) -> "GlobalIterator":
@@ -38,11 +36,9 @@ class GlobalBatches:
 class GlobalIterator(Iterator[Batch]):
     """Iterates over `GlobalBatches`; Orbax saves its place in a checkpoint, and loads it."""
 
-    def __init__(
-        self, read: Callable[[int], Iterable[dict[str, Any]]], place: Callable[..., Batch]
-    ):
+    def __init__(self, read: Callable[[int], grain.IterDataset], place: Callable[..., Batch]):
         self._read, self._place = read, place
-        self.set_state({"next_batch": 0})
+        self._next, self._parts = 0, None
 
     def __next__(self) -> Batch:
         if self._parts is None:
@@ -55,15 +51,22 @@ class GlobalIterator(Iterator[Batch]):
         """The place: the number of the next batch."""
         return {"next_batch": self._next}
 
-    def set_state(self, state: dict[str, int]) -> None:
-        """Goes to a place. Raises ValueError for what is none."""
+    def set_state(self, state: Any) -> None:
+        """Goes to a place, as `get_state` gives it. Raises ValueError for what is none."""
         number = state.get("next_batch") if isinstance(state, dict) else None
         check(
             type(number) is int and number >= 0,
             f"data: got the place {state!r}, expected the number of a batch, as "
             "{'next_batch': 0}.",
         )
-        self._next, self._parts = number, None
+        self.close()
+        self._next = number
+
+    def close(self) -> None:
+        """Ends the threads and processes that read."""
+        if self._parts is not None:
+            self._parts.close()
+        self._parts = None
 
     async def save(self, directory: Any):
         """Writes the place below a directory that Orbax makes; the first process does."""

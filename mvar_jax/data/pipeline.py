@@ -1,7 +1,6 @@
 """Grain pipelines from a dataset to batches of images, or of their tokens, and labels."""
 
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import grain
@@ -20,7 +19,7 @@ def train_batches(
     image_size: tuple[int, int],
     batch_size: int,
     seed: int,
-    rows: Sequence[int] | None = None,
+    rows: np.ndarray | None = None,
     first: int = 0,
 ) -> grain.IterDataset:
     """Endless batches of the training split, shuffled anew in every epoch and augmented.
@@ -80,7 +79,7 @@ def eval_token_records(data: DataConfig) -> grain.MapDataset:
 
 
 def batch_rows(
-    records: grain.MapDataset, batch_size: int, rows: Sequence[int] | None
+    records: grain.MapDataset, batch_size: int, rows: np.ndarray | None
 ) -> grain.MapDataset:
     """The records at `rows` of every whole batch, in order, all for None; others are not read."""
     if rows is None or len(rows) == batch_size:

@@ -9,6 +9,7 @@ turns out damaged is passed over for the one before it, and moved aside, never d
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from logging import LogRecord
 from pathlib import Path
 
 import jax
@@ -29,6 +30,8 @@ from mvar_jax.training.stored import (
     stored_steps,
 )
 from mvar_jax.typing import PyTree
+
+NONE_LEFT, ALL_DAMAGED = -1, -2  # in place of a step
 
 
 class Checkpoints:
@@ -54,6 +57,7 @@ class Checkpoints:
         self._pending: Future | None = None
 
     def __enter__(self) -> "Checkpoints":
+        logging.get_absl_logger().addFilter(_is_not_orbax_failing)
         return self
 
     def __exit__(self, *_) -> None:
@@ -63,6 +67,7 @@ class Checkpoints:
             self._thread.shutdown()
             with suppress(Exception):  # of a save that failed, which `wait` has told
                 self._checkpointer.close()
+            logging.get_absl_logger().removeFilter(_is_not_orbax_failing)
 
     @property
     def latest(self) -> Path | None:
@@ -94,7 +99,7 @@ class Checkpoints:
         """The newest saved state that is whole; moves `batches` to its place.
 
         None where nothing was saved. `state` gives shapes, dtypes and, where its leaves are
-        arrays, their devices. DamagedError checkpoints that are newer than the one restored are
+        arrays, their devices. Damaged checkpoints that are newer than the one restored are
         renamed to `STEP.damaged`, and a warning names them. Raises ValueError when all are
         damaged, and when the newest whole one belongs to another configuration.
         """
@@ -109,20 +114,20 @@ class Checkpoints:
                 continue
             self._set_aside(path, damaged)
             return restored
-        if damaged:
-            raise all_damaged(self.directory, damaged)
         return None
 
     def _whole(self, parts: tuple[str, ...], damaged: list[DamagedError]) -> Iterator[Path]:
         """The checkpoints whose files are as written, newest first; the others go to `damaged`.
 
-        The first process looks; all follow it.
+        The first process looks; all follow it. Raises ValueError when damaged ones are all.
         """
         own = iter(stored_steps(self.directory)) if jax.process_index() == 0 else iter(())
         while True:
             step = _next_whole(self.directory, own, (*parts, "data"), damaged)
             step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
-            if step < 0:
+            if step == ALL_DAMAGED:
+                raise all_damaged(self.directory, damaged)
+            if step == NONE_LEFT:
                 return
             yield self.directory / str(step)
 
@@ -160,6 +165,11 @@ class Checkpoints:
             ) from error
 
 
+def _is_not_orbax_failing(record: LogRecord) -> bool:
+    """False for tracebacks that Orbax logs, in each of its threads, of an error it also raises."""
+    return not (record.exc_info and "orbax" in Path(record.pathname).parts)
+
+
 def _trees(state: TrainState) -> dict[str, PyTree]:
     """The parts of a state that are saved, each under its own name."""
     counts = {"step": state.step, "skipped": state.skipped}
@@ -185,7 +195,7 @@ def _load(path: Path, state: TrainState, batches: Iterator) -> TrainState:
 def _next_whole(
     directory: Path, steps: Iterator[int], parts: tuple[str, ...], damaged: list[DamagedError]
 ) -> int:
-    """The next of the steps whose checkpoint is whole, -1 where none is left."""
+    """The next of the steps whose checkpoint is whole, or why there is none."""
     for step in steps:
         try:
             check_whole(directory / str(step), parts)
@@ -193,7 +203,7 @@ def _next_whole(
             damaged.append(error)
         else:
             return step
-    return -1
+    return ALL_DAMAGED if damaged else NONE_LEFT
 
 
 def _free_name(path: Path) -> Path:

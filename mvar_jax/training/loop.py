@@ -75,12 +75,7 @@ def fit(
     def due(step: int, *intervals: int) -> bool:
         return step == total_steps or any(every and step % every == 0 for every in intervals)
 
-    with (
-        Preemption() as preemption,
-        Checkpoints(
-            directory / "checkpoints", config.keep_checkpoints, config.keep_every
-        ) as checkpoints,
-    ):
+    with Preemption() as preemption, _checkpoints(directory, config) as checkpoints:
         with clock.phase("restore"):
             state = checkpoints.restore(state, batches) or place(state)
             check_finite(state)
@@ -95,9 +90,7 @@ def fit(
             clock.phase("train"),
         ):
             for step in range(first + 1, total_steps + 1):
-                profiler.before(step)
-                state, metrics = train_step(state, next(batches), *frozen)
-                profiler.after(step, metrics)
+                state, metrics = profiler.run(step, train_step, state, next(batches), *frozen)
                 guard.follow(step, metrics)
                 progress.advance()
                 if due(step, config.log_every, config.validate_every, config.save_every):
@@ -106,13 +99,11 @@ def fit(
                         with clock.phase("validate"):
                             chosen = islice(validation, config.validation_batches)
                             row |= _validate(evaluate, state, chosen, frozen)
-                    log.metrics(row)
-                    log.throughput(speed)
+                    log.append(row, speed)
                     progress.report({**row, **speed})
                 if draw and config.sample_every and due(step, config.sample_every):
                     with clock.phase("draw"):
-                        path = directory / "samples" / f"{step}.png"
-                        log.picture(step, draw(state, path, *frozen))
+                        log.picture(step, draw(state, _picture(directory, step), *frozen))
                 stopping = preemption.reached(step)
                 if due(step, config.save_every) or stopping:
                     with clock.phase("save"):
@@ -125,6 +116,14 @@ def fit(
             checkpoints.wait()
     batches.close()  # ends the worker processes, if any
     return Outcome(state, log.rows, clock.seconds)
+
+
+def _checkpoints(directory: Path, config: TrainingConfig) -> Checkpoints:
+    return Checkpoints(directory / "checkpoints", config.keep_checkpoints, config.keep_every)
+
+
+def _picture(directory: Path, step: int) -> Path:
+    return directory / "samples" / f"{step}.png"
 
 
 class _Program:

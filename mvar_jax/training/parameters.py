@@ -36,10 +36,13 @@ def load_params(directory: Path, expected: Params) -> Params:
         kind = "average" if (path / "average").is_dir() else "params"
         try:
             check_whole(path, (kind,))
-            return load_stored(path, {kind: expected})[kind]
+            loaded = load_stored(path, {kind: expected})
         except DamagedError as error:
-            logging.warning("%s is damaged (%s): taking the one before it.", path, error.what)
             damaged.append(error)
+            continue
+        for error in damaged:
+            logging.warning("%s is damaged (%s): taking step %d.", error.path, error.what, step)
+        return loaded[kind]
     if damaged:
         raise all_damaged(directory, damaged)
     raise ValueError(

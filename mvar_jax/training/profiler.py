@@ -1,10 +1,10 @@
 """A trace of some steps, for TensorBoard's and Perfetto's views of a device's time."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
-
-from mvar_jax.typing import PyTree
 
 
 class Profiler:
@@ -23,17 +23,16 @@ class Profiler:
     def __exit__(self, *_) -> None:
         self._stop()
 
-    def before(self, step: int) -> None:
-        """A step is about to be made."""
-        if not self._tracing and self._first <= step <= self._last:
+    def run(self, number: int, step: Callable, *arguments: Any) -> Any:
+        """What a step with its arguments gives, traced where it is among those to trace."""
+        if not self._tracing and self._first <= number <= self._last:
             jax.profiler.start_trace(self._directory)
             self._tracing = True
-
-    def after(self, step: int, results: PyTree) -> None:
-        """A step was started, and will give these results."""
-        if self._tracing and step >= self._last:
+        results = step(*arguments)
+        if self._tracing and number >= self._last:
             jax.block_until_ready(results)
             self._stop()
+        return results
 
     def _stop(self) -> None:
         if self._tracing:

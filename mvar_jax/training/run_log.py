@@ -36,20 +36,14 @@ class RunLog:
         """All rows of the metrics, those of earlier runs too."""
         return self._metrics.rows
 
-    def metrics(self, row: Row) -> None:
-        """Adds numbers of the training."""
-        self._add(self._metrics, row)
-
-    def throughput(self, row: Row) -> None:
-        """Adds numbers of the machine."""
-        self._add(self._throughput, row)
+    def append(self, metrics: Row, throughput: Row) -> None:
+        """Adds numbers of the training, and of the machine, at the same step."""
+        for log, row in ((self._metrics, metrics), (self._throughput, throughput)):
+            log.append(row)
+            if self._board is not None:
+                self._board.scalars(row)
 
     def picture(self, step: int, pixels: np.ndarray) -> None:
         """Shows a picture, uint8 [height, width, 3], in TensorBoard."""
         if self._board is not None:
             self._board.picture("samples", step, pixels)
-
-    def _add(self, log: MetricsLog, row: Row) -> None:
-        log.append(row)
-        if self._board is not None:
-            self._board.scalars(row)

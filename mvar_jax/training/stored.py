@@ -1,5 +1,7 @@
 """One stored checkpoint: whether it is whole, whether it fits, and what it holds."""
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,7 @@ def load_stored(
 def all_damaged(directory: Path, damaged: list[DamagedError]) -> ValueError:
     """What to say when no checkpoint of a run is whole."""
     named = ", ".join(f"{error.path.name} ({error.what})" for error in damaged)
+    named = named or "the first process names them"
     return ValueError(
         f"{directory}: all checkpoints are damaged: {named}; put back a good copy of one, or move "
         "them away to begin anew."
@@ -64,6 +67,9 @@ def all_damaged(directory: Path, damaged: list[DamagedError]) -> ValueError:
 
 def first_line(error: BaseException) -> str:
     """What an error says, short enough for a sentence."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))  # of TensorStore, far into its text
+    if code is not None:
+        return os.strerror(int(code[1]))
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
 
 

@@ -1,6 +1,9 @@
 """Checkpoints: what comes back, how damage and misfits are told."""
 
 import shutil
+import subprocess
+import sys
+import textwrap
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +13,7 @@ import pytest
 
 from mvar_jax.training.checkpoint import Checkpoints
 from mvar_jax.training.parameters import load_params, save_params
-from mvar_jax.training.seal import SEAL
+from mvar_jax.training.seal import SEAL, write_seal
 from mvar_jax.training.state import apply_gradients, create_state
 from tests.training.tiny import dataset
 
@@ -131,7 +134,9 @@ def newest_files(tmp_path):
 @pytest.mark.parametrize("kind", ["arrays", "index", "metadata", "data", "average"])
 @pytest.mark.parametrize("damage", ["half", "missing", "half and never sealed"])
 @pytest.mark.filterwarnings("ignore")  # Orbax's own, of reads that failed
-def test_damage_is_told_and_nothing_is_touched(tmp_path, capfd, kind, damage):
+def test_damage_of_the_only_checkpoint_is_told_and_nothing_is_touched(
+    tmp_path, capfd, kind, damage
+):
     sealed = "never sealed" not in damage
     save(tmp_path, steps=(3,))
     path = newest_files(tmp_path)[kind]
@@ -145,42 +150,90 @@ def test_damage_is_told_and_nothing_is_touched(tmp_path, capfd, kind, damage):
     with pytest.raises(ValueError) as error:
         restore(tmp_path)
     message = str(error.value)
-    assert message.startswith(f"{tmp_path / '3'}: this checkpoint is damaged (")
-    assert message.endswith("or put back a good copy.") and "\n" not in message
+    assert message.startswith(f"{tmp_path}: all checkpoints are damaged: 3 (")
+    assert message.endswith("to begin anew.") and "\n" not in message
     assert files(tmp_path) == before
     if sealed:
         assert path.relative_to(tmp_path / "3").as_posix() in message
         assert capfd.readouterr().err == ""
 
 
-def test_flipped_bit_is_told(tmp_path):
+@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.filterwarnings("ignore")
+def test_the_one_before_a_damaged_one_is_taken(tmp_path, caplog, sealed):
+    save(tmp_path)
+    path = newest_files(tmp_path)["metadata"]
+    path.write_bytes(path.read_bytes()[:-7])
+    if not sealed:
+        (tmp_path / "3" / SEAL).unlink()
+    before = files(tmp_path / "3")
+    expected, stream = new_state(), batches()
+    for _ in range(2):
+        expected = step(expected)
+        next(stream)
+    restored, restored_stream = restore(tmp_path)
+    check_equal(restored, expected)
+    np.testing.assert_array_equal(next(restored_stream)["image"], next(stream)["image"])
+    assert f"{tmp_path / '3'} is damaged (" in caplog.text
+    aside = files(tmp_path / "3.damaged")
+    assert list(aside.values()) == list(before.values())
+    assert not (tmp_path / "3").exists()
+
+
+def test_parameters_load_from_the_checkpoint_before_a_damaged_one(tmp_path, caplog):
+    state, _ = save(tmp_path)
+    path = newest_files(tmp_path)["average"]
+    path.write_bytes(path.read_bytes()[:-7])
+    before = files(tmp_path)
+    expected = step(step(new_state()))
+    check_equal(load_params(tmp_path, state.params), expected.average)
+    assert f"{tmp_path / '3'} is damaged (average/" in caplog.text
+    assert files(tmp_path) == before
+
+
+def test_a_sealed_checkpoint_that_cannot_be_read_is_no_damage(tmp_path, monkeypatch):
+    save(tmp_path)
+
+    def fail(*_):
+        raise RuntimeError("out of memory\nmore")
+
+    monkeypatch.setattr("mvar_jax.training.stored.ocp.load_checkpointables", fail)
+    with pytest.raises(ValueError, match=r"3: this checkpoint cannot be read .*out of memory"):
+        restore(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
+
+
+def test_another_number_of_processes_goes_on_in_the_data(tmp_path):
+    _, stream = save(tmp_path)
+    place = tmp_path / "3" / "data" / "process_0-of-1.json"
+    place.rename(place.with_name("process_0-of-2.json"))
+    write_seal(tmp_path / "3")
+    _, restored = restore(tmp_path)
+    np.testing.assert_array_equal(next(restored)["image"], next(stream)["image"])
+
+
+def test_flipped_bit_is_told(tmp_path, caplog):
     save(tmp_path)
     path = newest_files(tmp_path)["arrays"]
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is not the file that was written"):
-        restore(tmp_path)
+    assert int(restore(tmp_path)[0].step) == 2
+    assert "is not the file that was written" in caplog.text
 
 
 def test_damaged_average_is_not_replaced_by_the_parameters(tmp_path):
-    state, _ = save(tmp_path)
+    state, _ = save(tmp_path, steps=(3,))
     shutil.rmtree(tmp_path / "3" / "average")
     with pytest.raises(ValueError, match=r"average/.* is missing"):
         load_params(tmp_path, state.params)
 
 
-def test_empty_newest_directory_is_damage(tmp_path):
+def test_an_empty_newest_directory_is_damage(tmp_path):
     save(tmp_path)
     (tmp_path / "9").mkdir()
-    with pytest.raises(ValueError, match="/9: this checkpoint is damaged"):
-        restore(tmp_path)
-
-
-def test_going_on_from_the_checkpoint_before(tmp_path):
-    save(tmp_path)
-    shutil.rmtree(tmp_path / "3")
-    assert int(restore(tmp_path)[0].step) == 2
+    assert int(restore(tmp_path)[0].step) == 3
+    assert (tmp_path / "9.damaged").is_dir()
 
 
 def test_other_shape_is_told_by_name(tmp_path):
@@ -211,3 +264,39 @@ def test_average_wanted_but_not_stored(tmp_path):
 def test_no_checkpoint_to_load_from(tmp_path, name):
     with pytest.raises(ValueError, match="no checkpoint found, expected one from training"):
         load_params(tmp_path / name, {})
+
+
+FULL = """
+    import resource, sys
+    from pathlib import Path
+    import jax, optax
+    from mvar_jax import cli
+    from mvar_jax.training.checkpoint import Checkpoints
+    from mvar_jax.training.state import create_state
+    from tests.training.tiny import train_batches
+
+    def main():
+        noise = jax.random.normal(jax.random.key(0), (300, 300))  # does not compress
+        state, stream = create_state({"w": noise}, optax.sgd(0.1)), iter(train_batches())
+        with Checkpoints(Path(FOLDER), 1) as checkpoints:
+            for step in (1, 2):
+                checkpoints.save(state.replace(step=state.step + step), stream)
+                checkpoints.wait()
+                resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    cli.run(main)
+"""
+
+
+def test_no_room_is_told_in_one_sentence_and_what_was_saved_stays(tmp_path):
+    script = textwrap.dedent(FULL).replace("FOLDER", repr(str(tmp_path)))
+    program = [sys.executable, "-c", script]
+    result = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith(
+        f"error: {tmp_path / '2'}: this checkpoint could not be saved ("
+    )
+    assert "File too large" in result.stderr and "step 1 is the last one" in result.stderr
+    assert result.stderr.count("\n") == 1, result.stderr
+    noise = jax.random.normal(jax.random.key(0), (300, 300))
+    np.testing.assert_array_equal(load_params(tmp_path, {"w": noise})["w"], noise)

@@ -13,19 +13,22 @@ import pytest
 
 from mvar_jax.training.distributed import join_cluster
 
-SETTINGS = {
-    "batch_size": 16,
-    "tokenizer.base_channels": 16,
-    "model.depth": 2,
-    "model.width": 16,
-    "model.ssm.head_dim": 8,
-    "model.ssm.state_size": 8,
-    "model.drop_path_rate": 0.2,
-    "data.validation_split": "test[:20]",  # its last batch is of four images
-    "training.log_every": 1,
-    "training.save_every": 3,
-    "training.validate_every": 3,
-}
+CONFIG = """
+from mvar_jax.cli import load_config
+
+def get_config():
+    config = load_config("digits.py:runlocal")
+    config.batch_size = 16
+    config.data.validation_split = "test[:20]"  # the last batch is of four images
+    config.tokenizer.update(
+        stem_stride=16, scales=((1, 1), (2, 2)), vocabulary=16, code_channels=4,
+        base_channels=8, norm_groups=4, shared_convolutions=1,
+    )
+    config.model.update(depth=2, width=16, heads=2, drop_path_rate=0.2)
+    config.model.ssm.update(state_size=4, head_dim=8, chunk=8)
+    config.training.update(steps=3, log_every=1, save_every=3, validate_every=3)
+    return config
+"""
 
 
 @pytest.fixture
@@ -39,16 +42,15 @@ def launch(digits_directory, tmp_path):
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         }
-        settings = {**SETTINGS, "training.steps": steps}
-        command = [sys.executable, "-m", "mvar_jax.train", "--config=digits.py:runlocal"]
-        command += [f"--config.{name}={value}" for name, value in settings.items()]
-        command += [f"--workdir={workdir}", *flags]
+        (tmp_path / "small.py").write_text(CONFIG)
+        command = [sys.executable, "-m", "mvar_jax.train", "--config=small.py"]
+        command += [f"--config.training.steps={steps}", f"--workdir={workdir}", *flags]
         if processes > 1:
             command += [f"--coordinator=127.0.0.1:{free_port()}", f"--num_processes={processes}"]
-        ids = [f"--process_id={i}" for i in range(processes)] if processes > 1 else [""]
+        ids = [[f"--process_id={i}"] for i in range(processes)] if processes > 1 else [[]]
         running = [
             subprocess.Popen(
-                [*command, *([own] if own else [])],
+                [*command, *own],
                 cwd=tmp_path,
                 env=environment,
                 stderr=subprocess.PIPE,

@@ -25,6 +25,10 @@ def test_tail_is_the_last_scale():
     assert float(metrics["loss_tail"]) == pytest.approx((3 * hit + miss) / 4, rel=1e-5)
     assert float(metrics["accuracy"]) == pytest.approx(0.6)
     assert float(metrics["accuracy_tail"]) == pytest.approx(0.75)
+    assert float(metrics["loss_scale_1"]) == pytest.approx(miss, rel=1e-5)
+    assert float(metrics["accuracy_scale_1"]) == 0.0
+    assert metrics["loss_scale_2"] is metrics["loss_tail"]
+    assert metrics["accuracy_scale_2"] is metrics["accuracy_tail"]
 
 
 def test_label_smoothing_mixes_in_the_mean_over_the_vocabulary():

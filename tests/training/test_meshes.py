@@ -4,17 +4,20 @@ import os
 import subprocess
 import sys
 
-from tests.training.on_meshes import MESHES
+import pytest
 
 
-def test_meshes_of_eight_devices_train_as_one_device(pytestconfig):
+@pytest.mark.parametrize(
+    "meshes", [["2,2,2"], pytest.param(["8,1,1", "2,4,1"], marks=pytest.mark.slow)], ids=str
+)
+def test_meshes_of_eight_devices_train_as_one_device(pytestconfig, meshes):
     environment = {
         **os.environ,
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
     }
     result = subprocess.run(
-        [sys.executable, "-m", "tests.training.on_meshes"],
+        [sys.executable, "-m", "tests.training.on_meshes", *meshes],
         cwd=pytestconfig.rootpath,
         env=environment,
         capture_output=True,
@@ -22,4 +25,4 @@ def test_meshes_of_eight_devices_train_as_one_device(pytestconfig):
         check=False,
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.count("equal on") == len(MESHES)
+    assert result.stdout.count("equal on") == len(meshes)

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from mvar_jax.training.metrics import MetricsLog
 
 ROWS = [{"step": step, "loss": 1 / step} for step in (1, 2, 3)]
@@ -43,3 +45,27 @@ def test_a_run_from_the_start_begins_an_empty_log(tmp_path):
     write(path)
     assert MetricsLog(path, 0).rows == []
     assert path.read_text() == ""
+
+
+def test_a_number_that_is_not_finite_is_null(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = write(path, [{"step": 1, "loss": float("nan"), "psnr": float("inf")}])
+    assert log.rows == [{"step": 1, "loss": None, "psnr": None}]
+    assert path.read_text() == '{"step": 1, "loss": null, "psnr": null}\n'
+
+
+def test_a_process_that_does_not_write_reads(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write(path)
+    log = MetricsLog(path, 2, writes=False)
+    log.append(ROWS[2])
+    assert log.rows == ROWS and len(path.read_text().splitlines()) == 3
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = write(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(OSError, match=r"metrics\.jsonl"):
+        log.append(ROWS[2])

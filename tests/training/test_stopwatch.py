@@ -23,3 +23,13 @@ def test_phases_add_up_and_end_when_an_error_leaves_them():
     with clock.phase("save"):
         pass
     assert clock.seconds == {"save": 1.0 + 4.0}
+
+
+def test_a_phase_is_read_while_it_runs():
+    times = iter([0.0, 1.0, 3.0, 6.0, 7.0])
+    clock = Stopwatch(lambda: next(times))
+    with clock.phase("train"):
+        assert clock.read("train") == 2.0
+        assert clock.read("save") == 0.0
+        assert clock.read("train") == 5.0
+    assert clock.read("train") == 6.0

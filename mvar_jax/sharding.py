@@ -113,6 +113,25 @@ def constrain_params(tree: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(constrained, tree)
 
 
+def constrain_layer(params: PyTree, stack: str) -> PyTree:
+    """One layer's parameters, taken from a stack of layers, split as the stack is.
+
+    Their gradients are then summed over devices straight into the shares that devices keep,
+    instead of whole.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.size <= 1:
+        return params
+
+    def constrained(path, leaf):
+        name = f"{stack}/{jax.tree_util.keystr(path, simple=True, separator='/')}"
+        whole = jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype)
+        own = PartitionSpec(*_param_spec(name, whole, mesh)[1:])
+        return jax.lax.with_sharding_constraint(leaf, own)
+
+    return jax.tree_util.tree_map_with_path(constrained, params)
+
+
 def constrain(x: Array, name: str) -> Array:
     """The array, split over the ambient mesh as `ACTIVATIONS[name]` says; as it is without one.
 

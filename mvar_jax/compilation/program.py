@@ -75,7 +75,7 @@ class Program:
     @property
     def loops(self) -> int:
         """How many loops it has, whose bodies count once in its cost."""
-        return sum(kind == "while" for kind, _, _ in _instructions(self._compiled.as_text()))
+        return sum(row.kind == "while" for row in _instructions(self._compiled.as_text()))
 
     @property
     def memory(self) -> Memory:
@@ -97,36 +97,64 @@ class Program:
     @property
     def exchanged(self) -> dict[str, float]:
         """Bytes that a chip sends or receives, by kind of collective; 2x for all-reduce."""
-        sizes: dict[str, float] = {}
-        for kind, result, operands in _instructions(self._compiled.as_text()):
-            name = kind.removesuffix("-start")
-            if name in COLLECTIVES:
-                moved = max(*_sizes(result), *_sizes(operands), 0)
-                sizes[name] = sizes.get(name, 0) + moved * (2 if name == "all-reduce" else 1)
-        return sizes
+        return exchanged_bytes(self._compiled.as_text())
 
     def heaviest(self, count: int) -> list[Instruction]:
         """The instructions, outside of loops, that move the most bytes."""
         text = self._compiled.as_text()
-        lines = text[text.index("\nENTRY") :].splitlines()
-        found = [match.groups() for match in map(INSTRUCTION.match, lines) if match]
-        sizes = {name: sum(_sizes(result)) for name, result, _, _ in found}
+        found = _instructions(text[text.index("\nENTRY") :])
+        sizes = {row.name: sum(_sizes(row.result)) for row in found}
         rows = []
-        for name, result, kind, rest in found:
-            if kind in FREE or kind.endswith("-done"):
+        for row in found:
+            if row.kind in FREE or row.kind.endswith("-done"):
                 continue
-            names = re.findall(r"%([\w.-]+)", rest.partition("), ")[0])
-            source = re.search(r'op_name="([^"]*)"', rest)
-            moved = sizes[name] + sum(sizes.get(operand, 0) for operand in names)
-            shape = re.sub(r"\{[^}]*\}", "", result)
-            rows.append(Instruction(kind, shape, moved, source[1] if source else name))
+            source = re.search(r'op_name="([^"]*)"', row.rest)
+            moved = sizes[row.name] + sum(sizes.get(operand, 0) for operand in row.operands)
+            shape = re.sub(r"\{[^}]*\}", "", row.result)
+            rows.append(Instruction(row.kind, shape, moved, source[1] if source else row.name))
         return sorted(rows, key=lambda row: -row.bytes_moved)[:count]
 
 
-def _instructions(text: str) -> list[tuple[str, str, str]]:
-    """Kind, result and operands, as text, of every instruction in every computation."""
-    found = filter(None, map(INSTRUCTION.match, text.splitlines()))
-    return [(match[3], match[2], match[4].partition("), ")[0]) for match in found]
+def exchanged_bytes(text: str) -> dict[str, float]:
+    """Bytes by kind of collective in a compiled program, as its text has them.
+
+    The compiler spreads one exchange over several instructions, all with the same channel, so
+    that it overlaps with arithmetic; it counts once. What counts is the larger of what goes in
+    and what comes out, and twice that for an all-reduce.
+    """
+    found = _instructions(text)
+    sizes = {row.name: sum(_sizes(row.result)) for row in found}
+    moved: dict[str, dict[str, float]] = {}
+    for row in found:
+        kind = row.kind.removesuffix("-start")
+        if kind not in COLLECTIVES:
+            continue
+        operands = sum(sizes.get(name, 0) for name in row.operands)
+        results = sizes[row.name] - (operands if row.kind.endswith("-start") else 0)
+        size = max(operands, results) * (2 if kind == "all-reduce" else 1)
+        channel = re.search(r"channel_id=(\d+)", row.rest)
+        place = channel[1] if channel else row.name
+        own = moved.setdefault(kind, {})
+        own[place] = max(own.get(place, 0), size)
+    return {kind: sum(channels.values()) for kind, channels in moved.items()}
+
+
+class _Line(NamedTuple):
+    """An instruction as it is written."""
+
+    name: str
+    result: str
+    kind: str
+    rest: str
+
+    @property
+    def operands(self) -> list[str]:
+        return re.findall(r"%([\w.-]+)", self.rest.partition("), ")[0])
+
+
+def _instructions(text: str) -> list[_Line]:
+    """Every instruction in every computation of a program."""
+    return [_Line(*match.groups()) for match in map(INSTRUCTION.match, text.splitlines()) if match]
 
 
 def _sizes(text: str) -> list[int]:

@@ -4,13 +4,25 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mvar_jax.compilation.program import Cost, Program, _instructions, _sizes
+from mvar_jax.compilation.program import Cost, Program, exchanged_bytes
 
-GATHER = (
-    "  %all-gather-start.1 = (bf16[4,8]{1,0}, bf16[4,128]{1,0}) all-gather-start("
-    "bf16[4,8]{1,0} %p), channel_id=1, dimensions={1}\n"
-    "  %done = bf16[4,128]{1,0} all-gather-done((bf16[4,8], bf16[4,128]) %all-gather-start.1)\n"
-)
+EXCHANGES = """
+%fused (p: bf16[4,8]) -> bf16[4,128] {
+  %p = bf16[4,8]{1,0} parameter(0)
+  %all-gather.1 = bf16[4,128]{1,0:T(8,128)(2,1)} all-gather(%p), channel_id=1, dimensions={1}
+}
+
+ENTRY %main () -> f32[8] {
+  %a = bf16[4,8]{1,0} parameter(0)
+  %all-gather.2 = bf16[4,128]{1,0:T(8,128)(2,1)} all-gather(%a), channel_id=1, dimensions={1}
+  %b = f32[16]{0} parameter(1)
+  %start = (f32[16]{0}, f32[4]{0}) reduce-scatter-start(%b), channel_id=2, dimensions={0}
+  %done = f32[4]{0} reduce-scatter-done(%start)
+  %c = f32[8]{0} parameter(2)
+  %both = (f32[8]{0}, /*index=1*/f32[16]{0}) all-reduce(%c, %b), channel_id=3
+  ROOT %r = f32[8]{0} get-tuple-element(%both), index=0
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +46,12 @@ def test_heaviest_instruction_is_the_product(program):
     assert "f32[64,64]" in heaviest.result
 
 
-def test_a_started_collective_counts_once_and_by_its_result():
-    kinds = _instructions(GATHER)
-    assert [kind for kind, _, _ in kinds] == ["all-gather-start", "all-gather-done"]
-    assert max(_sizes(kinds[0][1])) == 4 * 128 * 2
+def test_an_exchange_counts_once_by_the_larger_of_its_sides():
+    assert exchanged_bytes(EXCHANGES) == {
+        "all-gather": 4 * 128 * 2,
+        "reduce-scatter": 16 * 4,
+        "all-reduce": 2 * (8 + 16) * 4,
+    }
 
 
 def test_costs_add_and_subtract():

@@ -211,6 +211,7 @@ class InitConfig:
 
 
 KERNELS = ("auto", "pallas", "none")
+REMATS = ("none", "products", "full")
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,9 @@ class ModelConfig:
     training replaces by "no class". `qk_norm` is cosine attention with a learned scale per head
     (`attn_l2_norm` in the official code); without it the softmax scale is 0.25 / sqrt(head_dim).
     `kernels` says whether training runs fused kernels: "auto" on TPUs, "pallas" everywhere
-    (interpreted, so slowly, off TPUs), "none" nowhere; the numbers are the same.
+    (interpreted, so slowly, off TPUs), "none" nowhere; the numbers are the same. `remat` is what
+    the backward pass computes again to save memory: "none", all but "products" with weights, or
+    "full", everything inside a repetition of the pattern.
     """
 
     num_classes: int = 1000
@@ -242,7 +245,7 @@ class ModelConfig:
     init: InitConfig = field(default_factory=InitConfig)
     compute_dtype: str = "float32"
     kernels: str = "auto"
-    remat: bool = False
+    remat: str = "none"
     scan: bool = True
 
     def __post_init__(self):
@@ -284,10 +287,11 @@ class ModelConfig:
             check_range(f"model.{name}", getattr(self, name), 0.0, 0.999)
         check(self.mlp_ratio > 0, f"model.mlp_ratio: got {self.mlp_ratio}, expected more than 0.")
         check_range("model.norm_epsilon", self.norm_epsilon, 0.0, 1.0)
-        check(
-            self.kernels in KERNELS,
-            f"model.kernels: got {self.kernels!r}, expected one of {KERNELS}.",
-        )
+        for name, known in (("kernels", KERNELS), ("remat", REMATS)):
+            check(
+                getattr(self, name) in known,
+                f"model.{name}: got {getattr(self, name)!r}, expected one of {known}.",
+            )
         dtypes = ("float32", "bfloat16")
         check(
             self.compute_dtype in dtypes,

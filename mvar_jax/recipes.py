@@ -54,7 +54,7 @@ def imagenet256(preset: str, pattern: tuple[str, ...], depths: tuple[int, ...]) 
         pattern=pattern,
         drop_path_rate=0.1 * depth / 24,
         compute_dtype="bfloat16",
-        remat=True,
+        remat="products",
     )
     config.model.init.gate = recipe.gate
     config.optimizer.update(

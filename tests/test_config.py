@@ -53,7 +53,7 @@ def test_what_is_left_out_keeps_its_default():
         ({"seed": "0"}, r"config.seed: got '0', expected a value of type int"),
         ({"seed": 1.0}, r"config.seed: got 1.0, expected a value of type int"),
         ({"seed": True}, r"config.seed: got True, expected a value of type int"),
-        ({"model": {"remat": 1}}, r"config.remat: got 1, expected a value of type bool"),
+        ({"model": {"scan": 1}}, r"config.scan: got 1, expected a value of type bool"),
         ({"training": {"epochs": True}}, r"config.epochs: got True, expected .* type float"),
         ({"data": {"name": 3}}, r"config.name: got 3, expected a value of type str"),
         ({"model": 3}, r"config.model: got 3, expected a group of settings"),

@@ -31,6 +31,12 @@ class Run:
 
 Memory = tuple[Run, ...]
 
+# What the backward pass finds saved; products with weights have no batch dimension.
+REMAT_POLICIES = {
+    "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
 
 class Conditioning(NamedTuple):
     """What a label contributes; computed once, used at every scale."""
@@ -229,8 +235,10 @@ class Trunk(nn.Module):
                 remembered.append(own)
             return x, None if memories is None else tuple(remembered)
 
-        if self.config.remat:
-            repetition = jax.checkpoint(repetition, prevent_cse=not self.config.scan)
+        if self.config.remat != "none":
+            policy = REMAT_POLICIES[self.config.remat]
+            scan = self.config.scan
+            repetition = jax.checkpoint(repetition, prevent_cse=not scan, policy=policy)
         if memory is None and self.config.scan:
             return jax.lax.scan(lambda x, layers: repetition(x, layers, None), x, layers)
 

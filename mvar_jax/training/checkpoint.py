@@ -18,7 +18,6 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from mvar_jax.training.data_position import is_of_this_process, wind
 from mvar_jax.training.seal import write_seal
 from mvar_jax.training.state import TrainState
 from mvar_jax.training.stored import (
@@ -38,7 +37,7 @@ class Checkpoints:
     """The checkpoints of a run, in `directory/STEP`. Use it in a `with` block.
 
     The newest `keep` stay, and all of steps that divide by `keep_every` (0: none more).
-    `batches` are Grain iterators, or others with Orbax's `save` and `load` methods. All
+    `batches` are iterators with Orbax's `save` and `load` methods, as `GlobalBatches` gives. All
     processes of a run make the same calls.
     """
 
@@ -178,10 +177,7 @@ def _trees(state: TrainState) -> dict[str, PyTree]:
 
 
 def _load(path: Path, state: TrainState, batches: Iterator) -> TrainState:
-    same = is_of_this_process(path / "data")
-    loaded = load_stored(path, _trees(state), {"data": batches} if same else {})
-    if not same:
-        wind(batches, int(path.name))
+    loaded = load_stored(path, _trees(state), {"data": batches})
     optimizer = loaded["optimizer"]
     return TrainState(
         step=optimizer["step"],

@@ -57,11 +57,11 @@ def fit(
 
     `train_step(state, batch, *frozen) -> (state, metrics)` and `evaluate(state, batch, *frozen)
     -> metrics` are the jitted functions of `training.step`. `state` is the one to start with and
-    is given up. `batches` is an endless Grain dataset, `validation` a finite one. The run lives
-    in `directory`: `checkpoints/` and what `RunLog` writes; `label` names it in messages. `begin`
-    is called, by the first process, once it is certain that the run can go on, before anything of
-    an earlier one changes. `draw(state, path, *frozen)` writes a picture of what was learned to
-    `samples/STEP.png` and returns its pixels, uint8 [height, width, 3].
+    is given up. `batches` is endless and has a place to save, as `GlobalBatches`; `validation` is
+    finite. The run lives in `directory`: `checkpoints/` and what `RunLog` writes; `label` names it
+    in messages. `begin` is called, by the first process, once it is certain that the run can go
+    on, before anything of an earlier one changes. `draw(state, path, *frozen)` writes a picture of
+    what was learned to `samples/STEP.png` and returns its pixels, uint8 [height, width, 3].
 
     A run that is ended at any time and started again gives the same rows and parameters as one
     that was not. Raises Preempted when SIGTERM asked it to stop, after saving. Raises ValueError

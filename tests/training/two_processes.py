@@ -11,6 +11,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mvar_jax.config import TrainingConfig
+from mvar_jax.data.global_batches import GlobalBatches
 from mvar_jax.training.loop import fit
 from mvar_jax.training.state import apply_gradients, create_state
 from mvar_jax.training.throughput import StepCost
@@ -61,7 +62,11 @@ def main(index, count, port, folder):
     if count > 1:
         jax.distributed.initialize(f"localhost:{port}", count, index)
     mesh = Mesh(np.array(jax.devices()), "data")
-    batches = dataset().to_iter_dataset().batch(4).map(slowly)
+
+    def read(first):
+        return dataset()[4 * first :].to_iter_dataset().batch(4).map(slowly)
+
+    batches = GlobalBatches(read, lambda batch: batch)
     state, cost = start(mesh), StepCost(4)
     fit("toy", state, train_step, evaluate, batches, eval_batches(), CONFIG, STEPS, folder, cost)
 

@@ -203,15 +203,6 @@ def test_a_sealed_checkpoint_that_cannot_be_read_is_no_damage(tmp_path, monkeypa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
 
 
-def test_another_number_of_processes_goes_on_in_the_data(tmp_path):
-    _, stream = save(tmp_path)
-    place = tmp_path / "3" / "data" / "process_0-of-1.json"
-    place.rename(place.with_name("process_0-of-2.json"))
-    write_seal(tmp_path / "3")
-    _, restored = restore(tmp_path)
-    np.testing.assert_array_equal(next(restored)["image"], next(stream)["image"])
-
-
 def test_flipped_bit_is_told(tmp_path, caplog):
     save(tmp_path)
     path = newest_files(tmp_path)["arrays"]

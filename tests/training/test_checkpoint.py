@@ -13,7 +13,7 @@ import pytest
 
 from mvar_jax.training.checkpoint import Checkpoints
 from mvar_jax.training.parameters import load_params, save_params
-from mvar_jax.training.seal import SEAL, write_seal
+from mvar_jax.training.seal import SEAL
 from mvar_jax.training.state import apply_gradients, create_state
 from tests.training.tiny import dataset
 

@@ -23,7 +23,10 @@ CONFIG = ModelConfig(
 )
 
 
-@pytest.mark.parametrize("make", [attention_block, state_space_block, trunk_block])
+BLOCKS = [attention_block, state_space_block, pytest.param(trunk_block, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("make", BLOCKS)
 def test_both_forms_give_the_same_numbers(make):
     block = make(CONFIG, SCHEDULE, batch=2)
     naive, ours = block.forms.values()

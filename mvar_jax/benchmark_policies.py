@@ -12,13 +12,13 @@ from absl import flags
 from mvar_jax import cli
 from mvar_jax.cache import POLICIES, parse_policy, prepare_compression
 from mvar_jax.config import ModelConfig, TokenizerConfig, check
+from mvar_jax.evaluation.benchmark import MIB, made_up_arrays, markdown_header, markdown_line
 from mvar_jax.evaluation.cache_benchmark import block_memory, made_up_profile, sampling_seconds
 from mvar_jax.models import Trunk
-from mvar_jax.scales import VAR_256, VAR_512, VAR_1024
+from mvar_jax.scales import VAR_SCHEDULES
 from mvar_jax.tokenizers import VQTokenizer
 
-SCHEDULES = {"256": VAR_256, "512": VAR_512, "1024": VAR_1024}
-SCHEDULE = flags.DEFINE_enum("schedule", "1024", SCHEDULES, "Image side of VAR's schedule.")
+SCHEDULE = flags.DEFINE_enum("schedule", "1024", VAR_SCHEDULES, "Image side of VAR's schedule.")
 NAMES = sorted(name for name in POLICIES if name != "full")
 WANTED = flags.DEFINE_list("policies", NAMES, "As hack, scalekv@before, hack+int8, full+int8.")
 RATIO = flags.DEFINE_float("ratio", 0.7, "Share of all tokens that is evicted.")
@@ -26,7 +26,6 @@ DEPTH = flags.DEFINE_integer("depth", 2, "Blocks of the sampler; 0 to leave its 
 HEADS = flags.DEFINE_integer("heads", 4, "Heads of every block.", lower_bound=1)
 DIM = flags.DEFINE_integer("dim", 64, "Channels of a head.", lower_bound=1)
 REPEATS = flags.DEFINE_integer("repeats", 3, "Times that every sampler runs.", lower_bound=1)
-MIB = 2**20
 MEMORY = ("inherited MiB", "attended MiB", "block's temporaries MiB", "block MiB")
 TIME = ("s an image", "of full", "compile s")
 
@@ -34,7 +33,7 @@ TIME = ("s an image", "of full", "compile s")
 def main() -> None:
     """Compiles, runs and prints a table."""
     check(0 < RATIO.value < 1, f"--ratio: got {RATIO.value}, expected a share above 0, below 1.")
-    schedule, depth = SCHEDULES[SCHEDULE.value], max(DEPTH.value, 1)
+    schedule, depth = VAR_SCHEDULES[SCHEDULE.value], max(DEPTH.value, 1)
     side = schedule.last[0]
     tokenizer = TokenizerConfig(
         image_size=(side, side),
@@ -65,7 +64,7 @@ def main() -> None:
             trunk, VQTokenizer(tokenizer), params, compressions, REPEATS.value
         )
     header = ("policy", *MEMORY, *(TIME if seconds else ()))
-    print(f"| {' | '.join(header)} |\n|{'---|' * len(header)}")
+    print(markdown_header(header))
     for name, compression in compressions.items():
         memory = block_memory(compression, DIM.value, jnp.float32)
         parts = (memory.inherited, memory.attended, memory.temporaries, memory.total)
@@ -73,7 +72,7 @@ def main() -> None:
         if seconds:
             taken, compiled = seconds[name]
             cells += [f"{taken:.2f}", f"{taken / seconds['full'][0]:.2f}", f"{compiled:.0f}"]
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        print(markdown_line((name, *cells)), flush=True)
 
 
 def _random_params(trunk: Trunk, tokenizer: VQTokenizer):
@@ -88,10 +87,7 @@ def _random_params(trunk: Trunk, tokenizer: VQTokenizer):
             "tokenizer": tokenizer.init(other, jnp.zeros((1, *side, 3)))["params"],
         }
 
-    shapes = jax.eval_shape(start, jax.random.key(0))
-    return jax.tree.map(
-        lambda leaf: 0.02 * jax.random.normal(jax.random.key(0), leaf.shape), shapes
-    )
+    return made_up_arrays(jax.eval_shape(start, jax.random.key(0)), spread=0.02)
 
 
 if __name__ == "__main__":

@@ -184,6 +184,8 @@ BAD = {
     "calibrate": ("calibrate --workdir={trained} --out={new}.json", "no cache to compress"),
     "compare": ("compare_policies --workdir={trained} --out={new}", "no cache to compress"),
     "policies": ("compare_policies --workdir={trained} --policies=fifo --out={new}", "snapkv"),
+    "block heads": ("benchmark_training --heads=3", "divisible by heads 3"),
+    "inner width": ("benchmark_training --width=48", "ssm.head_dim"),
     "long ratio": ("benchmark_policies --ratio=1", "below 1"),
     "ratios": ("compare_policies --workdir={trained} --ratios=half --out={new}", "0.5,0.7"),
     "mesh": (

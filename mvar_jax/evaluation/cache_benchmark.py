@@ -1,7 +1,5 @@
 """What policies cost at long schedules: one attention block's memory, a whole sampler's time."""
 
-import statistics
-import time
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mvar_jax.cache import AttentionShape, Compression, Profile
+from mvar_jax.evaluation.benchmark import compile_timed, median_seconds
 from mvar_jax.models import Trunk
 from mvar_jax.sampling import Filter, generate, image_keys
 from mvar_jax.scales import ScaleSchedule
@@ -79,21 +78,13 @@ def sampling_seconds(
     compressions: dict[str, Compression],
     repeats: int,
 ) -> dict[str, tuple[float, float]]:
-    """Median seconds of one guided image under every compression, and seconds to compile.
-
-    Repeats go round all of them in turn, so that what else the machine does hits all alike.
-    """
-    programs, compiled, measured = {}, {}, {name: [] for name in compressions}
+    """Median seconds of one guided image under every compression, and seconds to compile."""
+    programs, compiling = {}, {}
     labels, keys = np.zeros(1, np.int32), image_keys(0, 1)
     rest = (params, labels, keys, Filter(1.5, 0, 0.0, 1.0))
     for name, compression in compressions.items():
-        begun = time.monotonic()
-        lowered = generate.lower(trunk, tokenizer, *rest, False, compression)
-        programs[name] = partial(lowered.compile(), *rest, compression)
-        compiled[name] = time.monotonic() - begun
-    for _ in range(repeats):
-        for name, program in programs.items():
-            begun = time.monotonic()
-            jax.block_until_ready(program())
-            measured[name].append(time.monotonic() - begun)
-    return {name: (statistics.median(measured[name]), compiled[name]) for name in compressions}
+        arguments = (trunk, tokenizer, *rest, False, compression)
+        compiled, compiling[name] = compile_timed(generate, *arguments)
+        programs[name] = partial(compiled, *rest, compression)
+    seconds = median_seconds(programs, repeats)
+    return {name: (seconds[name], compiling[name]) for name in compressions}

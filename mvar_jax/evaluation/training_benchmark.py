@@ -1,0 +1,212 @@
+"""What the training blocks cost against naive forms of the same: time, memory, compilation.
+
+Attention inside scales stands against attention over all tokens with a mask, the chunked
+state-space layer against a scan over all states, scanned layers against unrolled ones.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+
+from mvar_jax.config import ModelConfig
+from mvar_jax.evaluation.benchmark import (
+    MIB,
+    compile_timed,
+    made_up_arrays,
+    markdown_line,
+    median_seconds,
+)
+from mvar_jax.models import Trunk
+from mvar_jax.ops.attention import scale_attention
+from mvar_jax.ops.kernels.lanes import use_kernels
+from mvar_jax.ops.kernels.scale_attention import scale_attention as scale_attention_kernel
+from mvar_jax.ops.kernels.ssd import ssd as ssd_kernel
+from mvar_jax.ops.ssd import ssd
+from mvar_jax.scales import ScaleSchedule
+from mvar_jax.typing import Array, Float, PyTree
+
+VOCABULARY, CODE_CHANNELS = 64, 8  # of the trunk, small, so that layers are what it costs
+HEADER = (
+    *("block", "pass", "form", "ms", "of naive", "temporaries MiB", "of naive"),
+    *("compile s", "of naive"),
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of training in forms that give the same numbers, the naive one first."""
+
+    name: str
+    forms: dict[str, Callable[..., Array]]  # each takes the inputs
+    inputs: tuple[PyTree, ...]  # the backward pass gives the gradients of all
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one form costs in one pass."""
+
+    seconds: float  # median
+    temporaries: int  # bytes that the compiled program takes beside inputs and results
+    compile_seconds: float
+
+
+def forward(form: Callable[..., Array]) -> Callable[..., Array]:
+    """The form itself."""
+    return form
+
+
+def forward_and_backward(form: Callable[..., Array]) -> Callable[..., tuple[Array, PyTree]]:
+    """Sum of the squared outputs, and its gradients by all inputs."""
+
+    def both(*inputs):
+        def loss(*inputs):
+            return jnp.sum(jnp.square(form(*inputs).astype(jnp.float32)))
+
+        return jax.value_and_grad(loss, argnums=tuple(range(len(inputs))))(*inputs)
+
+    return both
+
+
+PASSES = {"forward": forward, "forward+backward": forward_and_backward}
+
+
+def measure(block: Block, passes: str, repeats: int) -> dict[str, Cost]:
+    """Compiles every form for one of `PASSES` and runs all of them `repeats` times in turn."""
+    programs, temporaries, compiling = {}, {}, {}
+    for name, form in block.forms.items():
+        compiled, compiling[name] = compile_timed(jax.jit(PASSES[passes](form)), *block.inputs)
+        programs[name] = partial(compiled, *block.inputs)
+        temporaries[name] = compiled.memory_analysis().temp_size_in_bytes
+    seconds = median_seconds(programs, repeats)
+    return {name: Cost(seconds[name], temporaries[name], compiling[name]) for name in programs}
+
+
+def table_lines(block: str, passes: str, costs: dict[str, Cost]) -> Iterable[str]:
+    """Lines of a Markdown table under `HEADER`, one per form; ratios are to the first form."""
+    naive = next(iter(costs.values()))
+    for form, cost in costs.items():
+        cells = [block, passes, form]
+        for own, other, unit in (
+            (cost.seconds, naive.seconds, 1e-3),
+            (cost.temporaries, naive.temporaries, MIB),
+            (cost.compile_seconds, naive.compile_seconds, 1),
+        ):
+            cells += [f"{own / unit:.1f}", f"{own / other:.2f}"]
+        yield markdown_line(cells)
+
+
+def training_blocks(config: ModelConfig, schedule: ScaleSchedule, batch: int) -> tuple[Block, ...]:
+    """Attention, state-space layer and trunk as M-VAR of this config trains them."""
+    makers = (attention_block, state_space_block, trunk_block)
+    return tuple(make(config, schedule, batch) for make in makers)
+
+
+def attention_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) -> Block:
+    """Attention of every token to its own scale; the fused kernel too where the config runs it."""
+    slices, heads, scale = schedule.slices, config.heads, config.head_dim**-0.5
+
+    def apart(form):
+        def run(*inputs):
+            split = (rearrange(x, "b n (h d) -> b h n d", h=heads) for x in inputs)
+            return rearrange(form(*split, slices, scale), "b h n d -> b n (h d)")
+
+        return run
+
+    forms = {
+        "dense, masked": apart(dense_attention),
+        "scale by scale": apart(partial(scale_attention, reach="scale")),
+    }
+    if use_kernels(config.kernels, config.width, config.head_dim):
+        forms["fused kernel"] = partial(
+            scale_attention_kernel, slices=slices, heads=heads, scale=scale, reach="scale"
+        )
+    shape = (batch, schedule.total, config.width)
+    token = jax.ShapeDtypeStruct(shape, config.compute_dtype)
+    return Block("attention", forms, made_up_arrays((token,) * 3, spread=1.0))
+
+
+def state_space_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) -> Block:
+    """The recurrence of Mamba-2; the fused kernel too where the config runs it."""
+    ssm = config.ssm
+    inner = ssm.expand * config.width
+    heads = inner // ssm.head_dim
+
+    def apart(form):
+        def run(x, *rest):
+            y = form(rearrange(x, "b n (h d) -> b n h d", h=heads), *rest)
+            return rearrange(y, "b n h d -> b n (h d)")
+
+        return run
+
+    forms = {
+        "scan over tokens": apart(ssd_by_scan),
+        "chunked": apart(lambda *inputs: ssd(*inputs, chunk=ssm.chunk)[0]),
+    }
+    if use_kernels(config.kernels, inner, ssm.head_dim):
+        forms["fused kernel"] = partial(ssd_kernel, skip=jnp.zeros(heads))
+
+    def tokens(*channels, dtype=config.compute_dtype):
+        return jax.ShapeDtypeStruct((batch, schedule.total, *channels), dtype)
+
+    state = tokens(ssm.state_size)
+    shapes = (tokens(inner), tokens(heads, dtype="float32"), state, state)
+    x, dt, b, c = made_up_arrays(shapes, spread=1.0)
+    dt = jax.nn.softplus(dt - 4)  # around 0.02, as where training starts
+    decay_rate = -jnp.arange(1.0, 1.0 + heads)
+    return Block("state space", forms, (x, dt, decay_rate, b, c))
+
+
+def trunk_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) -> Block:
+    """All layers of a trunk, by the same code for each or by a program that repeats it."""
+    labels = jnp.zeros(batch, jnp.int32)
+    length = schedule.total - schedule.lengths[0]
+    codes = jax.ShapeDtypeStruct((batch, length, CODE_CHANNELS), "float32")
+    codes = made_up_arrays(codes, spread=1.0)
+
+    def trunk(scan):
+        return Trunk(replace(config, scan=scan), schedule, VOCABULARY, CODE_CHANNELS)
+
+    def run(scan):
+        return lambda params: trunk(scan).apply({"params": params}, labels, codes)
+
+    shapes = jax.eval_shape(trunk(True).init, jax.random.key(0), labels, codes)["params"]
+    forms = {"unrolled layers": run(False), "scanned layers": run(True)}
+    return Block("trunk", forms, (made_up_arrays(shapes, spread=0.02),))
+
+
+def dense_attention(
+    query: Float[Array, "batch heads total dim"],
+    key: Float[Array, "batch heads total dim"],
+    value: Float[Array, "batch heads total dim"],
+    slices: Sequence[slice],
+    scale: float,
+) -> Float[Array, "batch heads total dim"]:
+    """Attention over all tokens, with those of other scales masked away."""
+    scale_of = np.repeat(np.arange(len(slices)), [own.stop - own.start for own in slices])
+    logits = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=jnp.float32)
+    logits = jnp.where(scale_of[:, None] == scale_of, logits * scale, -jnp.inf)
+    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+    return jnp.einsum("bhnm,bhmd->bhnd", weights, value)
+
+
+def ssd_by_scan(
+    x: Float[Array, "batch n heads dim"],
+    dt: Float[Array, "batch n heads"],
+    decay_rate: Float[Array, "heads"],
+    b: Float[Array, "batch n state"],
+    c: Float[Array, "batch n state"],
+) -> Float[Array, "batch n heads dim"]:
+    """The outputs of `ops.ssd.ssd`, with the states of all tokens in memory at once."""
+    decay = jnp.exp(dt * decay_rate)[..., None, None]
+    written = (dt[..., None] * x)[..., None] * b[:, :, None, None]
+
+    def join(left, right):
+        return left[0] * right[0], left[1] * right[0] + right[1]
+
+    states = jax.lax.associative_scan(join, (decay, written), axis=1)[1]
+    return jnp.einsum("bnhds,bns->bnhd", states.astype(c.dtype), c)

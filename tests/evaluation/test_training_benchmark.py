@@ -1,0 +1,77 @@
+"""Naive forms of the training blocks give the same numbers, and cost what they are said to."""
+
+import jax
+import numpy as np
+import pytest
+
+from mvar_jax.config import ModelConfig, SSMConfig
+from mvar_jax.evaluation.training_benchmark import (
+    HEADER,
+    Cost,
+    attention_block,
+    forward_and_backward,
+    measure,
+    state_space_block,
+    table_lines,
+    trunk_block,
+)
+from mvar_jax.scales import ScaleSchedule
+
+SCHEDULE = ScaleSchedule.squares(1, 2, 3)
+CONFIG = ModelConfig(
+    num_classes=2, depth=2, width=16, heads=2, ssm=SSMConfig(head_dim=16, state_size=4, chunk=8)
+)
+
+
+BLOCKS = [attention_block, state_space_block, pytest.param(trunk_block, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("make", BLOCKS)
+def test_both_forms_give_the_same_numbers(make):
+    block = make(CONFIG, SCHEDULE, batch=2)
+    naive, ours = block.forms.values()
+    expected, found = (
+        jax.jit(lambda *inputs, f=form: (f(*inputs), forward_and_backward(f)(*inputs)))(
+            *block.inputs
+        )
+        for form in (naive, ours)
+    )
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(expected))
+    jax.tree.map(_assert_close, found, expected)
+
+
+@pytest.mark.parametrize("make", [attention_block, state_space_block])
+def test_the_fused_kernel_is_given_the_same_problem(make):
+    ssm = SSMConfig(expand=1, head_dim=128, state_size=4)
+    config = ModelConfig(width=128, heads=1, ssm=ssm, kernels="pallas")
+    block = make(config, ScaleSchedule.squares(1, 2), batch=1)
+    expected, _, found = (jax.jit(form)(*block.inputs) for form in block.forms.values())
+    _assert_close(found, expected)
+
+
+def _assert_close(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_the_naive_state_space_layer_holds_all_states():
+    costs = measure(state_space_block(CONFIG, SCHEDULE, batch=1), "forward", repeats=1)
+    naive, chunked = costs.values()
+    assert naive.temporaries >= SCHEDULE.total * 32 * 4 * 4 > chunked.temporaries
+    assert all(cost.seconds > 0 and cost.compile_seconds > 0 for cost in costs.values())
+
+
+def test_ratios_are_to_the_naive_form():
+    costs = {"naive": Cost(0.2, 2**22, 4.0), "ours": Cost(0.05, 2**20, 3.0)}
+    lines = list(table_lines("block", "forward", costs))
+    assert lines[0] == "| block | forward | naive | 200.0 | 1.00 | 4.0 | 1.00 | 4.0 | 1.00 |"
+    assert lines[1] == "| block | forward | ours | 50.0 | 0.25 | 1.0 | 0.25 | 3.0 | 0.75 |"
+    assert lines[0].count("|") == len(HEADER) + 1
+
+
+@pytest.mark.slow
+def test_the_program_prints_a_table(run):
+    sizes = ("--width=32", "--heads=1", "--depth=1", "--repeats=1")
+    result = run("benchmark_training", *sizes)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 2 + 3 * 2 * 2
+    assert "pass 6/6" in result.stderr

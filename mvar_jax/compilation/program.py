@@ -70,7 +70,9 @@ class Program:
     """
 
     def __init__(self, function: Callable, *arguments: Any, options: dict[str, str] | None = None):
-        self._compiled = jax.jit(function).lower(*arguments).compile(compiler_options=options)
+        # Jitting a jitted function again would lose what it gives up.
+        jitted = function if hasattr(function, "lower") else jax.jit(function)
+        self._compiled = jitted.lower(*arguments).compile(compiler_options=options)
 
     @property
     def loops(self) -> int:

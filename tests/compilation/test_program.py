@@ -40,6 +40,12 @@ def test_cost_of_a_matrix_product(program):
     assert program.memory.results == 64 * 64 * 4
 
 
+def test_memory_that_is_given_up_is_no_result():
+    array = jax.ShapeDtypeStruct((64, 64), jnp.float32)
+    assert Program(jax.jit(lambda a: a + 1, donate_argnums=0), array).memory.results == 0
+    assert Program(lambda a: a + 1, array).memory.results == 64 * 64 * 4
+
+
 def test_heaviest_instruction_is_the_product(program):
     heaviest = program.heaviest(1)[0]
     assert heaviest.bytes_moved >= 2 * 64 * 64 * 4

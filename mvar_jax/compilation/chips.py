@@ -11,18 +11,22 @@ from mvar_jax.config import check
 
 @dataclass(frozen=True)
 class Chip:
-    """One chip: bfloat16 FLOP/s, bytes of memory, bytes/s of memory and of its links together."""
+    """One chip: bfloat16 FLOP/s, bytes of memory, bytes/s of memory and of its links together.
+
+    `config` is the compiler's name for how its cores are driven: those of a v4 as one device.
+    """
 
     peak_flops: float
     memory_bytes: int
     memory_bandwidth: float
     link_bandwidth: float
+    config: str = "default"
 
 
 GIB = 2**30
 # Cloud TPU's pages on system architecture: per chip, all links in one direction.
 CHIPS = {
-    "v4": Chip(275e12, 32 * GIB, 1228e9, 300e9),
+    "v4": Chip(275e12, 32 * GIB, 1228e9, 300e9, "megacore"),
     "v5e": Chip(197e12, 16 * GIB, 819e9, 200e9),
     "v5p": Chip(459e12, 95 * GIB, 2765e9, 600e9),
     "v6e": Chip(918e12, 32 * GIB, 1640e9, 448e9),
@@ -45,11 +49,13 @@ def topology_devices(topology: str) -> Sequence[jax.Device]:
 
     Raises ValueError where the TPU compiler is not installed and for shapes it does not know.
     """
+    config = get_chip(topology).config
     try:
-        return topologies.get_topology_desc(topology, "tpu").devices
+        description = topologies.get_topology_desc(topology, "tpu", chip_config_name=config)
     except Exception as error:  # the plugin raises many kinds, down to bare RuntimeError
         reason = str(error).strip().partition("\n")[0][:200]
         raise ValueError(
             f"--topology: cannot make {topology} ({reason}); expected a shape that exists, and "
             "the TPU compiler: pip install 'mvar_jax[tpu]'."
         ) from None
+    return description.devices

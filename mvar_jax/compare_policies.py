@@ -3,8 +3,9 @@
     python -m mvar_jax.compare_policies --workdir=runs/shapes --policies=hack,scalekv,snapkv \
         --ratios=0.5,0.7 --samples=256 --out=comparison
 
-Writes comparison.json, comparison.md, curves.png and samples.png into --out. Policies that need a
-profile take it from --profile, which is best measured on another seed than is reported.
+Writes comparison.json and comparison.md into --out, anew after every run, and at the end
+curves.png and samples.png. Policies that need a profile take it from --profile, which is best
+measured on another seed than is reported.
 """
 
 import json
@@ -52,7 +53,8 @@ def main() -> None:
     model.check_remembers()
     judge = _judge(model.config) if JUDGE.value else None
     out.mkdir(parents=True, exist_ok=True)  # before anything runs long
-    comparison = compare_policies(
+    real = {"label_accuracy_real": judge.real()["label_accuracy_real"]} if judge else {}
+    comparisons = compare_policies(
         model,
         WANTED.value,
         ratios,
@@ -63,10 +65,10 @@ def main() -> None:
         judge.accuracy if judge else None,
         lambda name: Countdown(name, SAMPLES.value, "image").reach,
     )
-    real = {"label_accuracy_real": judge.real()["label_accuracy_real"]} if judge else {}
-    report = comparison.report() | {"seed": SEED.value, **real}
-    (out / "comparison.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
-    (out / "comparison.md").write_text(markdown(comparison), encoding="utf-8")
+    for comparison in comparisons:
+        report = comparison.report() | {"seed": SEED.value, **real}
+        (out / "comparison.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+        (out / "comparison.md").write_text(markdown(comparison), encoding="utf-8")
     curves(comparison).savefig(out / "curves.png", dpi=120)
     save_png(sample_grid(comparison), out / "samples.png")
     print(markdown(comparison))

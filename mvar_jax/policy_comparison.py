@@ -1,13 +1,14 @@
 """Runs policies of cache compression on one model, with the same labels and noise for all."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import jax
 import numpy as np
 
 from mvar_jax.api import Model
 from mvar_jax.cache import POLICIES, Profile, parse_policy, prepare_compression
 from mvar_jax.config import check
-from mvar_jax.evaluation.comparison import Comparison, make_duels, make_row
+from mvar_jax.evaluation.comparison import Comparison, make_duels, make_row, measure
 from mvar_jax.evaluation.policy_run import Task, run_full, run_policy
 from mvar_jax.sampling import Filter, image_keys
 
@@ -24,9 +25,10 @@ def compare_policies(
     profile: Profile | None,
     accuracy: Callable[[np.ndarray, np.ndarray], float] | None,
     progress: Callable[[str], Callable[[int], None]],
-) -> Comparison:
+) -> Iterator[Comparison]:
     """Runs the full cache, then every policy at every ratio, "full+int8" and the like once.
 
+    Yields what is known after every run, so that a long comparison that is ended leaves a part.
     `accuracy` judges images in [-1, 1] and labels, if there is a judge; `progress` is told the name
     of every run and gives what is told the number of images done. What a policy refuses, such as a
     budget below its window, is noted and left out. Raises ValueError for unknown policies, and
@@ -46,26 +48,31 @@ def compare_policies(
     schedule = model.trunk.schedule
     full_cache = prepare_compression("full", schedule, model.trunk.attention_shape)
     full, reference = run_full(task, model.params, full_cache, progress("full"))
-    runs, compressions = {("full", 0.0): full}, {("full", 0.0): full_cache}
+    rows, measures, images = [], {}, {}
+
+    def add(key, run, compression):
+        judged = None if accuracy is None else accuracy(run.images, labels)
+        head_dim, dtype = model.config.model.head_dim, model.trunk.dtype
+        rows.append(make_row(*key, run, full, compression, head_dim, dtype, judged))
+        measures[key] = measure(run, full)
+        images[f"{key[0]} {key[1]:g}"] = run.images[:SHOWN]
+
+    add(("full", 0.0), full, full_cache)
     for key, small in prepared.items():
         told = progress(f"{key[0]} {key[1]:g}")
-        runs[key] = run_policy(task, small.params, small.compression, full.tokens, reference, told)
-        compressions[key] = small.compression
-    head_dim, dtype = model.config.model.head_dim, model.trunk.dtype
-    rows = []
-    for key, run in runs.items():
-        judged = None if accuracy is None else accuracy(run.images, labels)
-        rows.append(make_row(*key, run, full, compressions[key], head_dim, dtype, judged))
-    return Comparison(
-        rows=tuple(rows),
-        duels=tuple(make_duels(runs, full)),
-        refused=refused,
-        images={f"{name} {ratio:g}": run.images[:SHOWN] for (name, ratio), run in runs.items()},
-        samples=samples,
-        batch_size=batch_size,
-        tokens=schedule.total,
-        history=schedule.total - schedule.lengths[-1],
-    )
+        run = run_policy(task, small.params, small.compression, full.tokens, reference, told)
+        add(key, run, small.compression)
+        jax.clear_caches()  # programs that will not run again; dozens exhaust a process
+        yield Comparison(
+            rows=tuple(rows),
+            duels=tuple(make_duels(measures)),
+            refused=refused,
+            images=dict(images),
+            samples=samples,
+            batch_size=batch_size,
+            tokens=schedule.total,
+            history=schedule.total - schedule.lengths[-1],
+        )
 
 
 def _prepare(model, policies, ratios, profile):

@@ -38,11 +38,13 @@ def comparison(model):
         return lambda done: told.append((name, done))
 
     policies = ["streaming_llm@after", "sliding_window@after", "full+int8", "streaming_llm@before"]
-    result = compare_policies(
+    results = compare_policies(
         model, policies, [0.4, 0.6], 3, 0, 2, None, lambda images, labels: 0.5, progress
     )
+    first, *_, last = results
+    assert first.rows == last.rows[:2]  # the full cache and one policy; each run adds a row
     assert ("full+int8 0", 3) in told
-    return result
+    return last
 
 
 def test_rows_measure_quality_and_cost(comparison):
@@ -88,7 +90,7 @@ def test_reports_hold_every_row(comparison):
 
 def test_refusals_do_not_stop_the_others(model):
     with pytest.raises(ValueError, match=r"none can run.*only 9"):
-        compare_policies(model, ["snapkv"], [0.5], 2, 0, 2, None, None, lambda _: None)
+        next(compare_policies(model, ["snapkv"], [0.5], 2, 0, 2, None, None, lambda _: None))
 
 
 def test_bytes_measured_are_bytes_planned(model):

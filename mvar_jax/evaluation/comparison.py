@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -115,14 +115,25 @@ def _divergence(run: PolicyRun, lengths: np.ndarray) -> np.ndarray:
     return run.divergence.astype(np.float64) @ lengths / lengths.sum()
 
 
-def make_duels(runs: Mapping[tuple[str, float], PolicyRun], full: PolicyRun) -> Iterator[Duel]:
-    """Every pair of policies at every ratio that both ran at."""
+class Measures(NamedTuple):
+    """What duels are fought over: of every image, nearness to the full cache."""
+
+    psnr: np.ndarray  # dB, an equal image counted as `EQUAL_PSNR`
+    divergence: np.ndarray  # nats a token
+
+
+def measure(run: PolicyRun, full: PolicyRun) -> Measures:
+    """A run beside the full cache's, image by image."""
     lengths = np.array([tokens.shape[1] for tokens in full.tokens])
-    measured = {key: (_psnr(run, full), _divergence(run, lengths)) for key, run in runs.items()}
-    for name, ratio in runs:
-        for other, others in runs:
+    return Measures(_psnr(run, full), _divergence(run, lengths))
+
+
+def make_duels(measures: Mapping[tuple[str, float], Measures]) -> Iterator[Duel]:
+    """Every pair of policies at every ratio that both ran at."""
+    for name, ratio in measures:
+        for other, others in measures:
             if name < other and ratio == others and ratio > 0:
-                pairs = zip(measured[name, ratio], measured[other, ratio])
+                pairs = zip(measures[name, ratio], measures[other, ratio])
                 psnrs, divergences = (ours - theirs for ours, theirs in pairs)
                 yield Duel(name, other, ratio, *_mean(psnrs), *_mean(divergences))
 

@@ -3,13 +3,11 @@
 They run on the mesh of the config, over all devices of all processes.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import logging
 
 from mvar_jax.config import Config, TokenizerConfig, TrainingConfig, check
@@ -21,11 +19,11 @@ from mvar_jax.models import Trunk, build_trunk
 from mvar_jax.sharding import BatchLayout, make_mesh
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.tokenizers.checksum import checksum
-from mvar_jax.training.distributed import announce
+from mvar_jax.training.distributed import announce, is_first
 from mvar_jax.training.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.training.loop import Outcome, fit
 from mvar_jax.training.optimizer import make_optimizer
-from mvar_jax.training.parameters import load_params, save_params
+from mvar_jax.training.parameters import load_params, save_placed
 from mvar_jax.training.placement import create_placed, new_state, with_places
 from mvar_jax.training.step import (
     make_tokenizer_evaluation,
@@ -54,6 +52,11 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
     tokenizer = VQTokenizer(config.tokenizer)
     optimizer = make_optimizer(config.tokenizer_optimizer, steps, config.batch_size)
     workdir.tokenizer.check_same(config)
+
+    def begin():
+        if is_first():
+            workdir.tokenizer.save_config(config)
+
     with jax.set_mesh(layout.mesh):
         params = init_tokenizer(config)
         return fit(
@@ -67,7 +70,7 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
             steps,
             workdir.tokenizer.path,
             StepCost(config.batch_size),
-            begin=partial(workdir.tokenizer.save_config, config),
+            begin=begin,
             draw=tokenizer_pictures(tokenizer, validation),
         )
 
@@ -91,18 +94,21 @@ def train_trunk(
     batches, validation = _data(config, layout)
     steps = config.training.total_steps(len(source), config.batch_size)
     tokenizer, trunk = VQTokenizer(config.tokenizer), build_trunk(config)
-    lender = None if workdir.tokenizer.is_trained else tokenizer_from or init
+    trained = workdir.tokenizer.is_trained
+    lender = None if trained else tokenizer_from or init
     fresh = init is None or workdir.is_trained
     optimizer = make_optimizer(config.optimizer, steps, config.batch_size)
 
     def begin():
-        workdir.save_config(config)
-        workdir.save_class_names(source.class_names)
-        if lender is not None:
-            workdir.adopt_tokenizer(lender)
-        elif not workdir.tokenizer.is_trained:
-            save_params(workdir.tokenizer.checkpoints, _leaves(tokenizer_params))
-            workdir.tokenizer.save_config(config)
+        if is_first():
+            workdir.save_config(config)
+            workdir.save_class_names(source.class_names)
+            if lender is not None:
+                workdir.adopt_tokenizer(lender)
+            elif not trained:
+                workdir.tokenizer.save_config(config)
+        if not trained and lender is None:
+            save_placed(workdir.tokenizer.checkpoints, tokenizer_params)
 
     with jax.set_mesh(layout.mesh):
         tokenizer_params = _tokenizer_params(config, workdir, lender)
@@ -224,11 +230,6 @@ def _tokenizer_params(config: Config, workdir: Workdir, lender: Workdir | None) 
     )
     logging.warning("No trained tokenizer: the trunk learns the tokens of a random one.")
     return init_tokenizer(config)
-
-
-def _leaves(params: Params) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        yield tuple(key.key for key in path), np.asarray(leaf)
 
 
 def _examples(config: Config):

@@ -59,8 +59,8 @@ def fit(
     -> metrics` are the jitted functions of `training.step`. `state` is the one to start with and
     is given up. `batches` is endless and has a place to save, as `GlobalBatches`; `validation` is
     finite. The run lives in `directory`: `checkpoints/` and what `RunLog` writes; `label` names it
-    in messages. `begin` is called, by the first process, once it is certain that the run can go
-    on, before anything of an earlier one changes. `draw(state, path, *frozen)` writes a picture of
+    in messages. `begin` is called, by all processes, once it is certain that the run can go on,
+    before anything of an earlier one changes. `draw(state, path, *frozen)` writes a picture of
     what was learned to `samples/STEP.png` and returns its pixels, uint8 [height, width, 3].
 
     A run that is ended at any time and started again gives the same rows and parameters as one
@@ -80,7 +80,8 @@ def fit(
             state = checkpoints.restore(state, batches) or place(state)
             check_finite(state)
         first = int(state.step)
-        _begin(begin)
+        begin()
+        multihost_utils.sync_global_devices("the run has begun")
         throughput, guard = Throughput(cost, first, clock), Guard(config.max_skipped)
         with (
             RunLog(directory, first) as log,
@@ -139,13 +140,6 @@ class _Program:
         self._seen.add(shapes)
         with self._clock.phase("compile"):
             return jax.block_until_ready(self._function(state, batch, *frozen))
-
-
-def _begin(begin: Callable[[], None]) -> None:
-    """Calls `begin` in the first process; the others wait until it is done."""
-    if jax.process_index() == 0:
-        begin()
-    multihost_utils.sync_global_devices("the run has begun")
 
 
 @contextmanager

@@ -55,15 +55,12 @@ def save_params(directory: Path, arrays: Iterable[tuple[tuple[str, ...], np.ndar
     """Saves parameters that were not trained here, as the checkpoint of step 0.
 
     `arrays` are the leaves with their paths. They are written as they come, a few at a time:
-    memory holds the largest of them, not all. Only the calling process takes part.
+    memory holds the largest of them, not all. For one process.
     """
     path = directory.absolute() / "0"
     pieces = path.with_name("0.pieces")
     context = ocp.Context()
     context.array.saving.storage_options.chunk_byte_size = CHUNK_BYTES
-    if jax.process_count() > 1:
-        context.multiprocessing.primary_host = jax.process_index()
-        context.multiprocessing.active_processes = {jax.process_index()}
     with context:
         for tree in _groups(arrays):
             ocp.partial.save(pieces, tree)
@@ -75,6 +72,14 @@ def save_params(directory: Path, arrays: Iterable[tuple[tuple[str, ...], np.ndar
     (pieces / "state").rename(path / "params")
     shutil.rmtree(pieces)
     write_seal(path)
+
+
+def save_placed(directory: Path, params: Params) -> None:
+    """Saves parameters that lie on the devices of all processes, which all call this, as step 0."""
+    path = directory.absolute() / "0"
+    ocp.save_checkpointables(path, {"params": params})
+    if jax.process_index() == 0:
+        write_seal(path)
 
 
 def _groups(arrays: Iterable[tuple[tuple[str, ...], np.ndarray]]) -> Iterator[dict]:

@@ -42,6 +42,10 @@ def launch(digits_directory, tmp_path):
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         }
+        if processes > 1:
+            # The first process alone would find its programs there and wait for the others longer
+            # than the exchange between them allows.
+            environment.pop("JAX_COMPILATION_CACHE_DIR", None)
         (tmp_path / "small.py").write_text(CONFIG)
         command = [sys.executable, "-m", "mvar_jax.train", "--config=small.py"]
         command += [f"--config.training.steps={steps}", f"--workdir={workdir}", *flags]

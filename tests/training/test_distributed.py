@@ -104,7 +104,8 @@ def test_two_processes_train_as_one_and_speak_once(launch, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_goes_on_on_another_number_of_processes_and_devices(launch, tmp_path):
-    launch(tmp_path / "whole", 1, 1, steps=6)
+    for steps in (3, 6):  # in two parts too: rates follow from the number of steps
+        launch(tmp_path / "whole", 1, 1, steps=steps)
     launch(tmp_path / "begun", 2, 4, "--config.mesh.fsdp=2", "--config.mesh.data=4")
     for name, processes, devices, mesh in (
         ("fewer", 1, 2, "--config.mesh.fsdp=2"),

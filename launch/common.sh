@@ -64,6 +64,7 @@ watch() {
       code=0
       wait "${running[index]}" || code=$?
       unset "running[index]"
+      ((code != 75)) || code=143 # another machine was asked to stop, or did not come
       ((code == 0 || failure != 0)) && continue
       failure=$code deadline=$((SECONDS + ${GRACE_SECONDS:-60}))
       printf 'process %s ended with exit code %s\n' "$index" "$code" >&2

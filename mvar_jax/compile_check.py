@@ -3,7 +3,7 @@
     python -m mvar_jax.compile_check --config=configs/mvar_imagenet256.py:d32 --topology=v5e:16x16
 
 Compiles the real training step (with `--sample` the real sampler) by the TPU compiler, on a
-machine without TPUs: pip install 'mvar_jax[tpu]'. Ends with exit code 1 where it does not fit.
+machine without TPUs: pip install -e '.[tpu]'. Ends with exit code 1 where it does not fit.
 """
 
 import json

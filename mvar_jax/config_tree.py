@@ -73,4 +73,7 @@ def from_json(text: str) -> Config:
     except json.JSONDecodeError as error:
         raise ValueError(f"config: not valid JSON ({error}).") from None
     check(isinstance(values, dict), "config: got JSON that is not an object.")
+    model = values.get("model")
+    if isinstance(model, dict) and isinstance(model.get("remat"), bool):  # as it was before 0.1
+        model["remat"] = "full" if model["remat"] else "none"
     return from_config_dict(values)

@@ -82,8 +82,19 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         f"{len(devices)} devices; choose sizes whose product is {len(devices)}, or -1 for the "
         "rest on one axis.",
     )
-    names = ("data", "fsdp", "tensor")
-    return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    names, types = ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3
+    slices = {getattr(device, "slice_index", 0) for device in devices}
+    if len(slices) == 1:
+        return jax.make_mesh(shape, names, axis_types=types, devices=devices)
+    # Slices of TPUs and nodes of GPUs follow each other on `data`: what is gathered layer by layer
+    # stays inside one.
+    check(
+        shape[0] % len(slices) == 0,
+        f"mesh: got data={shape[0]} for devices in {len(slices)} slices or nodes, expected a "
+        "multiple of these; let fsdp x tensor divide the devices of one.",
+    )
+    order = sorted(devices, key=lambda device: (device.slice_index, device.id))
+    return Mesh(np.array(order).reshape(shape), names, axis_types=types)
 
 
 def param_shardings(tree: PyTree, mesh: Mesh | AbstractMesh) -> PyTree:

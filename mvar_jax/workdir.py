@@ -16,7 +16,20 @@ from pathlib import Path
 from mvar_jax.config import Config, check
 from mvar_jax.config_tree import from_json, to_json
 
-RESUMABLE = ("mesh", "training", "tokenizer_training", "sampling", "allow_untrained_tokenizer")
+# Settings that may change when a run goes on: they do not change what it computes, or say how long.
+RESUMABLE = (
+    "config.mesh",
+    "config.training",
+    "config.tokenizer_training",
+    "config.sampling",
+    "config.allow_untrained_tokenizer",
+    "config.data.directory",
+    "config.data.num_threads",
+    "config.data.num_workers",
+    "config.model.kernels",
+    "config.model.remat",
+    "config.model.scan",
+)
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,7 @@ class Workdir:
 
 def _check_same(old: dict, new: dict, path: Path, prefix: str = "config") -> None:
     for name, value in new.items():
-        if prefix == "config" and name in RESUMABLE:
+        if f"{prefix}.{name}" in RESUMABLE:
             continue
         if isinstance(value, dict) and isinstance(old[name], dict):
             _check_same(old[name], value, path, f"{prefix}.{name}")

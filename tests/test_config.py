@@ -210,3 +210,10 @@ def test_saved_configs_are_readable_json():
     values = json.loads(to_json(Config()))
     assert values["model"]["ssm"]["state_size"] == 64
     assert values["tokenizer"]["scales"][-1] == [16, 16]
+
+
+def test_a_config_that_says_whether_to_recompute_is_understood():
+    values = json.loads(to_json(Config()))
+    for old, new in ((False, "none"), (True, "full")):
+        values["model"]["remat"] = old
+        assert from_json(json.dumps(values)).model.remat == new

@@ -56,6 +56,6 @@ def topology_devices(topology: str) -> Sequence[jax.Device]:
         reason = str(error).strip().partition("\n")[0][:200]
         raise ValueError(
             f"--topology: cannot make {topology} ({reason}); expected a shape that exists, and "
-            "the TPU compiler: pip install 'mvar_jax[tpu]'."
+            "the TPU compiler: pip install -e '.[tpu]'."
         ) from None
     return description.devices

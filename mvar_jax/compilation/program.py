@@ -75,11 +75,6 @@ class Program:
         self._compiled = jitted.lower(*arguments).compile(compiler_options=options)
 
     @property
-    def loops(self) -> int:
-        """How many loops it has, whose bodies count once in its cost."""
-        return sum(row.kind == "while" for row in _instructions(self._compiled.as_text()))
-
-    @property
     def memory(self) -> Memory:
         """What it takes while it runs."""
         found = self._compiled.memory_analysis()

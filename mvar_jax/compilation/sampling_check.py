@@ -8,7 +8,7 @@ import jax
 
 from mvar_jax.compilation.chips import get_chip, topology_devices
 from mvar_jax.compilation.inputs import by_image, placed
-from mvar_jax.compilation.program import Program
+from mvar_jax.compilation.program import WHOLE_PRODUCTS, Program
 from mvar_jax.compilation.report import Part, Report
 from mvar_jax.compilation.training_check import HEAVIEST
 from mvar_jax.config import Config
@@ -35,7 +35,10 @@ def check_sampling(config: Config, topology: str) -> Report:
         seconds = time.monotonic() - start
         pattern = config.model.pattern
         programs = [
-            _program(replace(config, model=replace(config.model, depth=depth, scan=False)))
+            _program(
+                replace(config, model=replace(config.model, depth=depth, scan=False)),
+                WHOLE_PRODUCTS,
+            )
             for depth in (len(pattern), 2 * len(pattern))
         ]
     one, two = (program.cost for program in programs)
@@ -49,7 +52,7 @@ def check_sampling(config: Config, topology: str) -> Report:
     return Report(topology, len(devices), chip, whole.memory, parts, useful, seconds, heaviest)
 
 
-def _program(config: Config) -> Program:
+def _program(config: Config, options: dict[str, str] | None = None) -> Program:
     trunk, tokenizer = build_trunk(config), VQTokenizer(config.tokenizer)
     params = {
         "trunk": jax.eval_shape(partial(draw_trunk, trunk, config.seed)),
@@ -57,4 +60,5 @@ def _program(config: Config) -> Program:
     }
     sample = partial(generate, trunk, tokenizer, filters=Filter.of(config.sampling))
     labels, keys = (by_image((config.batch_size,), t) for t in ("int32", jax.random.key(0).dtype))
-    return Program(sample, {name: placed(tree) for name, tree in params.items()}, labels, keys)
+    params = {name: placed(tree) for name, tree in params.items()}
+    return Program(sample, params, labels, keys, options=options)

@@ -34,8 +34,8 @@ class ImageSource:
     stands the next that can, so that the number and the order of the others stay; `skipped` holds
     which, and a warning names each once. Raises ValueError when too many cannot be read.
 
-    The decoded images are kept when all of them, each as large as the first, fit into
-    `CACHE_BYTES`: small datasets are read many times by small machines.
+    The first `CACHE_BYTES` of decoded images are kept: small datasets are read many times by small
+    machines.
     """
 
     def __init__(self, name: str, split: str, records: Records, class_names: tuple[str, ...]):
@@ -45,8 +45,8 @@ class ImageSource:
         self.skipped = SkippedRecords(f"{name} split {split!r}", len(records))
         self._records = records
         self._decoded = {}
-        self._keep = False
-        self._keep = len(records) * self[0]["image"].nbytes <= CACHE_BYTES
+        self._room = CACHE_BYTES  # that is left
+        self[0]  # where nothing can be read, that shows here
         weakref.finalize(self, self.skipped.report)  # when it is no longer used, or at the end
 
     @property
@@ -84,7 +84,8 @@ class ImageSource:
         except Exception as error:  # readers of files raise many kinds over damage
             self.skipped.add(index, self._records.describe(index), first_line(error))
             return None
-        if self._keep:
+        if example["image"].nbytes <= self._room:
+            self._room -= example["image"].nbytes
             self._decoded[index] = example
         return example
 

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from mvar_jax.config import check
 from mvar_jax.sharding import describe_mesh
 
-FAILED = 2  # exit code, that of bad input
+TRY_AGAIN = 75  # exit code of what may go well the next time (EX_TEMPFAIL of sysexits.h)
 
 
 def join_cluster(
@@ -24,7 +24,7 @@ def join_cluster(
     Without a coordinator the cluster is the one that JAX finds by itself: of SLURM, Open MPI,
     Cloud TPU or GKE. Otherwise process 0 is reached at `coordinator`, "HOST:PORT". When not all
     processes have come within `timeout` seconds, says so in one sentence on stderr and ends this
-    process with exit code 2: a runtime that still waits cannot be interrupted, only left.
+    process with exit code 75: a runtime that still waits cannot be interrupted, only left.
 
     Raises ValueError when there is no cluster to be found, and for names or numbers that cannot be.
     """
@@ -93,7 +93,7 @@ def _give_up(timeout: int, coordinator: str | None) -> None:
         "all workers? Give them longer by --join_timeout.\n"
     )
     sys.stderr.flush()
-    os._exit(FAILED)
+    os._exit(TRY_AGAIN)
 
 
 def _first_line(error: Exception) -> str:

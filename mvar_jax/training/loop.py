@@ -1,7 +1,7 @@
 """The training loop, for the tokenizer and the trunk alike."""
 
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -75,7 +75,11 @@ def fit(
     def due(step: int, *intervals: int) -> bool:
         return step == total_steps or any(every and step % every == 0 for every in intervals)
 
-    with Preemption() as preemption, _checkpoints(directory, config) as checkpoints:
+    with (
+        closing(batches),  # which ends its worker processes, if any
+        Preemption() as preemption,
+        _checkpoints(directory, config) as checkpoints,
+    ):
         with clock.phase("restore"):
             state = checkpoints.restore(state, batches) or place(state)
             check_finite(state)
@@ -115,7 +119,6 @@ def fit(
                     raise Preempted
         with clock.phase("save"):
             checkpoints.wait()
-    batches.close()  # ends the worker processes, if any
     return Outcome(state, log.rows, clock.seconds)
 
 

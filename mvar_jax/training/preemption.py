@@ -6,12 +6,18 @@ import threading
 import jax
 from jax.experimental import multihost_utils
 
+from mvar_jax.training.distributed import TRY_AGAIN
+
 
 class Preempted(SystemExit):
-    """The run was asked to stop and has saved its state; uncaught, it ends with exit code 0."""
+    """The run was asked to stop and has saved its state.
+
+    Uncaught it ends one process with exit code 0, and several with `TRY_AGAIN`: those that
+    did not get the signal must not look as if they had finished.
+    """
 
     def __init__(self):
-        super().__init__(0)
+        super().__init__(0 if jax.process_count() == 1 else TRY_AGAIN)
 
 
 class Preemption:

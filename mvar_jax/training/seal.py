@@ -27,6 +27,8 @@ def find_damage(directory: Path, parts: tuple[str, ...]) -> str | None:
     except FileNotFoundError:
         return None
     except ValueError:
+        checksums = None
+    if not isinstance(checksums, dict):
         return f"{SEAL} is not the file that was written"
     for name, checksum in checksums.items():
         if not (directory / name).is_file():

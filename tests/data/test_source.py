@@ -41,11 +41,12 @@ def test_a_part_of_a_split_can_be_named(digits_directory):
     assert len(load_source("digits", "train[:100]", digits_directory)) == 100
 
 
-def test_small_datasets_are_kept_decoded_and_large_ones_are_not(digits_directory, monkeypatch):
+def test_as_many_decoded_images_are_kept_as_there_is_room_for(digits_directory, monkeypatch):
     kept = load_source("digits", "test", digits_directory)
     assert kept[3]["image"] is kept[3]["image"]
-    monkeypatch.setattr(image_source, "CACHE_BYTES", 364 * 32 * 32 * 3 - 1)
-    read = load_source("digits", "test", digits_directory)
+    monkeypatch.setattr(image_source, "CACHE_BYTES", 2 * 32 * 32 * 3 + 1)
+    read = load_source("digits", "test", digits_directory)  # looks at the first
+    assert read[5]["image"] is read[5]["image"] and read[0]["image"] is read[0]["image"]
     assert read[3]["image"] is not read[3]["image"]
     np.testing.assert_array_equal(read[3]["image"], kept[3]["image"])
 

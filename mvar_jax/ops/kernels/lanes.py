@@ -102,13 +102,13 @@ def sequence_call(
     group of lanes of one image; narrower arrays, which all heads share, it sees whole, and an
     output of that kind is summed over the groups by the body itself. `outputs` give shapes and
     dtypes, `scratch` the shapes of float32 working memory, `flops` what one image really takes.
-    On a mesh every device runs it on its own images.
+    On a mesh every device runs it on its own images, with all heads.
     """
     call = functools.partial(_call, body, outputs=outputs, scratch=scratch, flops=flops)
-    axes = batch_axes(len(inputs[0]))
-    if not axes:
+    if jax.sharding.get_abstract_mesh().empty:
         return call(*inputs)
-    own_images = jax.sharding.PartitionSpec(axes)
+    # The compiler cannot split a kernel: images that do not divide run whole on every device.
+    own_images = jax.sharding.PartitionSpec(batch_axes(len(inputs[0])) or None)
     return jax.shard_map(call, in_specs=own_images, out_specs=own_images, check_vma=False)(*inputs)
 
 

@@ -1,6 +1,7 @@
 """The mesh, the rules and where rows lie; what eight devices compute is in training/on_meshes."""
 
 import re
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -154,17 +155,14 @@ def test_one_process_reads_and_places_all_rows():
         np.testing.assert_array_equal(placed[name], array)
 
 
-class FakeDevice:
-    """A device of a slice of TPUs, or of a node of GPUs."""
-
-    def __init__(self, number, slices, each):
-        self.id, self.slice_index, self.device_kind = number, number // each, "fake"
-        self.platform, self.process_index = "gpu", self.slice_index
-        assert self.slice_index < slices
+def device(number, each):
+    """What stands for a device of a slice of TPUs, or of a node of GPUs."""
+    place = {"slice_index": number // each, "process_index": number // each}
+    return Mock(spec=jax.Device, id=number, platform="gpu", device_kind="fake", **place)
 
 
 def test_slices_follow_each_other_on_the_data_axis():
-    devices = [FakeDevice(number, 2, 4) for number in (5, 0, 3, 7, 1, 6, 2, 4)]
+    devices = [device(number, 4) for number in (5, 0, 3, 7, 1, 6, 2, 4)]
     mesh = make_mesh(MeshConfig(data=-1, fsdp=4), devices)
     assert mesh.shape == {"data": 2, "fsdp": 4, "tensor": 1}
     assert [[d.id for d in row] for row in mesh.devices[:, :, 0]] == [[0, 1, 2, 3], [4, 5, 6, 7]]

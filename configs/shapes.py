@@ -3,9 +3,9 @@
     python -m mvar_jax.train_tokenizer --config=configs/shapes.py:var64 --workdir=runs/shapes
     python -m mvar_jax.train --config=configs/shapes.py:var64 --workdir=runs/shapes
 
-`var64` and `mvar64` are sized for half an hour on two CPU cores. `var256` and `mvar256`, with the ten scales of the published models,
-are for one accelerator. `runlocal` is a smoke run on 200 images, on an untrained tokenizer if need
-be.
+`var64` and `mvar64` are sized for half an hour on two CPU cores. `var256` and `mvar256`, with the
+ten scales of the published models, are for one accelerator. `runlocal` is a smoke run on 200
+images, on an untrained tokenizer if need be.
 """
 
 from mvar_jax.config import Config, check

@@ -10,7 +10,7 @@ import pytest
 
 from mvar_jax.config import SamplingConfig
 from mvar_jax.config_tree import from_config_dict, from_json, to_json
-from mvar_jax.experiment import init_trunk
+from mvar_jax.experiment import draw_trunk
 from mvar_jax.models import build_trunk
 from mvar_jax.tokenizers import VQTokenizer
 
@@ -63,7 +63,7 @@ SIZES = {
 def test_shapes_presets_have_the_intended_sizes(preset):
     config = from_config_dict(get_config("shapes", preset))
     images = np.zeros((1, *config.tokenizer.image_size, 3), np.float32)
-    trunk = jax.eval_shape(lambda: init_trunk(build_trunk(config), 0))
+    trunk = jax.eval_shape(lambda: draw_trunk(build_trunk(config), 0))
     tokenizer = jax.eval_shape(VQTokenizer(config.tokenizer).init, jax.random.key(0), images)
     for tree, (least, most) in zip((trunk, tokenizer), SIZES[preset]):
         assert least <= sum(leaf.size for leaf in jax.tree.leaves(tree)) / 1e6 <= most

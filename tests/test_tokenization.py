@@ -18,8 +18,8 @@ from mvar_jax.data.token_source import TokenSource
 from mvar_jax.experiment import train_tokenizer, train_trunk
 from mvar_jax.tokenization import tokenize_split
 from mvar_jax.tokenizers.checksum import checksum
-from mvar_jax.training.checkpoint import save_params
 from mvar_jax.training.loop import Outcome
+from mvar_jax.training.parameters import save_params
 from mvar_jax.workdir import Workdir
 from tests.data.builders import encode
 from tests.training.tiny import CONFIG, TOKENIZER, tokenizer_params

@@ -92,7 +92,7 @@ class Program:
         return Cost(found["flops"], found["bytes accessed"], self.exchanged)
 
     @property
-    def exchanged(self) -> dict[str, float]:
+    def exchanged(self) -> dict[str, int]:
         """Bytes that a chip sends or receives, by kind of collective; 2x for all-reduce."""
         return exchanged_bytes(self._compiled.as_text())
 
@@ -112,7 +112,7 @@ class Program:
         return sorted(rows, key=lambda row: -row.bytes_moved)[:count]
 
 
-def exchanged_bytes(text: str) -> dict[str, float]:
+def exchanged_bytes(text: str) -> dict[str, int]:
     """Bytes by kind of collective in a compiled program, as its text has them.
 
     The compiler spreads one exchange over several instructions, all with the same channel, so
@@ -121,7 +121,7 @@ def exchanged_bytes(text: str) -> dict[str, float]:
     """
     found = _instructions(text)
     sizes = {row.name: sum(_sizes(row.result)) for row in found}
-    moved: dict[str, dict[str, float]] = {}
+    moved: dict[str, dict[str, int]] = {}
     for row in found:
         kind = row.kind.removesuffix("-start")
         if kind not in COLLECTIVES:

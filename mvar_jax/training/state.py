@@ -20,7 +20,7 @@ class TrainState:
     step: PyTree  # int32 scalar, steps that were skipped counted
     params: Params
     opt_state: PyTree
-    average: Params | None  # moving average of the parameters, None where none is kept
+    average: PyTree  # moving average of the parameters, None where none is kept
     skipped: PyTree  # int32 [2]: steps without an update, in total and in a row up to now
 
     @property

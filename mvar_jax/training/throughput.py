@@ -36,7 +36,7 @@ class StepCost:
     """What one step takes in: images of all processes, and model FLOPs (0 where not known)."""
 
     images: int
-    flops: float = 0.0
+    flops: int | float = 0
 
 
 class Throughput:

@@ -31,6 +31,8 @@ def get_config(preset: str = "var64"):
         _large(config)
     else:
         _small(config)
+    if preset == "mvar64":
+        config.training.steps = 3000  # its steps take twice as long as those of var64
     if preset == "runlocal":
         _smoke(config)
     return config

@@ -7,7 +7,8 @@
 The preset `runlocal` is a smoke run of two minutes, on an untrained tokenizer if need be.
 """
 
-from mvar_jax.config import Config, check
+from mvar_jax.checks import check
+from mvar_jax.config import Config
 from mvar_jax.config_tree import to_config_dict
 
 

@@ -8,7 +8,8 @@ ten scales of the published models, are for one accelerator. `runlocal` is a smo
 images, on an untrained tokenizer if need be.
 """
 
-from mvar_jax.config import Config, check
+from mvar_jax.checks import check
+from mvar_jax.config import Config
 from mvar_jax.config_tree import to_config_dict
 from mvar_jax.scales import VAR_256, ScaleSchedule
 

@@ -29,8 +29,8 @@ mount_command() {
   local install="apt-get -o DPkg::Lock::Timeout=600 install --yes"
   case "$STORAGE" in
     gs://*)
-      echo "curl --fail --silent --show-error --location --output /tmp/gcsfuse.deb $gcsfuse"
-      echo "$install /tmp/gcsfuse.deb"
+      echo "curl --fail --silent --show-error --location --output ./gcsfuse.deb $gcsfuse"
+      echo "$install ./gcsfuse.deb"
       echo "mkdir -p $mount"
       echo "{ mountpoint -q $mount || gcsfuse --metadata-cache-ttl-secs=0" \
         "--metadata-cache-negative-ttl-secs=0 $(quote "${STORAGE#gs://}") $mount; }"

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from mvar_jax.cache import Compression, Profile, memory_bytes, prepare_compression
-from mvar_jax.config import Config, SamplingConfig, check, check_seed
+from mvar_jax.checks import check, check_seed
+from mvar_jax.config import Config, SamplingConfig
 from mvar_jax.config_tree import from_config_dict
 from mvar_jax.experiment import load_tokenizer, load_trunk, with_tokenizer
 from mvar_jax.models import Trunk, build_trunk

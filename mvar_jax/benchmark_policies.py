@@ -11,7 +11,8 @@ from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.cache import POLICIES, parse_policy, prepare_compression
-from mvar_jax.config import ModelConfig, TokenizerConfig, check
+from mvar_jax.checks import check
+from mvar_jax.config import ModelConfig, TokenizerConfig
 from mvar_jax.evaluation.benchmark import MIB, made_up_arrays, markdown_header, markdown_line
 from mvar_jax.evaluation.cache_benchmark import block_memory, made_up_profile, sampling_seconds
 from mvar_jax.models import Trunk

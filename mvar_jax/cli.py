@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from mvar_jax.config import Config
 from mvar_jax.config_tree import from_config_dict
-from mvar_jax.training.distributed import is_first, join_cluster
+from mvar_jax.training.distributed import join_cluster
 
 # Inside an installed package, and beside it in a clone.
 CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
@@ -46,7 +47,7 @@ def join() -> None:
 
 def say(text: str) -> None:
     """Prints a line, once, however many processes have joined."""
-    if is_first():
+    if jax.process_index() == 0:
         print(text)
 
 

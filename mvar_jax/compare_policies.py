@@ -16,7 +16,8 @@ from absl import flags
 from mvar_jax import cli
 from mvar_jax.api import load
 from mvar_jax.cache import POLICIES, Profile, parse_policy
-from mvar_jax.config import Config, check, check_seed
+from mvar_jax.checks import check, check_seed
+from mvar_jax.config import Config
 from mvar_jax.evaluation.class_conditional import ClassConditionalJudge, RealImages
 from mvar_jax.evaluation.comparison_report import curves, markdown, sample_grid
 from mvar_jax.evaluation.pictures import save_png

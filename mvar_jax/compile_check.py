@@ -16,9 +16,9 @@ import jax
 from absl import flags
 
 from mvar_jax import cli
+from mvar_jax.checks import check
 from mvar_jax.compilation.sampling_check import check_sampling
 from mvar_jax.compilation.training_check import check_training
-from mvar_jax.config import check
 
 TOPOLOGY = flags.DEFINE_string(
     "topology", None, "Chips, as in v5e:16x16 or v4:4x4x4.", required=True

@@ -8,7 +8,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mvar_jax.config import Config, check
+from mvar_jax.checks import check
+from mvar_jax.config import Config
 
 
 def to_config_dict(config: Any) -> ConfigDict:

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from mvar_jax.config import Config, TokenizerConfig, TrainingConfig, check
+from mvar_jax.checks import check
+from mvar_jax.config import Config, TokenizerConfig, TrainingConfig
 from mvar_jax.data.global_batches import GlobalBatches, GlobalEvaluation
 from mvar_jax.data.pipeline import eval_records, eval_token_records, train_batches
 from mvar_jax.data.source import load_source
@@ -19,7 +20,7 @@ from mvar_jax.models import Trunk, build_trunk
 from mvar_jax.sharding import BatchLayout, make_mesh
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.tokenizers.checksum import checksum
-from mvar_jax.training.distributed import announce, is_first
+from mvar_jax.training.distributed import announce
 from mvar_jax.training.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.training.loop import Outcome, fit
 from mvar_jax.training.optimizer import make_optimizer
@@ -33,6 +34,7 @@ from mvar_jax.training.step import (
 )
 from mvar_jax.training.throughput import StepCost
 from mvar_jax.training_pictures import tokenizer_pictures, trunk_pictures
+from mvar_jax.trees import path_name
 from mvar_jax.typing import Params
 from mvar_jax.workdir import Workdir
 
@@ -54,7 +56,7 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
     workdir.tokenizer.check_same(config)
 
     def begin():
-        if is_first():
+        if jax.process_index() == 0:
             workdir.tokenizer.save_config(config)
 
     with jax.set_mesh(layout.mesh):
@@ -100,7 +102,7 @@ def train_trunk(
     optimizer = make_optimizer(config.optimizer, steps, config.batch_size)
 
     def begin():
-        if is_first():
+        if jax.process_index() == 0:
             workdir.save_config(config)
             workdir.save_class_names(source.class_names)
             if lender is not None:
@@ -198,7 +200,7 @@ def inherit_trunk(config: Config, init: Workdir) -> Params:
     params = load_trunk(init.config(), init)
     expected = jax.eval_shape(partial(draw_trunk, build_trunk(config), config.seed))
     for path, leaf in jax.tree_util.tree_leaves_with_path(expected):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = path_name(path)
         found = _find(params, path)
         check(
             name == "class_embedding" or getattr(found, "shape", None) == leaf.shape,
@@ -252,8 +254,9 @@ def _with_classes(config: Config, found: int) -> Config:
 def _check_tokens(config: Config, tokenizer_params: Params) -> None:
     """Checks that all tokens to train on and to validate on are whole, and of this tokenizer."""
     directories = [path for path in (config.data.tokens, config.data.validation_tokens) if path]
+    name = checksum(tokenizer_params) if directories else ""
     for source in map(TokenSource, directories):
-        source.check(config.tokenizer, checksum(tokenizer_params))
+        source.check(config.tokenizer, name)
         _with_classes(config, source.num_classes)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jax
 
-from mvar_jax.config import check
+from mvar_jax.checks import check
 from mvar_jax.convert.checks import check_official_tokenizer, official_architecture
 from mvar_jax.convert.pth import check_writable, write_pth
 from mvar_jax.convert.safetensors import write_safetensors

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mvar_jax.config import Config, SamplingConfig, TokenizerConfig, check
+from mvar_jax.checks import check
+from mvar_jax.config import Config, SamplingConfig, TokenizerConfig
 from mvar_jax.convert.checks import check_tensors
 from mvar_jax.convert.find_tokenizer import find_tokenizer
 from mvar_jax.convert.find_trunk import find_schedule, find_trunk

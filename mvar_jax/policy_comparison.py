@@ -7,7 +7,7 @@ import numpy as np
 
 from mvar_jax.api import Model
 from mvar_jax.cache import POLICIES, Profile, parse_policy, prepare_compression
-from mvar_jax.config import check
+from mvar_jax.checks import check
 from mvar_jax.evaluation.comparison import Comparison, make_duels, make_row, measure
 from mvar_jax.evaluation.policy_run import Task, run_full, run_policy
 from mvar_jax.sampling import Filter, image_keys

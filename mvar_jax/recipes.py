@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
-from mvar_jax.config import Config, check
+from mvar_jax.checks import check
+from mvar_jax.config import Config
 from mvar_jax.config_tree import to_config_dict
 
 

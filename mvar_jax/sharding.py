@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from mvar_jax.config import MeshConfig, check
+from mvar_jax.checks import check
+from mvar_jax.config import MeshConfig
+from mvar_jax.trees import path_name
 from mvar_jax.typing import Array, HostArray, PyTree
 
 BATCH = ("data", "fsdp")
@@ -105,42 +107,31 @@ def param_shardings(tree: PyTree, mesh: Mesh | AbstractMesh) -> PyTree:
     """
 
     def sharding(path, leaf):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = path_name(path)
         return NamedSharding(mesh, _param_spec(name, leaf, mesh))
 
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
-def constrain_params(tree: PyTree) -> PyTree:
-    """A tree of parameters, or gradients of them, split as the rules say; needs no mesh."""
+def constrain_params(tree: PyTree, stack: str = "") -> PyTree:
+    """A tree of parameters, or gradients of them, split as the rules say; needs no mesh.
+
+    With `stack`, one layer's, taken from the stack of layers of that name and split as the stack
+    is: their gradients are then summed over devices straight into the shares that devices keep,
+    instead of whole.
+    """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.size <= 1:
         return tree
 
     def constrained(path, leaf):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        return jax.lax.with_sharding_constraint(leaf, _param_spec(name, leaf, mesh))
+        if not stack:
+            return jax.lax.with_sharding_constraint(leaf, _param_spec(path_name(path), leaf, mesh))
+        whole = jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype)
+        spec = _param_spec(f"{stack}/{path_name(path)}", whole, mesh)
+        return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*spec[1:]))
 
     return jax.tree_util.tree_map_with_path(constrained, tree)
-
-
-def constrain_layer(params: PyTree, stack: str) -> PyTree:
-    """One layer's parameters, taken from a stack of layers, split as the stack is.
-
-    Their gradients are then summed over devices straight into the shares that devices keep,
-    instead of whole.
-    """
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.size <= 1:
-        return params
-
-    def constrained(path, leaf):
-        name = f"{stack}/{jax.tree_util.keystr(path, simple=True, separator='/')}"
-        whole = jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype)
-        own = PartitionSpec(*_param_spec(name, whole, mesh)[1:])
-        return jax.lax.with_sharding_constraint(leaf, own)
-
-    return jax.tree_util.tree_map_with_path(constrained, params)
 
 
 def constrain(x: Array, name: str) -> Array:

@@ -13,7 +13,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvar_jax.config import Config, check
+from mvar_jax.checks import check
+from mvar_jax.config import Config
 from mvar_jax.config_tree import from_json, to_json
 
 # Settings that may change when a run goes on: they do not change what it computes, or say how long.

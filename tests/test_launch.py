@@ -41,9 +41,9 @@ export HOME=/root;
   uv venv --allow-existing --python 3.12 /opt/mvar_jax/.venv;
   uv pip install --python /opt/mvar_jax/.venv/bin/python --editable /opt/mvar_jax[tpu];"""
 BUCKET = """
-  curl --fail --silent --show-error --location --output /tmp/gcsfuse.deb
+  curl --fail --silent --show-error --location --output ./gcsfuse.deb
   https://github.com/GoogleCloudPlatform/gcsfuse/releases/download/v3.11.1/gcsfuse_3.11.1_amd64.deb;
-  apt-get -o DPkg::Lock::Timeout=600 install --yes /tmp/gcsfuse.deb;
+  apt-get -o DPkg::Lock::Timeout=600 install --yes ./gcsfuse.deb;
   mkdir -p /mnt/storage;
   { mountpoint -q /mnt/storage || gcsfuse --metadata-cache-ttl-secs=0
   --metadata-cache-negative-ttl-secs=0 my-bucket /mnt/storage; }"""

@@ -26,6 +26,7 @@ from mvar_jax.sharding import (
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.state import create_state
+from mvar_jax.trees import path_name
 
 AXES = ("data", "fsdp", "tensor")
 POD = AbstractMesh((2, 8, 4), AXES)
@@ -56,7 +57,7 @@ def specs(tree, mesh=POD):
     shardings = jax.tree.leaves(param_shardings(tree, mesh))
     found = {}
     for (path, leaf), sharding in zip(jax.tree_util.tree_leaves_with_path(tree), shardings):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = path_name(path)
         found[name] = leaf.shape, (*sharding.spec, *(None,) * (leaf.ndim - len(sharding.spec)))
     return found
 

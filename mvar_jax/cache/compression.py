@@ -14,7 +14,7 @@ from mvar_jax.cache.policies import POLICIES, Policy
 from mvar_jax.cache.policies.base import ORDERS
 from mvar_jax.cache.policies.full import Full
 from mvar_jax.cache.profile import Profile
-from mvar_jax.config import check
+from mvar_jax.checks import check
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.typing import Leaf
 

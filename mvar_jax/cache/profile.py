@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mvar_jax.config import check
+from mvar_jax.checks import check
 from mvar_jax.scales import ScaleSchedule
 
 FORMAT = "mvar_jax attention profile 1"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import jax
 from jax.experimental import topologies
 
-from mvar_jax.config import check
+from mvar_jax.checks import check, first_line
+from mvar_jax.training.throughput import peak_flops
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,10 @@ class Chip:
 GIB = 2**30
 # Cloud TPU's pages on system architecture: per chip, all links in one direction.
 CHIPS = {
-    "v4": Chip(275e12, 32 * GIB, 1228e9, 300e9, "megacore"),
-    "v5e": Chip(197e12, 16 * GIB, 819e9, 200e9),
-    "v5p": Chip(459e12, 95 * GIB, 2765e9, 600e9),
-    "v6e": Chip(918e12, 32 * GIB, 1640e9, 448e9),
+    "v4": Chip(peak_flops("TPU v4"), 32 * GIB, 1228e9, 300e9, "megacore"),
+    "v5e": Chip(peak_flops("TPU v5 lite"), 16 * GIB, 819e9, 200e9),
+    "v5p": Chip(peak_flops("TPU v5"), 95 * GIB, 2765e9, 600e9),
+    "v6e": Chip(peak_flops("TPU v6 lite"), 32 * GIB, 1640e9, 448e9),
 }
 
 
@@ -53,9 +54,8 @@ def topology_devices(topology: str) -> Sequence[jax.Device]:
     try:
         description = topologies.get_topology_desc(topology, "tpu", chip_config_name=config)
     except Exception as error:  # the plugin raises many kinds, down to bare RuntimeError
-        reason = str(error).strip().partition("\n")[0][:200]
         raise ValueError(
-            f"--topology: cannot make {topology} ({reason}); expected a shape that exists, and "
-            "the TPU compiler: pip install -e '.[tpu]'."
+            f"--topology: cannot make {topology} ({first_line(error)[:200]}); expected a shape "
+            "that exists, and the TPU compiler: pip install -e '.[tpu]'."
         ) from None
     return description.devices

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+from jax.typing import DTypeLike
+
+from mvar_jax.sharding import BATCH
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 WIDTHS = {"pred": 1, "bf16": 2, "f16": 2} | {f"{k}{8 * n}": n for k in "suf" for n in (1, 2, 4, 8)}
@@ -61,6 +64,12 @@ class Instruction(NamedTuple):
 WHOLE_PRODUCTS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 
 
+def by_image(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
+    """An argument whose first axis counts images, split over the ambient mesh."""
+    sharding = jax.sharding.NamedSharding(jax.sharding.get_mesh(), jax.P(BATCH))
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+
 class Program:
     """A function compiled for the ambient mesh, whose devices need not exist.
 
@@ -96,7 +105,7 @@ class Program:
         """Bytes that a chip sends or receives, by kind of collective; 2x for all-reduce."""
         return exchanged_bytes(self._compiled.as_text())
 
-    def heaviest(self, count: int) -> list[Instruction]:
+    def heaviest(self, count: int = 10) -> list[Instruction]:
         """The instructions, outside of loops, that move the most bytes."""
         text = self._compiled.as_text()
         found = _instructions(text[text.index("\nENTRY") :])
@@ -110,6 +119,12 @@ class Program:
             shape = re.sub(r"\{[^}]*\}", "", row.result)
             rows.append(Instruction(row.kind, shape, moved, source[1] if source else row.name))
         return sorted(rows, key=lambda row: -row.bytes_moved)[:count]
+
+
+def split_cost(one: Program, two: Program) -> tuple[Cost, Cost]:
+    """The cost of a repetition of the pattern, and of all else, by programs with one and two."""
+    repetition = two.cost - one.cost
+    return repetition, one.cost - repetition
 
 
 def exchanged_bytes(text: str) -> dict[str, int]:

@@ -7,10 +7,8 @@ from functools import partial
 import jax
 
 from mvar_jax.compilation.chips import get_chip, topology_devices
-from mvar_jax.compilation.inputs import by_image, placed
-from mvar_jax.compilation.program import WHOLE_PRODUCTS, Program
+from mvar_jax.compilation.program import WHOLE_PRODUCTS, Program, by_image, split_cost
 from mvar_jax.compilation.report import Part, Report
-from mvar_jax.compilation.training_check import HEAVIEST
 from mvar_jax.config import Config
 from mvar_jax.experiment import draw_tokenizer, draw_trunk
 from mvar_jax.models import build_trunk
@@ -18,6 +16,7 @@ from mvar_jax.sampling import Filter, generate
 from mvar_jax.sharding import BatchLayout, make_mesh
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.training.flops import matmul_flops
+from mvar_jax.training.placement import with_places
 
 
 def check_sampling(config: Config, topology: str) -> Report:
@@ -34,22 +33,22 @@ def check_sampling(config: Config, topology: str) -> Report:
         whole = _program(config)
         seconds = time.monotonic() - start
         pattern = config.model.pattern
-        programs = [
+        one, two = (
             _program(
                 replace(config, model=replace(config.model, depth=depth, scan=False)),
                 WHOLE_PRODUCTS,
             )
             for depth in (len(pattern), 2 * len(pattern))
-        ]
-    one, two = (program.cost for program in programs)
+        )
+        layer, rest = split_cost(one, two)
     parts = [
-        Part(f"block {' and '.join(pattern)}", two - one, config.model.depth // len(pattern)),
-        Part("embedding, head, tokens, decoder", one + one - two),
+        Part(f"block {' and '.join(pattern)}", layer, config.model.depth // len(pattern)),
+        Part("embedding, head, tokens, decoder", rest),
     ]
     flops = matmul_flops(config.model, config.tokenizer.schedule, config.tokenizer.vocabulary)
     useful = 2 * config.batch_size * flops
-    heaviest = programs[0].heaviest(HEAVIEST)
-    return Report(topology, len(devices), chip, whole.memory, parts, useful, seconds, heaviest)
+    memory, heaviest = whole.memory, one.heaviest()
+    return Report(topology, len(devices), chip, memory, parts, useful, seconds, heaviest)
 
 
 def _program(config: Config, options: dict[str, str] | None = None) -> Program:
@@ -59,6 +58,8 @@ def _program(config: Config, options: dict[str, str] | None = None) -> Program:
         "tokenizer": jax.eval_shape(partial(draw_tokenizer, config)),
     }
     sample = partial(generate, trunk, tokenizer, filters=Filter.of(config.sampling))
-    labels, keys = (by_image((config.batch_size,), t) for t in ("int32", jax.random.key(0).dtype))
-    params = {name: placed(tree) for name, tree in params.items()}
+    # Nothing runs on the mesh, a key neither.
+    key = jax.eval_shape(jax.random.key, 0).dtype
+    labels, keys = (by_image((config.batch_size,), dtype) for dtype in ("int32", key))
+    params = {name: with_places(tree) for name, tree in params.items()}
     return Program(sample, params, labels, keys, options=options)

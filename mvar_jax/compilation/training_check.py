@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mvar_jax.compilation.chips import get_chip, topology_devices
-from mvar_jax.compilation.inputs import by_image, placed
-from mvar_jax.compilation.program import WHOLE_PRODUCTS, Program
+from mvar_jax.compilation.program import WHOLE_PRODUCTS, Program, by_image, split_cost
 from mvar_jax.compilation.report import Part, Report
 from mvar_jax.config import Config
 from mvar_jax.experiment import draw_tokenizer, draw_trunk
@@ -18,11 +17,11 @@ from mvar_jax.sharding import BatchLayout, make_mesh
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.training.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.training.optimizer import make_optimizer
+from mvar_jax.training.placement import with_places
 from mvar_jax.training.state import create_state
 from mvar_jax.training.step import make_trunk_gradient, make_trunk_step, update
 
 STEPS = 100_000  # of the schedules: any number gives the same program
-HEAVIEST = 10
 
 
 def check_training(config: Config, topology: str) -> Report:
@@ -51,17 +50,16 @@ def check_training(config: Config, topology: str) -> Report:
 def _parts(config: Config, step: "_Step"):
     """Costs of a repetition of the pattern, of the rest, and of the optimizer."""
     times = config.training.accumulate
-    programs = [_gradient_program(config, repeats) for repeats in (1, 2)]
-    one, two = (program.cost for program in programs)
-    layer = two - one
+    one, two = (_gradient_program(config, repeats) for repeats in (1, 2))
+    layer, rest = split_cost(one, two)
     optimizer = Program(step.update, step.state, step.state.params).cost
     name = " and ".join(config.model.pattern)
     parts = [
         Part(f"block {name}", layer, times * config.model.depth // len(config.model.pattern)),
-        Part("embedding and head", one - layer, times),
+        Part("embedding and head", rest, times),
         Part("optimizer", optimizer),
     ]
-    return parts, programs[0].heaviest(HEAVIEST)
+    return parts, one.heaviest()
 
 
 def _gradient_program(config: Config, repeats: int) -> Program:
@@ -85,8 +83,8 @@ class _Step:
         self.gradient = make_trunk_gradient(trunk, tokenizer, training, config.seed)
         params = jax.eval_shape(partial(draw_trunk, trunk, config.seed))
         make = partial(create_state, optimizer=optimizer, ema_decay=training.ema_decay)
-        self.state = placed(jax.eval_shape(make, params))
-        self.tokenizer_params = placed(jax.eval_shape(partial(draw_tokenizer, config)))
+        self.state = with_places(jax.eval_shape(make, params))
+        self.tokenizer_params = with_places(jax.eval_shape(partial(draw_tokenizer, config)))
         total = config.tokenizer.schedule.total
         self.batch = {
             "tokens": by_image((batch_size, total), jnp.int32),

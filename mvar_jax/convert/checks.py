@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import ml_dtypes
 import numpy as np
 
-from mvar_jax.config import TokenizerConfig, check
+from mvar_jax.checks import check
+from mvar_jax.config import TokenizerConfig
 from mvar_jax.convert.find_tokenizer import find_tokenizer
 from mvar_jax.convert.find_trunk import PATTERNS, find_trunk
 from mvar_jax.convert.shapes import Shapes

@@ -2,7 +2,8 @@
 
 import math
 
-from mvar_jax.config import TokenizerConfig, check
+from mvar_jax.checks import check
+from mvar_jax.config import TokenizerConfig
 from mvar_jax.convert.shapes import Shapes
 from mvar_jax.scales import ScaleSchedule
 

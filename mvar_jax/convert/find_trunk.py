@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from mvar_jax.config import ModelConfig, SSMConfig, check
+from mvar_jax.checks import check
+from mvar_jax.config import ModelConfig, SSMConfig
 from mvar_jax.convert.shapes import Shapes
 from mvar_jax.models import Trunk
 from mvar_jax.scales import ScaleSchedule

@@ -15,7 +15,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from mvar_jax.config import check
+from mvar_jax.checks import check
 from mvar_jax.convert.pickled import unpickle
 from mvar_jax.convert.stored_tensor import StoredTensor, whole_numbers
 

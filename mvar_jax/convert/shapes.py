@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from mvar_jax.config import check
+from mvar_jax.checks import check
 
 
 class Shapes:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mvar_jax.config import check
+from mvar_jax.checks import check
 
 MAX_AXES = 16
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mvar_jax.config import check
+from mvar_jax.checks import check
 from mvar_jax.convert.pth import read_pth
 from mvar_jax.convert.safetensors import read_safetensors
 from mvar_jax.convert.stored_tensor import StoredTensor

@@ -3,7 +3,8 @@
 import grain
 import numpy as np
 
-from mvar_jax.config import DataConfig, check
+from mvar_jax.checks import check
+from mvar_jax.config import DataConfig
 from mvar_jax.data.image_source import ImageSource
 from mvar_jax.data.pipeline import augment, center
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mvar_jax.config import check
+from mvar_jax.checks import check, first_line
 
 # Named, because Pillow would run another program over what says that it is PostScript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -32,11 +32,6 @@ def decode_image(encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
         raise ValueError(f"no image in one of the formats {', '.join(FORMATS)}") from None
     except Exception as error:  # decoders raise whatever they stumble over
         raise ValueError(first_line(error)) from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, as a part of a sentence."""
-    return str(error).partition("\n")[0].rstrip(".:") or type(error).__name__
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import logging
 
-from mvar_jax.config import check
+from mvar_jax.checks import check
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")

@@ -9,7 +9,8 @@ import grain
 import jax
 from etils import epath
 
-from mvar_jax.config import DataConfig, check
+from mvar_jax.checks import check
+from mvar_jax.config import DataConfig
 from mvar_jax.data.pipeline import batch_rows, batched
 from mvar_jax.sharding import BatchLayout
 

@@ -5,8 +5,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from mvar_jax.config import check
-from mvar_jax.data.decode import decode_image, first_line
+from mvar_jax.checks import check, first_line
+from mvar_jax.data.decode import decode_image
 from mvar_jax.data.skipped import SkippedRecords
 
 CACHE_BYTES = 2**28

@@ -8,7 +8,8 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float32, UInt8
 
-from mvar_jax.config import DataConfig, check
+from mvar_jax.checks import check
+from mvar_jax.config import DataConfig
 from mvar_jax.data.augment import center_crop, cover, random_crop, random_shift
 from mvar_jax.data.source import load_source
 from mvar_jax.data.token_source import TokenSource
@@ -57,15 +58,6 @@ def eval_batches(
     return batched(eval_records(data, image_size, split), batch_size, data)
 
 
-def eval_token_batches(data: DataConfig, batch_size: int) -> grain.IterDataset:
-    """The records of `data.validation_tokens` once, in their order; the last batch may be smaller.
-
-    Batches are as those of `train_batches` with tokens, of every image's first crop. Raises
-    ValueError as `TokenSource` does.
-    """
-    return batched(eval_token_records(data), batch_size, data)
-
-
 def eval_records(data: DataConfig, image_size: tuple[int, int], split: str) -> grain.MapDataset:
     """What `eval_batches` makes batches of."""
     source = load_source(data.name, split, data.directory)
@@ -74,7 +66,7 @@ def eval_records(data: DataConfig, image_size: tuple[int, int], split: str) -> g
 
 
 def eval_token_records(data: DataConfig) -> grain.MapDataset:
-    """What `eval_token_batches` makes batches of."""
+    """The first crops of `data.validation_tokens`, in their order; raises as `TokenSource` does."""
     return grain.MapDataset.source(TokenSource(data.validation_tokens)).map(_first_crop)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from mvar_jax.config import check_range
+from mvar_jax.checks import check_range
 from mvar_jax.data.scenes import CLASSES, draw_scene, render
 
 SEEDS = {"train": 0, "validation": 1, "test": 2}  # every split is a series of its own

@@ -2,7 +2,7 @@
 
 from absl import logging
 
-from mvar_jax.config import check
+from mvar_jax.checks import check
 
 MAX_SHARE = 0.01
 SMALL_SPLIT = 100  # images; a single bad one is more than `MAX_SHARE` of them

@@ -12,8 +12,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
-from mvar_jax.config import check
-from mvar_jax.data.decode import first_line
+from mvar_jax.checks import check, first_line
 from mvar_jax.data.digits import Digits
 from mvar_jax.data.folder import scan_folder
 from mvar_jax.data.image_source import ImageSource

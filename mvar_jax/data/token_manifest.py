@@ -12,7 +12,8 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mvar_jax.config import DataConfig, TokenizerConfig, check
+from mvar_jax.checks import check
+from mvar_jax.config import DataConfig, TokenizerConfig
 from mvar_jax.config_tree import from_config_dict
 from mvar_jax.data.token_record import TokenRecord
 

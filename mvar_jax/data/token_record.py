@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from mvar_jax.config import check
+from mvar_jax.checks import check
 
 LABEL_BYTES = 4
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from mvar_jax.config import TokenizerConfig, check
-from mvar_jax.data.decode import first_line
+from mvar_jax.checks import check, first_line
+from mvar_jax.config import TokenizerConfig
 from mvar_jax.data.token_manifest import MANIFEST, TokenManifest, file_checksum
 
 REMEDY = "make the tokens again (python -m mvar_jax.tokenize)"

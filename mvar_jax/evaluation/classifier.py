@@ -5,7 +5,7 @@ from PIL import Image
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
-from mvar_jax.config import check
+from mvar_jax.checks import check
 from mvar_jax.evaluation.gradient_histograms import gradient_histograms
 from mvar_jax.typing import Float, HostArray, Int
 

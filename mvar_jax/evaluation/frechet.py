@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mvar_jax.config import check
+from mvar_jax.checks import check
 from mvar_jax.typing import Float, HostArray
 
 RIDGE = 1e-6

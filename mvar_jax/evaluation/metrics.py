@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Integer
 
-from mvar_jax.config import check
+from mvar_jax.checks import check
 from mvar_jax.typing import HostArray
 
 

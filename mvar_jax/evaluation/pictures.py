@@ -9,7 +9,7 @@ import numpy as np
 from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 
-from mvar_jax.config import check
+from mvar_jax.checks import check
 from mvar_jax.typing import Float, HostArray
 
 GAP = 2

@@ -16,7 +16,7 @@ from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import Projection, linear_std, modulated_norm
 from mvar_jax.ops.noise import uniform_per_image
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.sharding import constrain, constrain_layer
+from mvar_jax.sharding import constrain, constrain_params
 from mvar_jax.typing import Array, Float, Int, Key
 
 
@@ -229,7 +229,7 @@ class Trunk(nn.Module):
             for i, block in enumerate(self.blocks):
                 own = None if memories is None else memories[i]
                 drop = None if drops is None else jax.tree.map(lambda a, i=i: a[i], drops)
-                layer = constrain_layer(params[i], f"blocks_{i}")
+                layer = constrain_params(params[i], f"blocks_{i}")
                 x, own = block.apply({"params": layer}, x, modulations[i], context, own, drop)
                 x = constrain(x, "activation")
                 remembered.append(own)

@@ -5,6 +5,7 @@ import hashlib
 import jax
 import numpy as np
 
+from mvar_jax.trees import path_name
 from mvar_jax.typing import Params
 
 
@@ -16,7 +17,7 @@ def checksum(params: Params) -> str:
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):  # in the order of the names
         values = np.ascontiguousarray(leaf, "<f4")
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = path_name(path)
         digest.update(f"{name} {values.shape}\n".encode())
         digest.update(values)
     return digest.hexdigest()

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
-from mvar_jax.config import TokenizerConfig, check
+from mvar_jax.checks import check
+from mvar_jax.config import TokenizerConfig
 from mvar_jax.ops.quantize import nearest_code
 from mvar_jax.ops.resize import resize_area, resize_bicubic
 from mvar_jax.scales import ScaleSchedule

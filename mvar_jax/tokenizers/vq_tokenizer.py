@@ -3,7 +3,8 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mvar_jax.config import TokenizerConfig, check
+from mvar_jax.checks import check
+from mvar_jax.config import TokenizerConfig
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers.autoencoder import Decoder, Encoder
 from mvar_jax.tokenizers.residual_vq import ResidualQuantizer

@@ -7,7 +7,7 @@ import threading
 import jax
 from jax.sharding import Mesh
 
-from mvar_jax.config import check
+from mvar_jax.checks import check, first_line
 from mvar_jax.sharding import describe_mesh
 
 TRY_AGAIN = 75  # exit code of what may go well the next time (EX_TEMPFAIL of sysexits.h)
@@ -39,7 +39,7 @@ def join_cluster(
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise ValueError(
-            f"--distributed: cannot join the other processes ({_first_line(error)}); start it on "
+            f"--distributed: cannot join the other processes ({first_line(error)}); start it on "
             "all workers of a SLURM, TPU or GKE job, or name them by --coordinator=HOST:PORT, "
             "--num_processes and --process_id."
         ) from None
@@ -56,11 +56,6 @@ def announce(mesh: Mesh) -> None:
             f"local, {jax.device_count()} global devices ({kind}), mesh {describe_mesh(mesh)}\n"
         )
         sys.stderr.flush()
-
-
-def is_first() -> bool:
-    """Whether this is the process that writes files and messages."""
-    return jax.process_index() == 0
 
 
 def _check_address(
@@ -94,7 +89,3 @@ def _give_up(timeout: int, coordinator: str | None) -> None:
     )
     sys.stderr.flush()
     os._exit(TRY_AGAIN)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

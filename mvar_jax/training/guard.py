@@ -5,10 +5,11 @@ from collections import deque
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.config import check
+from mvar_jax.checks import check
 from mvar_jax.training.losses import Metrics
 from mvar_jax.training.metrics import Row
 from mvar_jax.training.state import TrainState
+from mvar_jax.trees import path_name
 
 STEPS_IN_FLIGHT = 2
 """How many steps the host may be ahead of the device: enough to hide it, few batches in memory."""
@@ -59,7 +60,7 @@ def check_finite(state: TrainState) -> None:
     """
     finite = jax.jit(lambda tree: jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), tree))
     for path, good in jax.tree_util.tree_leaves_with_path(jax.device_get(finite(state))):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = path_name(path)
         check(
             bool(good),
             f"the state to start from holds numbers in {name} that are not finite; start from "

@@ -7,6 +7,7 @@ import optax
 
 from mvar_jax.config import OptimizerConfig
 from mvar_jax.training.schedules import learning_rate_schedule, weight_decay_schedule
+from mvar_jax.trees import path_name
 from mvar_jax.typing import Array, Params, PyTree
 
 NO_DECAY = (
@@ -56,7 +57,7 @@ def decays(params: Params) -> PyTree:
     """Which parameters are decayed: the same tree with a bool for every array."""
 
     def decayed(path, _):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = path_name(path)
         return not any(re.search(pattern, name) for pattern in NO_DECAY)
 
     return jax.tree_util.tree_map_with_path(decayed, params)

@@ -32,7 +32,7 @@ def new_state(
 
 
 def with_places(shapes: PyTree) -> PyTree:
-    """Shapes of parameters with the devices to load them to: as they are, without a mesh."""
+    """Shapes of parameters, or of a state, with the devices they belong on; without, if no mesh."""
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
         return shapes

@@ -10,6 +10,7 @@ from orbax.checkpoint import v1 as ocp
 
 from mvar_jax.training.seal import SEAL, find_damage
 from mvar_jax.training.state import placement
+from mvar_jax.trees import path_name
 from mvar_jax.typing import PyTree
 
 
@@ -109,10 +110,7 @@ def _unreadable(path: Path, reason: str) -> ValueError:
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
-        for path, leaf in leaves
-    }
+    return {path_name(path): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def _in_words(shape: tuple[int, ...] | None) -> str:

@@ -5,6 +5,7 @@ import pytest
 from mvar_jax.compilation.chips import Chip, get_chip
 from mvar_jax.compilation.program import Cost, Instruction, Memory
 from mvar_jax.compilation.report import Part, Report
+from tests.compilation import FIXED_NAMES
 
 CHIP = Chip(peak_flops=100.0, memory_bytes=1000, memory_bandwidth=10.0, link_bandwidth=2.0)
 REPORT = Report(
@@ -30,18 +31,7 @@ def test_parts_take_the_longer_of_arithmetic_and_traffic_and_exchange_adds():
 
 
 def test_json_has_the_fixed_names():
-    fixed = {
-        "topology",
-        "chips",
-        "bytes_per_chip",
-        "bytes_limit",
-        "flops_per_step",
-        "bytes_moved_per_step",
-        "roofline_seconds",
-        "roofline_mfu",
-        "compile_seconds",
-    }
-    assert fixed <= REPORT.as_json().keys()
+    assert FIXED_NAMES <= REPORT.as_json().keys()
     assert REPORT.as_json()["roofline_seconds"] == REPORT.seconds
 
 

@@ -6,7 +6,7 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from mvar_jax.config import DataConfig
-from mvar_jax.data.pipeline import eval_token_batches, train_batches
+from mvar_jax.data.pipeline import train_batches
 from mvar_jax.data.token_manifest import (
     MANIFEST,
     PLAN,
@@ -123,7 +123,8 @@ def test_batches_hold_one_crop_of_every_image_drawn_anew(tokens, threads, worker
 
 
 def test_validation_reads_the_first_crops_in_order(tokens):
-    batches = list(eval_token_batches(DataConfig(validation_tokens=str(tokens)), 8))
+    data = DataConfig(validation_tokens=str(tokens))
+    batches = list(batched(eval_token_records(data), 8, data))
     assert [len(batch["label"]) for batch in batches] == [8, 8, 4]
     found = np.concatenate([batch["tokens"] for batch in batches])
     np.testing.assert_array_equal(found, [pyramids(index)[0] for index in range(20)])

@@ -10,7 +10,7 @@ import numpy as np
 from mvar_jax.cache.kv_cache import KVCache, take_tokens
 from mvar_jax.cache.plan import AttentionShape, CachePlan, GroupPlan, plan_group
 from mvar_jax.cache.profile import Profile
-from mvar_jax.config import check, check_range
+from mvar_jax.checks import check, check_range
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.typing import Array, Float, Int
 

@@ -12,7 +12,7 @@ from mvar_jax.cache.plan import AttentionShape, CachePlan, GroupPlan
 from mvar_jax.cache.policies.base import MOST, Policy, Probe, attention_shares
 from mvar_jax.cache.policies.snapkv import average_pool, max_pool
 from mvar_jax.cache.profile import Profile
-from mvar_jax.config import check
+from mvar_jax.checks import check
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.typing import Array, Bool, Float, Int
 

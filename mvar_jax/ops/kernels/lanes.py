@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from mvar_jax.config import check
+from mvar_jax.checks import check
 from mvar_jax.sharding import batch_axes
 from mvar_jax.typing import Array, Leaf
 

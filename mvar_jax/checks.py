@@ -1,0 +1,22 @@
+"""Checks of what comes from outside, and errors as one sentence: got, expected, how to mend."""
+
+
+def check(condition: bool, message: str) -> None:
+    """Raises ValueError(message) unless the condition holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+def check_range(name: str, value: int | float, low: int | float, high: int | float) -> None:
+    """Raises ValueError unless low <= value <= high."""
+    check(low <= value <= high, f"{name}: got {value}, expected a number from {low} to {high}.")
+
+
+def check_seed(seed: int) -> None:
+    """Raises ValueError unless the seed fits the random number generators."""
+    check_range("seed", seed, 0, 2**32 - 1)
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, as a part of a sentence."""
+    return str(error).strip().partition("\n")[0].rstrip(".:") or type(error).__name__

@@ -1,0 +1,28 @@
+"""What can be configured: frozen dataclasses, validated where they are built.
+
+The defaults here are the truth. Files under `configs/` set what differs, `--config.a.b=v`
+overrides on the command line, and `config_tree` turns the result back into these values; library
+code only ever receives dataclasses. Errors are ValueErrors of one sentence: what was
+got, what was expected, how to mend it.
+"""
+
+from mvar_jax.config.data import DataConfig
+from mvar_jax.config.experiment import Config, MeshConfig, SamplingConfig
+from mvar_jax.config.model import MAX_BRANCHES, BlockKind, InitConfig, ModelConfig, SSMConfig
+from mvar_jax.config.tokenizer import TokenizerConfig
+from mvar_jax.config.training import OptimizerConfig, TrainingConfig
+
+__all__ = [
+    "MAX_BRANCHES",
+    "BlockKind",
+    "Config",
+    "DataConfig",
+    "InitConfig",
+    "MeshConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "SSMConfig",
+    "SamplingConfig",
+    "TokenizerConfig",
+    "TrainingConfig",
+]

@@ -1,0 +1,44 @@
+"""Which data is read, and how."""
+
+from dataclasses import dataclass
+
+from mvar_jax.checks import check, check_range
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images are read, and how they are prepared.
+
+    `name` is a TFDS builder, or "folder" for a folder of class folders; `directory` is where
+    prepared data or the folder lies ("" is TFDS's own default, the environment variable
+    TFDS_DATA_DIR or ~/tensorflow_datasets). `augmentation` is "crop" (short side resized to
+    `resize_ratio` times the image, then a random crop: the official recipe), "shift" (moved by up
+    to `max_shift` pixels, the border repeated) or "none".
+
+    Images are read by `num_threads` threads, or by `num_workers` processes where it is not 0.
+    `tokens` and `validation_tokens` are directories that `python -m mvar_jax.tokenize` wrote: the
+    trunk then trains, or is validated, on these instead of images.
+    """
+
+    name: str = "imagenet"
+    directory: str = ""
+    train_split: str = "train"
+    validation_split: str = "validation"
+    augmentation: str = "crop"
+    resize_ratio: float = 1.125
+    max_shift: int = 1
+    num_threads: int = 16
+    num_workers: int = 0
+    tokens: str = ""
+    validation_tokens: str = ""
+
+    def __post_init__(self):
+        kinds = ("crop", "shift", "none")
+        check(
+            self.augmentation in kinds,
+            f"data.augmentation: got {self.augmentation!r}, expected one of {kinds}.",
+        )
+        check_range("data.resize_ratio", self.resize_ratio, 1.0, 4.0)
+        check_range("data.max_shift", self.max_shift, 0, 64)
+        check_range("data.num_threads", self.num_threads, 0, 512)
+        check_range("data.num_workers", self.num_workers, 0, 512)

@@ -1,0 +1,97 @@
+"""One experiment: everything that can be configured."""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from mvar_jax.checks import check, check_range, check_seed
+from mvar_jax.config.data import DataConfig
+from mvar_jax.config.model import ModelConfig
+from mvar_jax.config.tokenizer import TokenizerConfig
+from mvar_jax.config.training import OptimizerConfig, TrainingConfig
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Defaults of sampling (VAR, `autoregressive_infer_cfg`).
+
+    `guidance` grows linearly from 0 at the first scale to its full value at the last:
+    logits = (1 + t) conditional - t unconditional. `top_k` 0 and `top_p` 0 or 1 filter nothing.
+    `smooth` mixes codes by a Gumbel softmax instead of drawing tokens: for pictures only.
+    """
+
+    guidance: float = 1.5
+    top_k: int = 900
+    top_p: float = 0.96
+    temperature: float = 1.0
+    smooth: bool = False
+
+    def __post_init__(self):
+        check_range("sampling.guidance", self.guidance, 0.0, 1000.0)
+        check(self.top_k >= 0, f"sampling.top_k: got {self.top_k}, expected 0 (off) or more.")
+        check_range("sampling.top_p", self.top_p, 0.0, 1.0)
+        check(
+            self.temperature > 0,
+            f"sampling.temperature: got {self.temperature}, expected more than 0.",
+        )
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """How devices are arranged (docs/sharding.md); -1, on one axis, takes all that remain.
+
+    Images are split over `data` and `fsdp`, parameters over `fsdp` (gathered layer by layer) and
+    `tensor` (heads and hidden channels). The product of the axes is the number of devices.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+    def __post_init__(self):
+        sizes = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        for name, size in sizes.items():
+            check(
+                size >= 1 or size == -1,
+                f"mesh.{name}: got {size}, expected at least 1, or -1 for all remaining devices.",
+            )
+        rest = [name for name, size in sizes.items() if size == -1]
+        check(len(rest) <= 1, f"mesh: got -1 for {' and '.join(rest)}, expected it once at most.")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment: data, tokenizer, model, their training, and sampling defaults.
+
+    `allow_untrained_tokenizer` lets the trunk train on a freshly initialised tokenizer when the
+    working directory holds none: for smoke runs. `batch_size` counts images of one update, on all
+    devices of all hosts.
+    """
+
+    seed: int = 0
+    batch_size: int = 768
+    allow_untrained_tokenizer: bool = False
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    tokenizer_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    tokenizer_training: TrainingConfig = field(default_factory=TrainingConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    def __post_init__(self):
+        check_seed(self.seed)
+        check(self.batch_size >= 1, f"batch_size: got {self.batch_size}, expected at least 1.")
+        for name in ("training", "tokenizer_training"):
+            parts = getattr(self, name).accumulate
+            check(
+                self.batch_size % parts == 0,
+                f"{name}.accumulate: got {parts}, expected a divisor of batch_size "
+                f"{self.batch_size}.",
+            )
+        check(
+            self.sampling.top_k <= self.tokenizer.vocabulary,
+            f"sampling.top_k: got {self.sampling.top_k}, expected at most the vocabulary "
+            f"{self.tokenizer.vocabulary}.",
+        )

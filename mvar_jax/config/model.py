@@ -1,0 +1,174 @@
+"""The settings of a trunk."""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from mvar_jax.checks import check, check_range
+
+ATTENTION_REACHES = ("scale", "history")
+MAX_BRANCHES = 3  # of a block: attention, SSM, feed-forward
+
+
+@dataclass(frozen=True)
+class BlockKind:
+    """Which mixers a block has: attention over its scale or over the history, and an SSM or not."""
+
+    attention_reach: str
+    ssm: bool
+
+    @classmethod
+    def parse(cls, name: str) -> "BlockKind":
+        """From "scale", "history", "scale+ssm" (M-VAR) or "history+ssm"; "history" is VAR."""
+        reach, *rest = name.split("+")
+        check(
+            reach in ATTENTION_REACHES and rest in ([], ["ssm"]),
+            f"model.pattern: got {name!r}, expected 'scale+ssm' (M-VAR), 'history' (VAR), 'scale' "
+            "or 'history+ssm'.",
+        )
+        return cls(reach, rest == ["ssm"])
+
+    @property
+    def branches(self) -> int:
+        """Residual branches: attention, SSM if any, feed-forward. Three vectors modulate each."""
+        return 3 if self.ssm else 2
+
+
+@dataclass(frozen=True)
+class SSMConfig:
+    """The Mamba-2 layer (arXiv 2405.21060): sizes as in `Mamba2(d_state, d_conv, expand, headdim)`.
+
+    `chunk` is the number of tokens that are mixed by one matrix product; it changes speed and
+    memory, not the result.
+    """
+
+    state_size: int = 64
+    conv_size: int = 4
+    expand: int = 2
+    head_dim: int = 64
+    chunk: int = 256
+
+    def __post_init__(self):
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            check(value >= 1, f"model.ssm.{item.name}: got {value}, expected at least 1.")
+        check(
+            self.conv_size >= 2, f"model.ssm.conv_size: got {self.conv_size}, expected at least 2."
+        )
+
+
+@dataclass(frozen=True)
+class InitConfig:
+    """Factors of the official initialisation (methods of VAR's `init_weights`).
+
+    Every linear layer and embedding starts normal with std sqrt(1 / (3 width)). `head` scales
+    the logits' weights, `modulation` the adaLN projections, `gate` the first two gates in place
+    of `modulation` (a third gate, M-VAR's feed-forward, keeps `modulation`, as released).
+    """
+
+    head: float = 0.02
+    modulation: float = 0.5
+    gate: float = 1e-5
+
+
+KERNELS = ("auto", "pallas", "none")
+REMATS = ("none", "products", "full")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The trunk: `depth` blocks of the kinds in `pattern`, repeated.
+
+    `num_classes` 0 stands for the dataset's number, which training puts in its place. `pattern`
+    ("scale+ssm",) is M-VAR, ("history",) is VAR, ("scale",) the control without
+    mixing over scales; longer patterns mix kinds layer by layer. `drop_path_rate` is the rate
+    in the last block, rising linearly from 0. `class_drop_rate` is the share of labels that
+    training replaces by "no class". `qk_norm` is cosine attention with a learned scale per head
+    (`attn_l2_norm` in the official code); without it the softmax scale is 0.25 / sqrt(head_dim).
+    `kernels` says whether training runs fused kernels: "auto" on TPUs, "pallas" everywhere
+    (interpreted, so slowly, off TPUs), "none" nowhere; the numbers are the same. `remat` is what
+    the backward pass computes again to save memory: "none", all but "products" with weights, or
+    "full", everything inside a repetition of the pattern.
+    """
+
+    num_classes: int = 1000
+    depth: int = 16
+    width: int = 1024
+    heads: int = 16
+    pattern: tuple[str, ...] = ("scale+ssm",)
+    mlp_ratio: float = 4.0
+    qk_norm: bool = True
+    shared_modulation: bool = False
+    drop_path_rate: float = 0.0
+    class_drop_rate: float = 0.1
+    norm_epsilon: float = 1e-6
+    ssm: SSMConfig = field(default_factory=SSMConfig)
+    init: InitConfig = field(default_factory=InitConfig)
+    compute_dtype: str = "float32"
+    kernels: str = "auto"
+    remat: str = "none"
+    scan: bool = True
+
+    def __post_init__(self):
+        check(
+            self.num_classes >= 0,
+            f"model.num_classes: got {self.num_classes}, expected 0 (the dataset's) or more.",
+        )
+        for name in ("depth", "width", "heads"):
+            check(
+                getattr(self, name) >= 1,
+                f"model.{name}: got {getattr(self, name)}, expected at least 1.",
+            )
+        check(
+            self.width % self.heads == 0,
+            f"model: width {self.width} is not divisible by heads {self.heads}; change one.",
+        )
+        check(
+            len(self.pattern) >= 1,
+            "model.pattern: got nothing, expected at least one kind of block.",
+        )
+        check(
+            self.depth % len(self.pattern) == 0,
+            f"model: depth {self.depth} is not a multiple of the pattern's length "
+            f"{len(self.pattern)}.",
+        )
+        if any(kind.ssm for kind in self.kinds):
+            check(
+                (self.ssm.expand * self.width) % self.ssm.head_dim == 0,
+                f"model: the SSM's inner width {self.ssm.expand * self.width} is not divisible by "
+                f"ssm.head_dim {self.ssm.head_dim}; change one of them.",
+            )
+        if self.shared_modulation:
+            check(
+                len({kind.branches for kind in self.kinds}) == 1,
+                "model: shared_modulation needs blocks with equally many branches; "
+                "the pattern mixes them.",
+            )
+        for name in ("drop_path_rate", "class_drop_rate"):
+            check_range(f"model.{name}", getattr(self, name), 0.0, 0.999)
+        check(self.mlp_ratio > 0, f"model.mlp_ratio: got {self.mlp_ratio}, expected more than 0.")
+        check_range("model.norm_epsilon", self.norm_epsilon, 0.0, 1.0)
+        for name, known in (("kernels", KERNELS), ("remat", REMATS)):
+            check(
+                getattr(self, name) in known,
+                f"model.{name}: got {getattr(self, name)!r}, expected one of {known}.",
+            )
+        dtypes = ("float32", "bfloat16")
+        check(
+            self.compute_dtype in dtypes,
+            f"model.compute_dtype: got {self.compute_dtype!r}, expected one of {dtypes}.",
+        )
+
+    @property
+    def kinds(self) -> tuple[BlockKind, ...]:
+        """The kinds of block in one repetition of the pattern."""
+        return tuple(BlockKind.parse(name) for name in self.pattern)
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one attention head."""
+        return self.width // self.heads
+
+    @property
+    def softmax_scale(self) -> float:
+        """What products of queries and keys are multiplied by; queries may carry more."""
+        return 1.0 if self.qk_norm else 0.25 * self.head_dim**-0.5

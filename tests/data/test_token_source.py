@@ -6,7 +6,7 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from mvar_jax.config import DataConfig
-from mvar_jax.data.pipeline import train_batches
+from mvar_jax.data.pipeline import batched, eval_token_records, train_batches
 from mvar_jax.data.token_manifest import (
     MANIFEST,
     PLAN,

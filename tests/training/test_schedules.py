@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvar_jax.config import SCHEDULES, OptimizerConfig
+from mvar_jax.config import OptimizerConfig
+from mvar_jax.config.training import SCHEDULES
 from mvar_jax.training.schedules import learning_rate_schedule, weight_decay_schedule
 from tests.reference import GOLDEN
 

@@ -22,42 +22,40 @@ def to_config_dict(config: Any) -> ConfigDict:
     return ConfigDict(values)
 
 
-def from_config_dict(values: "ConfigDict | dict", kind: type = Config) -> Any:
+def from_config_dict(values: "ConfigDict | dict", kind: type = Config, path: str = "config") -> Any:
     """The dataclass `kind` from a ConfigDict or a plain dict of the same tree.
 
     Raises ValueError for an unknown key, a value of the wrong type, or values that do not fit
-    together.
+    together; `path` is what errors call the tree.
     """
     hints = typing.get_type_hints(kind)
     arguments = {}
     for name in values:
         check(
             name in hints,
-            f"config: unknown key {name!r}; {kind.__name__} has {', '.join(sorted(hints))}.",
+            f"{path}: unknown key {name!r}; {kind.__name__} has {', '.join(sorted(hints))}.",
         )
-        arguments[name] = _convert(values[name], hints[name], name)
+        arguments[name] = _convert(values[name], hints[name], f"{path}.{name}")
     return kind(**arguments)
 
 
-def _convert(value: Any, hint: Any, name: str) -> Any:
+def _convert(value: Any, hint: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
-        check(
-            hasattr(value, "keys"), f"config.{name}: got {value!r}, expected a group of settings."
-        )
-        return from_config_dict(value, hint)
+        check(hasattr(value, "keys"), f"{path}: got {value!r}, expected a group of settings.")
+        return from_config_dict(value, hint, path)
     if typing.get_origin(hint) is tuple:
         inner, *others = typing.get_args(hint)
-        check(isinstance(value, (tuple, list)), f"config.{name}: got {value!r}, expected a list.")
+        check(isinstance(value, (tuple, list)), f"{path}: got {value!r}, expected a list.")
         check(
             others == [...] or len(value) == 1 + len(others),
-            f"config.{name}: got {value!r}, expected {1 + len(others)} values.",
+            f"{path}: got {value!r}, expected {1 + len(others)} values.",
         )
-        return tuple(_convert(item, inner, name) for item in value)
+        return tuple(_convert(item, inner, path) for item in value)
     kinds = {int: numbers.Integral, float: numbers.Real}  # NumPy's numbers too
     right = isinstance(value, kinds.get(hint, hint)) and (hint is bool or value is not True)
     check(
         right and (hint is bool or value is not False),
-        f"config.{name}: got {value!r}, expected a value of type {hint.__name__}.",
+        f"{path}: got {value!r}, expected a value of type {hint.__name__}.",
     )
     return hint(value)
 

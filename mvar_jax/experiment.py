@@ -16,16 +16,16 @@ from mvar_jax.data.global_batches import GlobalBatches, GlobalEvaluation
 from mvar_jax.data.pipeline import eval_records, eval_token_records, train_batches
 from mvar_jax.data.source import load_source
 from mvar_jax.data.token_source import TokenSource
-from mvar_jax.models import Trunk, build_trunk
+from mvar_jax.models import build_trunk
 from mvar_jax.sharding import BatchLayout, make_mesh
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.tokenizers.checksum import checksum
-from mvar_jax.training.distributed import announce
+from mvar_jax.training.distributed import announce, check_once
 from mvar_jax.training.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.training.loop import Outcome, fit
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.parameters import load_params, save_placed
-from mvar_jax.training.placement import create_placed, new_state, with_places
+from mvar_jax.training.placement import create_placed, new_state, state_shapes, with_places
 from mvar_jax.training.step import (
     make_tokenizer_evaluation,
     make_tokenizer_step,
@@ -35,7 +35,7 @@ from mvar_jax.training.step import (
 from mvar_jax.training.throughput import StepCost
 from mvar_jax.training_pictures import tokenizer_pictures, trunk_pictures
 from mvar_jax.trees import path_name
-from mvar_jax.typing import Params
+from mvar_jax.typing import Params, PyTree
 from mvar_jax.workdir import Workdir
 
 
@@ -49,7 +49,7 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
     source = load_source(config.data.name, config.data.train_split, config.data.directory)
     training = config.tokenizer_training
     layout = _layout(config, training)
-    batches, validation = _data(config, layout)
+    batches, validation = _data(config, layout, training.accumulate)
     steps = training.total_steps(len(source), config.batch_size)
     tokenizer = VQTokenizer(config.tokenizer)
     optimizer = make_optimizer(config.tokenizer_optimizer, steps, config.batch_size)
@@ -60,10 +60,10 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
             workdir.tokenizer.save_config(config)
 
     with jax.set_mesh(layout.mesh):
-        params = init_tokenizer(config)
         return fit(
             "tokenizer",
-            new_state(params, optimizer, training.ema_decay),
+            state_shapes(tokenizer_shapes(config), optimizer, training.ema_decay),
+            lambda: new_state(init_tokenizer(config), optimizer, training.ema_decay),
             make_tokenizer_step(tokenizer, optimizer, training),
             make_tokenizer_evaluation(tokenizer),
             batches,
@@ -93,7 +93,7 @@ def train_trunk(
     source = _examples(config)
     config = _with_classes(config, source.num_classes)
     layout = _layout(config, config.training)
-    batches, validation = _data(config, layout)
+    batches, validation = _data(config, layout, config.training.accumulate)
     steps = config.training.total_steps(len(source), config.batch_size)
     tokenizer, trunk = VQTokenizer(config.tokenizer), build_trunk(config)
     trained = workdir.tokenizer.is_trained
@@ -115,11 +115,17 @@ def train_trunk(
     with jax.set_mesh(layout.mesh):
         tokenizer_params = _tokenizer_params(config, workdir, lender)
         _check_tokens(config, tokenizer_params)
-        params = init_trunk(trunk, config.seed) if fresh else inherit_trunk(config, init)
+        inherited = None if fresh else inherit_trunk(config, init)
         workdir.check_same(config)
+
+        def start():
+            params = init_trunk(config) if inherited is None else inherited
+            return new_state(params, optimizer, config.training.ema_decay)
+
         return fit(
             "trunk",
-            new_state(params, optimizer, config.training.ema_decay),
+            state_shapes(trunk_shapes(config), optimizer, config.training.ema_decay),
+            start,
             make_trunk_step(trunk, tokenizer, optimizer, config.training, config.seed),
             make_trunk_evaluation(trunk, tokenizer),
             batches,
@@ -134,34 +140,29 @@ def train_trunk(
         )
 
 
-def init_trunk(trunk: Trunk, seed: int) -> Params:
+def init_trunk(config: Config) -> Params:
     """Parameters of a trunk at the start of training, split over the ambient mesh if any."""
-    return create_placed(partial(draw_trunk, trunk, seed))
+    return create_placed(partial(_draw_trunk, config))
 
 
 def init_tokenizer(config: Config) -> Params:
-    """Parameters of a tokenizer at the start of training, on the ambient mesh if any."""
-    return create_placed(partial(draw_tokenizer, config))
-
-
-def draw_trunk(trunk: Trunk, seed: int) -> Params:
-    """Parameters of a trunk at the start of training, wherever the program that draws them runs."""
-    labels = jnp.zeros((1,), jnp.int32)
-    length = trunk.schedule.total - trunk.schedule.lengths[0]
-    inputs = jnp.zeros((1, length, trunk.code_channels))
-    return trunk.init(jax.random.key(seed), labels, inputs)["params"]
-
-
-def draw_tokenizer(config: Config) -> Params:
     """The same of a tokenizer."""
-    images = jnp.zeros((1, *config.tokenizer.image_size, 3))
-    return VQTokenizer(config.tokenizer).init(jax.random.key(config.seed), images)["params"]
+    return create_placed(partial(_draw_tokenizer, config))
+
+
+def trunk_shapes(config: Config) -> PyTree:
+    """The shapes of a trunk's parameters."""
+    return jax.eval_shape(partial(_draw_trunk, config))
+
+
+def tokenizer_shapes(config: Config) -> PyTree:
+    """The same of a tokenizer."""
+    return jax.eval_shape(partial(_draw_tokenizer, config))
 
 
 def load_trunk(config: Config, workdir: Workdir) -> Params:
     """The trained trunk of a run, as it is sampled from, split over the ambient mesh if any."""
-    expected = jax.eval_shape(partial(draw_trunk, build_trunk(config), config.seed))
-    return load_params(workdir.checkpoints, with_places(expected))
+    return load_params(workdir.checkpoints, with_places(trunk_shapes(config)))
 
 
 def with_tokenizer(config: Config, tokenizer: TokenizerConfig) -> Config:
@@ -187,8 +188,7 @@ def load_tokenizer(config: Config, workdir: Workdir) -> Params:
         f"{workdir.tokenizer.path}: holds a tokenizer of other settings than the config; use the "
         f"config that it was trained with, or another --workdir.",
     )
-    expected = jax.eval_shape(partial(draw_tokenizer, config))
-    return load_params(workdir.tokenizer.checkpoints, with_places(expected))
+    return load_params(workdir.tokenizer.checkpoints, with_places(tokenizer_shapes(config)))
 
 
 def inherit_trunk(config: Config, init: Workdir) -> Params:
@@ -198,7 +198,7 @@ def inherit_trunk(config: Config, init: Workdir) -> Params:
     is of another architecture.
     """
     params = load_trunk(init.config(), init)
-    expected = jax.eval_shape(partial(draw_trunk, build_trunk(config), config.seed))
+    expected = trunk_shapes(config)
     for path, leaf in jax.tree_util.tree_leaves_with_path(expected):
         name = path_name(path)
         found = _find(params, path)
@@ -208,9 +208,21 @@ def inherit_trunk(config: Config, init: Workdir) -> Params:
             f"{leaf.shape}; set config.model and config.tokenizer as in its config.json.",
         )
     if params["class_embedding"].shape != expected["class_embedding"].shape:
-        fresh = init_trunk(build_trunk(config), config.seed)["class_embedding"]
+        fresh = init_trunk(config)["class_embedding"]
         params["class_embedding"] = fresh.at[-1].set(params["class_embedding"][-1])
     return params
+
+
+def _draw_trunk(config: Config) -> Params:
+    trunk, labels = build_trunk(config), jnp.zeros((1,), jnp.int32)
+    length = trunk.schedule.total - trunk.schedule.lengths[0]
+    inputs = jnp.zeros((1, length, trunk.code_channels))
+    return trunk.init(jax.random.key(config.seed), labels, inputs)["params"]
+
+
+def _draw_tokenizer(config: Config) -> Params:
+    images = jnp.zeros((1, *config.tokenizer.image_size, 3))
+    return VQTokenizer(config.tokenizer).init(jax.random.key(config.seed), images)["params"]
 
 
 def _find(tree: Params, path: tuple) -> jax.Array | None:
@@ -254,10 +266,16 @@ def _with_classes(config: Config, found: int) -> Config:
 def _check_tokens(config: Config, tokenizer_params: Params) -> None:
     """Checks that all tokens to train on and to validate on are whole, and of this tokenizer."""
     directories = [path for path in (config.data.tokens, config.data.validation_tokens) if path]
-    name = checksum(tokenizer_params) if directories else ""
-    for source in map(TokenSource, directories):
-        source.check(config.tokenizer, name)
-        _with_classes(config, source.num_classes)
+    if not directories:
+        return
+    name = checksum(tokenizer_params)  # by all processes, which hold the parameters together
+
+    def check_all():
+        for source in map(TokenSource, directories):
+            source.check(config.tokenizer, name)
+            _with_classes(config, source.num_classes)
+
+    check_once(check_all)
 
 
 def _layout(config: Config, training: TrainingConfig) -> BatchLayout:
@@ -268,8 +286,13 @@ def _layout(config: Config, training: TrainingConfig) -> BatchLayout:
     return layout
 
 
-def _data(config: Config, layout: BatchLayout) -> tuple[GlobalBatches, GlobalEvaluation]:
-    """Batches of both splits, of which every process reads the rows that its devices hold."""
+def _data(
+    config: Config, layout: BatchLayout, parts: int
+) -> tuple[GlobalBatches, GlobalEvaluation]:
+    """Batches of both splits, of which every process reads the rows that its devices hold.
+
+    Those to evaluate on have the size of one of the parts that training batches are computed in.
+    """
     data, size, batch_size = config.data, config.tokenizer.image_size, config.batch_size
     rows = layout.rows(batch_size)
     batches = GlobalBatches(
@@ -280,7 +303,7 @@ def _data(config: Config, layout: BatchLayout) -> tuple[GlobalBatches, GlobalEva
         records = eval_token_records(data)
     else:
         records = eval_records(data, size, data.validation_split)
-    return batches, GlobalEvaluation(records, batch_size, data, layout)
+    return batches, GlobalEvaluation(records, batch_size // parts, data, layout)
 
 
 def _step_cost(config: Config) -> StepCost:

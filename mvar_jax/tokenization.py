@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -28,6 +29,7 @@ from mvar_jax.data.token_record import TokenRecord
 from mvar_jax.experiment import load_tokenizer
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.tokenizers.checksum import checksum
+from mvar_jax.training.distributed import check_once
 from mvar_jax.typing import Params
 from mvar_jax.workdir import Workdir
 
@@ -59,16 +61,17 @@ def tokenize_split(
         seed=config.seed,
         class_names=source.class_names,
     )
-    if jax.process_index() == 0:
-        claim(out, plan)
-    _wait_for_all("claimed")
+    check_once(partial(claim, out, plan))
     complete = claim(out, plan)
     if complete is not None:
         return complete
     files = shard_files(out, len(source))
     _write_shards(files, images, make_encoder(config, params, crops), plan.record)
     _wait_for_all("written")
-    return _conclude(plan, files, out)
+    if jax.process_index() == 0:
+        _conclude(plan, files, out)
+    _wait_for_all("concluded")
+    return TokenManifest.load(out / MANIFEST)
 
 
 def shard_files(out: Path, examples: int) -> list[Path]:
@@ -147,20 +150,16 @@ def _records(batch: dict[str, np.ndarray], encode: Encode, record: TokenRecord) 
         yield record.pack(pyramids, int(label))
 
 
-def _conclude(plan: TokenManifest, files: list[Path], out: Path) -> TokenManifest:
-    """Writes the manifest over all shards, on the first host."""
+def _conclude(plan: TokenManifest, files: list[Path], out: Path) -> None:
+    """Writes the manifest over all shards."""
     shards = []
     for file in files:
         reader = ArrayRecordReader(str(file))
         shards.append(Shard(file.name, reader.num_records(), file_checksum(file)))
         reader.close()
-    manifest = replace(plan, shards=tuple(shards))
-    if jax.process_index() == 0:
-        manifest.save(out / MANIFEST)
-        for left in (out / PLAN, *out.glob("tokens-*.unfinished")):  # of what was ended
-            left.unlink(missing_ok=True)
-    _wait_for_all("concluded")
-    return manifest
+    replace(plan, shards=tuple(shards)).save(out / MANIFEST)
+    for left in (out / PLAN, *out.glob("tokens-*.unfinished")):  # of what was ended
+        left.unlink(missing_ok=True)
 
 
 def _wait_for_all(what: str) -> None:

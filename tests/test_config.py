@@ -53,17 +53,23 @@ def test_what_is_left_out_keeps_its_default():
         ({"seed": "0"}, r"config.seed: got '0', expected a value of type int"),
         ({"seed": 1.0}, r"config.seed: got 1.0, expected a value of type int"),
         ({"seed": True}, r"config.seed: got True, expected a value of type int"),
-        ({"model": {"scan": 1}}, r"config.scan: got 1, expected a value of type bool"),
-        ({"training": {"epochs": True}}, r"config.epochs: got True, expected .* type float"),
-        ({"data": {"name": 3}}, r"config.name: got 3, expected a value of type str"),
+        ({"model": {"scan": 1}}, r"config.model.scan: got 1, expected a value of type bool"),
+        (
+            {"training": {"epochs": True}},
+            r"config.training.epochs: got True, expected .* type float",
+        ),
+        ({"data": {"name": 3}}, r"config.data.name: got 3, expected a value of type str"),
         ({"model": 3}, r"config.model: got 3, expected a group of settings"),
-        ({"model": {"pattern": "scale"}}, r"config.pattern: got 'scale', expected a list"),
+        ({"model": {"pattern": "scale"}}, r"config.model.pattern: got 'scale', expected a list"),
         (
             {"tokenizer": {"image_size": [256]}},
-            r"config.image_size: got \[256\], expected 2 values",
+            r"config.tokenizer.image_size: got \[256\], expected 2 values",
         ),
         ({"tokenizer": {"scales": [[1, 2, 3]]}}, r"scales: got \[1, 2, 3\], expected 2 values"),
-        ({"tokenizer": {"scales": [[1, "2"]]}}, r"config.scales: got '2', expected .* type int"),
+        (
+            {"tokenizer": {"scales": [[1, "2"]]}},
+            r"config.tokenizer.scales: got '2', expected .* type int",
+        ),
     ],
 )
 def test_unknown_keys_and_wrong_types_are_refused(values, sentence):

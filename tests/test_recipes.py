@@ -5,14 +5,11 @@ import runpy
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
 from mvar_jax.config import SamplingConfig
 from mvar_jax.config_tree import from_config_dict, from_json, to_json
-from mvar_jax.experiment import draw_trunk
-from mvar_jax.models import build_trunk
-from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.experiment import tokenizer_shapes, trunk_shapes
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PRESETS = {
@@ -62,9 +59,8 @@ SIZES = {
 @pytest.mark.parametrize("preset", SIZES)
 def test_shapes_presets_have_the_intended_sizes(preset):
     config = from_config_dict(get_config("shapes", preset))
-    images = np.zeros((1, *config.tokenizer.image_size, 3), np.float32)
-    trunk = jax.eval_shape(lambda: draw_trunk(build_trunk(config), 0))
-    tokenizer = jax.eval_shape(VQTokenizer(config.tokenizer).init, jax.random.key(0), images)
+    trunk = trunk_shapes(config)
+    tokenizer = tokenizer_shapes(config)
     for tree, (least, most) in zip((trunk, tokenizer), SIZES[preset]):
         assert least <= sum(leaf.size for leaf in jax.tree.leaves(tree)) / 1e6 <= most
     assert config.model.pattern == (("scale+ssm",) if preset[0] == "m" else ("history",))

@@ -147,6 +147,7 @@ def test_the_result_does_not_depend_on_the_number_of_hosts(config, workdir, tmp_
         monkeypatch.setattr(jax, "process_count", lambda: 2)
         monkeypatch.setattr(tokenization, "load_tokenizer", lambda *run: tokenizer_params())
         monkeypatch.setattr(tokenization, "_wait_for_all", wait)
+        monkeypatch.setattr(tokenization, "check_once", lambda check: check())
         tokenize_split(config, workdir, tmp_path / "two", "train", 1)
 
     def stop(what):
@@ -218,10 +219,10 @@ def given_to_fit(monkeypatch, train, *arguments):
     """The first batch to train on and to validate on that a training would read."""
     found = []
 
-    def fit(label, state, train_step, evaluate, batches, validation, *others, begin, **more):
+    def fit(label, expected, start, train_step, evaluate, *data, begin, **more):
         begin()
-        found.extend(next(iter(dataset)) for dataset in (batches, validation))
-        return Outcome(state, [], {})
+        found.extend(next(iter(dataset)) for dataset in data[:2])
+        return Outcome(start(), [], {})
 
     monkeypatch.setattr(experiment, "fit", fit)
     train(*arguments)
@@ -249,6 +250,15 @@ def test_validation_is_on_images_unless_it_is_on_tokens(config, workdir, tmp_pat
     run = with_tokenizer(config, tmp_path / "run")
     batch, held = given_to_fit(monkeypatch, train_trunk, config, run)
     assert sorted(batch) == ["label", "tokens"] and sorted(held) == ["image", "label"]
+
+
+def test_validation_takes_the_memory_of_a_part(config, workdir, tmp_path, monkeypatch):
+    training = replace(config.training, accumulate=2)
+    config = replace(config, training=training, tokenizer_training=training)
+    run = with_tokenizer(config, tmp_path / "run")
+    for train, where in ((train_trunk, run), (train_tokenizer, Workdir.of(tmp_path / "new"))):
+        given = given_to_fit(monkeypatch, train, config, where)
+        assert [len(batch["image"]) for batch in given] == [4, 2]
 
 
 def test_the_tokenizer_trains_on_images_whatever_the_trunk_trains_on(config, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from mvar_jax.compilation.chips import get_chip, topology_devices
 from mvar_jax.compilation.program import WHOLE_PRODUCTS, Program, by_image, split_cost
 from mvar_jax.compilation.report import Part, Report
 from mvar_jax.config import Config
-from mvar_jax.experiment import draw_tokenizer, draw_trunk
+from mvar_jax.experiment import tokenizer_shapes, trunk_shapes
 from mvar_jax.models import build_trunk
 from mvar_jax.sampling import Filter, generate
 from mvar_jax.sharding import BatchLayout, make_mesh
@@ -54,8 +54,8 @@ def check_sampling(config: Config, topology: str) -> Report:
 def _program(config: Config, options: dict[str, str] | None = None) -> Program:
     trunk, tokenizer = build_trunk(config), VQTokenizer(config.tokenizer)
     params = {
-        "trunk": jax.eval_shape(partial(draw_trunk, trunk, config.seed)),
-        "tokenizer": jax.eval_shape(partial(draw_tokenizer, config)),
+        "trunk": trunk_shapes(config),
+        "tokenizer": tokenizer_shapes(config),
     }
     sample = partial(generate, trunk, tokenizer, filters=Filter.of(config.sampling))
     # Nothing runs on the mesh, a key neither.

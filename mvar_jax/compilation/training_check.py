@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +10,13 @@ from mvar_jax.compilation.chips import get_chip, topology_devices
 from mvar_jax.compilation.program import WHOLE_PRODUCTS, Program, by_image, split_cost
 from mvar_jax.compilation.report import Part, Report
 from mvar_jax.config import Config
-from mvar_jax.experiment import draw_tokenizer, draw_trunk
+from mvar_jax.experiment import tokenizer_shapes, trunk_shapes
 from mvar_jax.models import build_trunk
 from mvar_jax.sharding import BatchLayout, make_mesh
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.training.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.training.optimizer import make_optimizer
-from mvar_jax.training.placement import with_places
-from mvar_jax.training.state import create_state
+from mvar_jax.training.placement import state_shapes, with_places
 from mvar_jax.training.step import make_trunk_gradient, make_trunk_step, update
 
 STEPS = 100_000  # of the schedules: any number gives the same program
@@ -81,10 +79,8 @@ class _Step:
         optimizer = make_optimizer(config.optimizer, STEPS, batch_size)
         self.whole = make_trunk_step(trunk, tokenizer, optimizer, training, config.seed)
         self.gradient = make_trunk_gradient(trunk, tokenizer, training, config.seed)
-        params = jax.eval_shape(partial(draw_trunk, trunk, config.seed))
-        make = partial(create_state, optimizer=optimizer, ema_decay=training.ema_decay)
-        self.state = with_places(jax.eval_shape(make, params))
-        self.tokenizer_params = with_places(jax.eval_shape(partial(draw_tokenizer, config)))
+        self.state = state_shapes(trunk_shapes(config), optimizer, training.ema_decay)
+        self.tokenizer_params = with_places(tokenizer_shapes(config))
         total = config.tokenizer.schedule.total
         self.batch = {
             "tokens": by_image((batch_size, total), jnp.int32),

@@ -60,11 +60,11 @@ class TrainingConfig:
     `steps` counts updates; 0 means `epochs` passes over the training split. `accumulate` is the
     number of parts that a batch is computed in, one after the other: the result is that of the
     whole batch, in the memory of one part. `ema_decay` 0 keeps no average of the parameters;
-    otherwise sampling uses the average. A validation looks at `validation_batches` batches at
-    most. The newest `keep_checkpoints` checkpoints are kept, and of steps that divide by
-    `keep_every` all (0: none more). A run stops after `max_skipped` steps in a row whose loss or
-    gradient was not finite. Pictures are drawn every `sample_every` steps (0: never). `profile`
-    is the first and the last step to trace, (0, 0) for none.
+    otherwise sampling uses the average. A validation looks at the images of `validation_batches`
+    batches at most, in parts of the same size. The newest `keep_checkpoints` checkpoints are kept,
+    and of steps that divide by `keep_every` all (0: none more). A run stops after `max_skipped`
+    steps in a row whose loss or gradient was not finite. Pictures are drawn every `sample_every`
+    steps (0: never). `profile` is the first and the last step to trace, (0, 0) for none.
     """
 
     steps: int = 0

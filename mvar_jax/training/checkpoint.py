@@ -24,8 +24,8 @@ from mvar_jax.training.stored import (
     DamagedError,
     all_damaged,
     check_whole,
-    first_line,
     load_stored,
+    storage_error,
     stored_steps,
 )
 from mvar_jax.typing import PyTree
@@ -159,8 +159,8 @@ class Checkpoints:
             before = [step for step in stored_steps(self.directory) if step < int(path.name)]
             last = f"step {before[0]} is the last one" if before else "there is none before it"
             raise OSError(
-                f"{path}: this checkpoint could not be saved ({first_line(error)}); {last}, make "
-                "room or mend the place, and run the same command again to go on from there"
+                f"{path}: this checkpoint could not be saved ({storage_error(error)}); {last}, "
+                "make room or mend the place, and run the same command again to go on from there"
             ) from error
 
 

@@ -3,14 +3,18 @@
 import os
 import sys
 import threading
+from collections.abc import Callable
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from mvar_jax.checks import check, first_line
 from mvar_jax.sharding import describe_mesh
 
 TRY_AGAIN = 75  # exit code of what may go well the next time (EX_TEMPFAIL of sysexits.h)
+MESSAGE_BYTES = 4096  # of a sentence that processes tell each other
 
 
 def join_cluster(
@@ -45,6 +49,28 @@ def join_cluster(
         ) from None
     finally:
         watch.cancel()
+
+
+def check_once(check: Callable[[], None]) -> None:
+    """Makes a check in the first process, for all: what ValueError it raises, all raise.
+
+    For checks that read much. Were one process alone to fail, the others would wait for it.
+    """
+    refusal = ""
+    if jax.process_index() == 0:
+        try:
+            check()
+        except ValueError as error:
+            refusal = str(error)
+    if jax.process_count() > 1:
+        told = np.zeros(MESSAGE_BYTES, np.uint8)
+        text = refusal.encode()[:MESSAGE_BYTES]
+        told[: len(text)] = np.frombuffer(text, np.uint8)
+        refusal = (
+            bytes(multihost_utils.broadcast_one_to_all(told)).rstrip(b"\0").decode(errors="replace")
+        )
+    if refusal:
+        raise ValueError(refusal)
 
 
 def announce(mesh: Mesh) -> None:

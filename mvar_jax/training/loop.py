@@ -40,7 +40,8 @@ class Outcome:
 
 def fit(
     label: str,
-    state: TrainState,
+    expected: TrainState,
+    start: Callable[[], TrainState],
     train_step: Callable,
     evaluate: Callable,
     batches: Iterable,
@@ -56,8 +57,9 @@ def fit(
     """Trains until `total_steps` steps are made, going on from the newest whole checkpoint.
 
     `train_step(state, batch, *frozen) -> (state, metrics)` and `evaluate(state, batch, *frozen)
-    -> metrics` are the jitted functions of `training.step`. `state` is the one to start with and
-    is given up. `batches` is endless and has a place to save, as `GlobalBatches`; `validation` is
+    -> metrics` are the jitted functions of `training.step`. `expected` gives the shapes, dtypes and
+    devices of the state; where nothing was saved, `start` makes the one to start with, which is
+    given up. `batches` is endless and has a place to save, as `GlobalBatches`; `validation` is
     finite. The run lives in `directory`: `checkpoints/` and what `RunLog` writes; `label` names it
     in messages. `begin` is called, by all processes, once it is certain that the run can go on,
     before anything of an earlier one changes. `draw(state, path, *frozen)` writes a picture of
@@ -81,7 +83,8 @@ def fit(
         _checkpoints(directory, config) as checkpoints,
     ):
         with clock.phase("restore"):
-            state = checkpoints.restore(state, batches) or place(state)
+            # Made only where it is needed: the memory holds no second state beside a saved one.
+            state = checkpoints.restore(expected, batches) or place(start())
             check_finite(state)
         first = int(state.step)
         begin()
@@ -102,7 +105,9 @@ def fit(
                     row, speed = {"step": step, **guard.numbers()}, throughput.row(step)
                     if due(step, config.validate_every):
                         with clock.phase("validate"):
-                            chosen = islice(validation, config.validation_batches)
+                            chosen = islice(
+                                validation, config.validation_batches * config.accumulate
+                            )
                             row |= _validate(evaluate, state, chosen, frozen)
                     log.append(row, speed)
                     progress.report({**row, **speed})

@@ -31,6 +31,14 @@ def new_state(
     return create_placed(partial(create_state, optimizer=optimizer, ema_decay=ema_decay), params)
 
 
+def state_shapes(
+    params: PyTree, optimizer: optax.GradientTransformation, ema_decay: float
+) -> TrainState:
+    """The shapes of that state, of shapes of parameters, with the devices they belong on."""
+    make = partial(create_state, optimizer=optimizer, ema_decay=ema_decay)
+    return with_places(jax.eval_shape(make, params))
+
+
 def with_places(shapes: PyTree) -> PyTree:
     """Shapes of parameters, or of a state, with the devices they belong on; without, if no mesh."""
     mesh = jax.sharding.get_mesh()

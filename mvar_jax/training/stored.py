@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from mvar_jax.checks import first_line
 from mvar_jax.training.seal import SEAL, find_damage
 from mvar_jax.training.state import placement
 from mvar_jax.trees import path_name
@@ -53,7 +54,7 @@ def load_stored(
     try:
         return ocp.load_checkpointables(path, {**abstract, **(others or {})})
     except Exception as error:  # Orbax raises many kinds, down to bare Exception
-        raise _unreadable(path, first_line(error)) from None
+        raise _unreadable(path, storage_error(error)) from None
 
 
 def all_damaged(directory: Path, damaged: list[DamagedError]) -> ValueError:
@@ -66,12 +67,10 @@ def all_damaged(directory: Path, damaged: list[DamagedError]) -> ValueError:
     )
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says, short enough for a sentence."""
+def storage_error(error: Exception) -> str:
+    """What an error of Orbax says, as a part of a sentence."""
     code = re.search(r"os_error_code='(\d+)'", str(error))  # of TensorStore, far into its text
-    if code is not None:
-        return os.strerror(int(code[1]))
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+    return os.strerror(int(code[1])) if code else first_line(error)[:200]
 
 
 def _check_shapes(path: Path, name: str, expected: PyTree) -> None:
@@ -81,10 +80,15 @@ def _check_shapes(path: Path, name: str, expected: PyTree) -> None:
             f"{path}: holds no average of the parameters, expected one for training.ema_decay; "
             "set it to 0, or use another working directory."
         )
+    if name == "optimizer" and (path / SEAL).is_file() and not (path / name).is_dir():
+        raise ValueError(
+            f"{path}: holds parameters alone, as imported weights do, expected the state of a "
+            "training; name this working directory by --init, and a new one by --workdir."
+        )
     try:
         stored = _shapes(ocp.metadata(path, checkpointable_name=name).metadata)
     except Exception as error:
-        raise _unreadable(path, first_line(error)) from None
+        raise _unreadable(path, storage_error(error)) from None
     if not stored:
         raise _unreadable(path, f"the index of {name} cannot be read")
     wanted = _shapes(expected)

@@ -251,6 +251,12 @@ def test_average_wanted_but_not_stored(tmp_path):
         restore(tmp_path, new_state(decay=0.9))
 
 
+def test_parameters_alone_are_no_run_to_go_on_with(tmp_path):
+    save_params(tmp_path, [(("layer", "kernel"), np.zeros((64, 3), np.float32))])
+    with pytest.raises(ValueError, match="holds parameters alone, as imported weights do"):
+        restore(tmp_path, create_state({"layer": {"kernel": jnp.zeros((64, 3))}}, ADAM))
+
+
 @pytest.mark.parametrize("name", ["", "missing"])
 def test_no_checkpoint_to_load_from(tmp_path, name):
     with pytest.raises(ValueError, match="no checkpoint found, expected one from training"):

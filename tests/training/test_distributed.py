@@ -142,6 +142,36 @@ def test_a_process_that_stays_alone_says_so_in_a_sentence(pytestconfig, process)
     )
 
 
+def test_what_the_first_process_refuses_all_refuse(pytestconfig):
+    address = f"127.0.0.1:{free_port()}"
+    programs = [
+        f"""
+from mvar_jax.training.distributed import check_once, join_cluster
+join_cluster(60, {address!r}, 2, {index})
+check_once(lambda: None)
+def refuse():
+    raise ValueError("made by process {index}")
+try:
+    check_once(refuse)
+except ValueError as error:
+    print(error)
+"""
+        for index in range(2)
+    ]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=pytestconfig.rootpath,
+            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for program in programs
+    ]
+    said = [process.communicate(timeout=100)[0].splitlines()[-1] for process in running]
+    assert said == ["made by process 0"] * 2
+
+
 @pytest.mark.parametrize(
     "address, word",
     [

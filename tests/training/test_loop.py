@@ -49,14 +49,26 @@ def evaluate(state, batch, target):
     return {"loss": jnp.mean((state.sampling_params["w"] - batch["image"] - target) ** 2)}
 
 
-def run(directory, config=CONFIG, total_steps=10, batches=None, target=1.0, state=None, **more):
+def run(
+    directory,
+    config=CONFIG,
+    total_steps=10,
+    batches=None,
+    validation=None,
+    target=1.0,
+    state=None,
+    start=None,
+    **more,
+):
+    state = state or create_state({"w": jnp.array(0.0)}, ADAM, config.ema_decay)
     return fit(
         "toy",
-        state or create_state({"w": jnp.array(0.0)}, ADAM, config.ema_decay),
+        state,
+        start or (lambda: state),
         train_step,
         evaluate,
         train_batches() if batches is None else batches,
-        eval_batches(),
+        eval_batches() if validation is None else validation,
         config,
         total_steps,
         directory,
@@ -92,6 +104,26 @@ def test_validation_weighs_images_alike(tmp_path):
     image = np.concatenate([batch["image"] for batch in batches])
     expected = np.mean((float(outcome.state.average["w"]) - image - 1) ** 2)
     assert outcome.history[-1]["validation_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_validation_in_parts_sees_the_images_of_whole_batches(tmp_path):
+    def validated(directory, **changes):
+        rows = iter([{"image": np.zeros(1), "label": np.zeros(1)}] * 9)
+        run(directory, replace(CONFIG, **changes), total_steps=1, validation=rows)
+        return 9 - len(list(rows))
+
+    assert validated(tmp_path / "a") == 2
+    assert validated(tmp_path / "b", accumulate=3) == 6
+
+
+def test_a_run_that_goes_on_makes_no_state_to_start_with(tmp_path):
+    state = run(tmp_path, total_steps=5).state
+
+    def start():
+        raise AssertionError
+
+    expected = jax.eval_shape(lambda: state)
+    assert int(run(tmp_path, total_steps=6, state=expected, start=start).state.step) == 6
 
 
 class Killed(Exception):

@@ -143,7 +143,8 @@ def fit_trunk(directory: Path, **changes):
     """Trains the tiny trunk in a directory; `changes` replace arguments of `fit`."""
     arguments = {
         "label": "trunk",
-        "state": trunk_state(),
+        "expected": trunk_state(),
+        "start": trunk_state,
         "train_step": trunk_step(),
         "evaluate": trunk_evaluation(),
         "frozen": (tokenizer_params(),),
@@ -155,7 +156,8 @@ def fit_tokenizer(directory: Path, **changes):
     """Trains the tiny tokenizer in a directory; `changes` replace arguments of `fit`."""
     arguments = {
         "label": "tokenizer",
-        "state": tokenizer_state(),
+        "expected": tokenizer_state(),
+        "start": tokenizer_state,
         "train_step": tokenizer_step(),
         "evaluate": tokenizer_evaluation(),
     }

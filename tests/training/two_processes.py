@@ -67,8 +67,8 @@ def main(index, count, port, folder):
         return dataset()[4 * first :].to_iter_dataset().batch(4).map(slowly)
 
     batches = GlobalBatches(read, lambda batch: batch)
-    state, cost = start(mesh), StepCost(4)
-    fit("toy", state, train_step, evaluate, batches, eval_batches(), CONFIG, STEPS, folder, cost)
+    state, data, cost = start(mesh), (batches, eval_batches()), StepCost(4)
+    fit("toy", state, lambda: state, train_step, evaluate, *data, CONFIG, STEPS, folder, cost)
 
 
 if __name__ == "__main__":

@@ -159,6 +159,12 @@ def batch_axes(size: int) -> tuple[str, ...]:
     return () if mesh.empty or size % _devices(BATCH, mesh) else BATCH
 
 
+def head_axis(groups: int) -> str | None:
+    """The axis of the ambient mesh that splits so many groups of heads, None where it does not."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return None if mesh.empty or groups % _devices("tensor", mesh) else "tensor"
+
+
 @dataclass(frozen=True)
 class BatchLayout:
     """Where the rows of global batches lie, and which of them this process reads.

@@ -10,8 +10,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from mvar_jax.config import MeshConfig
 from mvar_jax.models import build_trunk
+from mvar_jax.ops.kernels.lanes import LANES
+from mvar_jax.ops.kernels.scale_attention import scale_attention
 from mvar_jax.ops.kernels.ssd import ssd
-from mvar_jax.sharding import BATCH as BATCH_AXES
 from mvar_jax.sharding import BatchLayout, make_mesh, param_shardings
 from mvar_jax.training.placement import new_state
 from mvar_jax.training.step import make_trunk_evaluation, make_trunk_step
@@ -68,20 +69,37 @@ def gathered(program: str) -> set[tuple[int, ...]]:
 
 
 def check_kernels(mesh) -> None:
-    """Kernels, which the compiler cannot split, run on every device's own images, or on all."""
-    for batch, axes in ((BATCH, BATCH_AXES), (3, None)):
-        check_kernel(mesh, batch, axes)
+    """Gradients of kernels on a mesh are those without one.
+
+    The compiler cannot split them: they run on each device's own images and heads, or on all.
+    """
+    for batch, groups in ((BATCH, 2), (3, 1)):
+        x = jax.random.normal(jax.random.key(0), (batch, 6, groups * LANES))
+        by_head = jax.random.uniform(jax.random.key(1), (batch, 6, 2 * groups))
+        b, c = x[..., 2:6], x[..., 6:10]
+        check_kernel(ssd, (x, by_head, -by_head[0, 0], b, c, by_head[0, 1]), mesh)
+        check_kernel(attention, (x, x + 1, x - 1, by_head[0, 0]), mesh)
 
 
-def check_kernel(mesh, batch, axes) -> None:
-    """The gradient of a kernel on a mesh is that without one."""
-    x = jax.random.normal(jax.random.key(0), (batch, 6, 128))
-    dt, b, c = x[..., :2] ** 2, x[..., 2:6], x[..., 6:10]
-    gradient = jax.jit(jax.grad(lambda x: jnp.sum(ssd(x, dt, -dt[0, 0], b, c, dt[0, 0]) ** 2)))
-    expected = gradient(x)
+def attention(query, key, value, log_scale):
+    """The kernel over two scales, with normalised queries and keys."""
+    slices = (slice(0, 2), slice(2, 6))
+    heads = len(log_scale)
+    return scale_attention(query, key, value, slices, heads, 1.0, "scale", log_scale)
+
+
+def check_kernel(kernel, arguments, mesh) -> None:
+    """The gradients of a kernel with respect to all of its arguments."""
+
+    def loss(arguments):
+        return jnp.sum(kernel(*arguments) ** 2)
+
+    expected = jax.jit(jax.grad(loss))(arguments)
     with jax.set_mesh(mesh):
-        actual = gradient(jax.device_put(x, NamedSharding(mesh, PartitionSpec(axes))))
-    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+        placed = jax.device_put(arguments, NamedSharding(mesh, PartitionSpec()))
+        actual = jax.jit(jax.grad(loss))(placed)
+    for own, other in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 
 
 def check_gathered(program: str, mesh) -> None:
@@ -100,7 +118,7 @@ def check_gathered(program: str, mesh) -> None:
 
 def main(shapes: list[str]) -> None:
     """Compares meshes, each written as 2,2,2, with one device."""
-    check_kernels(make_mesh(MeshConfig(2, 4)))
+    check_kernels(make_mesh(MeshConfig(2, 2, 2)))
     one = BatchLayout(make_mesh(MeshConfig(), jax.devices()[:1]))
     losses, validation, _ = train(one)
     for shape in shapes:

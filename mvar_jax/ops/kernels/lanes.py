@@ -5,9 +5,9 @@ of 128 channels as they lie in memory, and blank out, for one head at a time, th
 others.
 """
 
-import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,11 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from mvar_jax.checks import check
-from mvar_jax.sharding import batch_axes
+from mvar_jax.sharding import batch_axes, head_axis
 from mvar_jax.typing import Array, Leaf
 
 LANES = 128
+Kind = Literal["lanes", "heads", "shared"]
 
 
 def use_kernels(choice: str, width: int, dim: int) -> bool:
@@ -91,47 +92,72 @@ def product(equation: str, left: Array, right: Array) -> Array:
 
 def sequence_call(
     body: Callable,
-    inputs: Sequence[Leaf],
-    outputs: Sequence[Leaf],
+    inputs: Sequence[tuple[Kind, Leaf]],
+    outputs: Sequence[tuple[Kind, Leaf]],
     scratch: Sequence[tuple[int, ...]],
     flops: int,
 ) -> tuple[Array, ...]:
     """Runs a kernel over images and groups of lanes, the whole sequence at a time.
 
-    Arrays are [batch, n, width]. Where `width` is that of the first input, a program sees one
-    group of lanes of one image; narrower arrays, which all heads share, it sees whole, and an
-    output of that kind is summed over the groups by the body itself. `outputs` give shapes and
-    dtypes, `scratch` the shapes of float32 working memory, `flops` what one image really takes.
-    On a mesh every device runs it on its own images, with all heads.
+    Arrays are [batch, n, width], and the first input is of the kind "lanes", of which a program
+    sees one group of one image. Of the kinds "heads", a number for every head, and "shared", which
+    all heads see, it sees all; outputs of these kinds the body sums over the groups by itself.
+    `outputs` give shapes and dtypes, `scratch` the shapes of float32 working memory, `flops` what
+    one image really takes. On a mesh every device runs it on its own images and, where `tensor`
+    divides the groups, on its own heads.
     """
-    call = functools.partial(_call, body, outputs=outputs, scratch=scratch, flops=flops)
-    if jax.sharding.get_abstract_mesh().empty:
-        return call(*inputs)
-    # The compiler cannot split a kernel: images that do not divide run whole on every device.
-    own_images = jax.sharding.PartitionSpec(batch_axes(len(inputs[0])) or None)
-    return jax.shard_map(call, in_specs=own_images, out_specs=own_images, check_vma=False)(*inputs)
+    kinds, arrays = zip(*inputs)
+    made = [kind for kind, _ in outputs]
+    mesh = jax.sharding.get_abstract_mesh()
+    # The compiler cannot split a kernel: what does not divide runs whole on every device.
+    images, heads = batch_axes(len(arrays[0])) or None, head_axis(arrays[0].shape[2] // LANES)
+    parts = mesh.shape[heads] if heads else 1
+    shapes = [_part(array, 1 if kind == "shared" else parts) for kind, array in outputs]
+
+    def call(*arrays):
+        results = _call(body, kinds, arrays, made, shapes, scratch, flops // parts)
+        return tuple(
+            jax.lax.psum(result, heads) if heads and kind == "shared" else result
+            for kind, result in zip(made, results)
+        )
+
+    def specs(kinds):
+        axes = [None if kind == "shared" else heads for kind in kinds]
+        return tuple(jax.sharding.PartitionSpec(images, None, axis) for axis in axes)
+
+    if mesh.empty:
+        return call(*arrays)
+    return jax.shard_map(call, in_specs=specs(kinds), out_specs=specs(made), check_vma=False)(
+        *arrays
+    )
 
 
-def _call(body, *inputs, outputs, scratch, flops):
-    batch, _, width = inputs[0].shape
-    shapes = [jax.ShapeDtypeStruct((batch, *array.shape[1:]), array.dtype) for array in outputs]
+def _part(array: Leaf, parts: int) -> jax.ShapeDtypeStruct:
+    """The shape of one of so many parts of an array's last axis."""
+    *outer, width = array.shape
+    return jax.ShapeDtypeStruct((*outer, width // parts), array.dtype)
 
-    def spec(array):
+
+def _call(body, kinds, arrays, made, shapes, scratch, flops):
+    batch, _, width = arrays[0].shape
+    shapes = [jax.ShapeDtypeStruct((batch, *shape.shape[1:]), shape.dtype) for shape in shapes]
+
+    def spec(kind, array):
         n, own = array.shape[1:]
-        if own == width:
+        if kind == "lanes":
             return pl.BlockSpec((1, n, LANES), lambda image, group: (image, 0, group))
         return pl.BlockSpec((1, n, own), lambda image, group: (image, 0, 0))
 
-    moved = sum(math.prod(array.shape) * array.dtype.itemsize for array in (*inputs, *shapes))
+    moved = sum(math.prod(array.shape) * array.dtype.itemsize for array in (*arrays, *shapes))
     cost = pl.CostEstimate(flops=batch * flops, transcendentals=0, bytes_accessed=moved)
     return pl.pallas_call(
         body,
         grid=(batch, width // LANES),
-        in_specs=[spec(array) for array in inputs],
-        out_specs=[spec(array) for array in shapes],
+        in_specs=[spec(kind, array) for kind, array in zip(kinds, arrays)],
+        out_specs=[spec(kind, array) for kind, array in zip(made, shapes)],
         out_shape=shapes,
         scratch_shapes=[pltpu.VMEM(shape, jnp.float32) for shape in scratch],
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
         cost_estimate=cost,
         interpret=not on_tpu(),
-    )(*inputs)
+    )(*arrays)

@@ -26,6 +26,7 @@ from mvar_jax.ops.kernels.lanes import (
 from mvar_jax.typing import Array, Float
 
 QUERIES = 128  # in a block
+KINDS = ("lanes", "lanes", "lanes", "heads")  # query, key, value, temperature
 Reach = Literal["scale", "history"]
 
 
@@ -66,10 +67,10 @@ def scale_attention(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _attention(query, key, value, temperature, static):
-    inputs = (query, key, value, temperature)
+    inputs = list(zip(KINDS, (query, key, value, temperature)))
     body = functools.partial(_forward, static=static)
     scratch, flops = (query.shape[1:2] + (LANES,),), 2 * _flops_per_product(static)
-    return sequence_call(body, inputs, (query,), scratch, flops)[0]
+    return sequence_call(body, inputs, inputs[:1], scratch, flops)[0]
 
 
 def _attention_forward(query, key, value, temperature, static):
@@ -80,15 +81,15 @@ def _attention_forward(query, key, value, temperature, static):
 def _attention_backward(static, inputs, gradient):
     body = functools.partial(_backward, static=static)
     scratch = (gradient.shape[1:2] + (LANES,),) * 3
-    flops = 5 * _flops_per_product(static)
-    return sequence_call(body, (*inputs, gradient), inputs, scratch, flops)
+    flops, inputs = 5 * _flops_per_product(static), list(zip(KINDS, inputs))
+    return sequence_call(body, [("lanes", gradient), *inputs], inputs, scratch, flops)
 
 
 _attention.defvjp(_attention_forward, _attention_backward)
 
 
 def _forward(query_ref, key_ref, value_ref, temperature_ref, out_ref, keys, *, static):
-    heads = group_heads(static.heads, static.dim)
+    heads = group_heads(temperature_ref.shape[2], static.dim)
     temperature = lanewise(temperature_ref[0], heads)
     keys[...] = _unit(key_ref[0], heads, static)[0]
     for block in _blocks(static):
@@ -104,11 +105,11 @@ def _forward(query_ref, key_ref, value_ref, temperature_ref, out_ref, keys, *, s
 
 
 def _backward(
-    query_ref, key_ref, value_ref, temperature_ref, gradient_ref,
+    gradient_ref, query_ref, key_ref, value_ref, temperature_ref,
     dquery_ref, dkey_ref, dvalue_ref, dtemperature_ref, keys, dkey, dvalue,
     *, static,
 ):  # fmt: skip
-    heads = group_heads(static.heads, static.dim)
+    heads = group_heads(temperature_ref.shape[2], static.dim)
 
     @pl.when(pl.program_id(1) == 0)
     def _():

@@ -26,6 +26,7 @@ from mvar_jax.ops.kernels.lanes import (
 from mvar_jax.typing import Array, Float
 
 CHUNK = 128  # tokens that are mixed by one matrix product
+KINDS = ("lanes", "heads", "heads", "shared", "shared", "heads")  # x, dt, decay, b, c, skip
 
 
 def ssd(
@@ -61,7 +62,8 @@ def _ssd(x, dt, decay, b, c, skip):
     body = functools.partial(_forward, chunks=_chunks(length), dim=x.shape[2] // heads)
     flops = _flops(x, b, heads, whole=1, per_head=1, with_state=2)
     scratch = ((b.shape[2], LANES),)
-    return sequence_call(body, (x, dt, decay, b, c, skip), (x,), scratch, flops)[0]
+    inputs = list(zip(KINDS, (x, dt, decay, b, c, skip)))
+    return sequence_call(body, inputs, inputs[:1], scratch, flops)[0]
 
 
 def _ssd_forward(*inputs):
@@ -76,8 +78,8 @@ def _ssd_backward(saved, gradient):
     flops = _flops(x, b, heads, whole=3, per_head=2, with_state=6)
     state = (b.shape[2], LANES)
     scratch = ((len(chunks), *state), state)
-    outputs = (x, dt, decay, wide, wide, skip)
-    inputs = (x, gradient, *saved[1:])
+    outputs = list(zip(KINDS, (x, dt, decay, wide, wide, skip)))
+    inputs = [("lanes", gradient), *zip(KINDS, saved)]
     dx, ddt, ddecay, db, dc, dskip = sequence_call(body, inputs, outputs, scratch, flops)
     return dx, ddt, ddecay, db.astype(b.dtype), dc.astype(c.dtype), dskip
 
@@ -128,7 +130,7 @@ def _forward(x_ref, dt_ref, decay_ref, b_ref, c_ref, skip_ref, y_ref, state, *, 
 
 
 def _backward(
-    x_ref, dy_ref, dt_ref, decay_ref, b_ref, c_ref,
+    dy_ref, x_ref, dt_ref, decay_ref, b_ref, c_ref,
     skip_ref, dx_ref, ddt_ref, ddecay_ref, db_ref, dc_ref, dskip_ref, states, dstate,
     *, chunks, dim,
 ):  # fmt: skip

@@ -24,7 +24,8 @@ def test_declared_bytes_are_operands_and_results():
         out_ref[...] = wide_ref[...] * jnp.sum(shared_ref[...].astype(jnp.float32))
 
     def call(wide, shared):
-        return sequence_call(body, (wide, shared), (wide,), (), 7)[0]
+        inputs = [("lanes", wide), ("shared", shared)]
+        return sequence_call(body, inputs, inputs[:1], (), 7)[0]
 
     np.testing.assert_allclose(call(wide, shared), 160.0)
     equation = jax.make_jaxpr(call)(wide, shared).eqns[-1]

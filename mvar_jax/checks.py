@@ -17,6 +17,15 @@ def check_seed(seed: int) -> None:
     check_range("seed", seed, 0, 2**32 - 1)
 
 
+def place_sentence(error: OSError) -> str:
+    """What to say of a place that cannot be read or written."""
+    place = f"{error.filename}: " if error.filename else ""
+    return (
+        f"{place}{error.strerror or error}; expected a place that can be read and written, name "
+        "another one or mend it."
+    )
+
+
 def first_line(error: Exception) -> str:
     """What an error of a library says, as a part of a sentence."""
     return str(error).strip().partition("\n")[0].rstrip(".:") or type(error).__name__

@@ -1,5 +1,6 @@
 """What the programs share: flags, the config flag, and errors as one sentence."""
 
+import os
 import re
 import runpy
 import sys
@@ -10,6 +11,7 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
+from mvar_jax.checks import place_sentence
 from mvar_jax.config import Config
 from mvar_jax.config_tree import from_config_dict
 from mvar_jax.training.distributed import join_cluster
@@ -66,17 +68,22 @@ def run(main: Callable[[], None]) -> None:
         _parse(sys.argv)
         main()
     except ValueError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(BAD_INPUT)
+        _refuse(str(error))
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(
-            f"error: {place}{error.strerror or error}; expected a place that can be read and "
-            "written, name another one or mend it.\n"
-        )
-        sys.exit(BAD_INPUT)
+        _refuse(place_sentence(error))
     except KeyboardInterrupt:
         sys.exit("stopped")
+
+
+def _refuse(sentence: str) -> None:
+    """Ends the program over bad input."""
+    sys.stderr.write(f"error: {sentence}\n")
+    if jax.distributed.is_initialized():
+        # An orderly end would wait for the other processes, which may be waiting for this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(BAD_INPUT)
+    sys.exit(BAD_INPUT)
 
 
 def load_config(name: str) -> ConfigDict:
@@ -102,7 +109,7 @@ def _sentence(error: Exception) -> str:
     """What an error says, without the traceback that ml_collections puts into its message."""
     text = str(error).strip()
     if isinstance(error, (KeyError, AttributeError)):  # its text is quoted, at times twice
-        text = text.replace("\\n", ". ").replace("\\'", "'").strip("'\"")
+        text = text.strip("'\"").replace("\\n", ". ").replace("\\'", "'")
         return f"--config: no setting of that name: {text}"
     if text.endswith("must have a value other than None."):
         name = re.search(r"--\w+", text)[0]

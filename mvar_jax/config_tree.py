@@ -36,7 +36,12 @@ def from_config_dict(values: "ConfigDict | dict", kind: type = Config, path: str
             f"{path}: unknown key {name!r}; {kind.__name__} has {', '.join(sorted(hints))}.",
         )
         arguments[name] = _convert(values[name], hints[name], f"{path}.{name}")
-    return kind(**arguments)
+    try:
+        return kind(**arguments)
+    except ValueError as error:
+        # Of groups of one kind, such as training and tokenizer_training, errors name the first.
+        own, (group, dot, rest) = path.rpartition(".")[2], str(error).partition(".")
+        raise ValueError(f"{own}{dot}{rest}" if own.endswith(f"_{group}") else str(error)) from None
 
 
 def _convert(value: Any, hint: Any, path: str) -> Any:

@@ -13,14 +13,15 @@ from absl import logging
 from mvar_jax.checks import check
 from mvar_jax.config import Config, TokenizerConfig, TrainingConfig
 from mvar_jax.data.global_batches import GlobalBatches, GlobalEvaluation
+from mvar_jax.data.image_source import ImageSource
 from mvar_jax.data.pipeline import eval_records, eval_token_records, train_batches
-from mvar_jax.data.source import load_source
+from mvar_jax.data.source import FOLDER, load_source
 from mvar_jax.data.token_source import TokenSource
 from mvar_jax.models import build_trunk
 from mvar_jax.sharding import BatchLayout, make_mesh
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.tokenizers.checksum import checksum
-from mvar_jax.training.distributed import announce, check_once
+from mvar_jax.training.distributed import announce, from_first
 from mvar_jax.training.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.training.loop import Outcome, fit
 from mvar_jax.training.optimizer import make_optimizer
@@ -32,6 +33,7 @@ from mvar_jax.training.step import (
     make_trunk_evaluation,
     make_trunk_step,
 )
+from mvar_jax.training.stored import check_is_run
 from mvar_jax.training.throughput import StepCost
 from mvar_jax.training_pictures import tokenizer_pictures, trunk_pictures
 from mvar_jax.trees import path_name
@@ -53,11 +55,8 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
     steps = training.total_steps(len(source), config.batch_size)
     tokenizer = VQTokenizer(config.tokenizer)
     optimizer = make_optimizer(config.tokenizer_optimizer, steps, config.batch_size)
+    check_is_run(workdir.tokenizer.checkpoints)
     workdir.tokenizer.check_same(config)
-
-    def begin():
-        if jax.process_index() == 0:
-            workdir.tokenizer.save_config(config)
 
     with jax.set_mesh(layout.mesh):
         return fit(
@@ -72,7 +71,7 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
             steps,
             workdir.tokenizer.path,
             StepCost(config.batch_size),
-            begin=begin,
+            begin=lambda: from_first(partial(workdir.tokenizer.save_config, config)),
             draw=tokenizer_pictures(tokenizer, validation),
         )
 
@@ -91,7 +90,7 @@ def train_trunk(
     with, and damaged checkpoints.
     """
     source = _examples(config)
-    config = _with_classes(config, source.num_classes)
+    config = _with_classes(config, source)
     layout = _layout(config, config.training)
     batches, validation = _data(config, layout, config.training.accumulate)
     steps = config.training.total_steps(len(source), config.batch_size)
@@ -101,22 +100,28 @@ def train_trunk(
     fresh = init is None or workdir.is_trained
     optimizer = make_optimizer(config.optimizer, steps, config.batch_size)
 
+    check_is_run(workdir.checkpoints)
+    workdir.check_same(config)
+    if lender is not None:
+        workdir.check_adopts(lender)
+
+    def write():
+        workdir.save_config(config)
+        workdir.save_class_names(source.class_names)
+        if lender is not None:
+            workdir.adopt_tokenizer(lender)
+        elif not trained:
+            workdir.tokenizer.save_config(config)
+
     def begin():
-        if jax.process_index() == 0:
-            workdir.save_config(config)
-            workdir.save_class_names(source.class_names)
-            if lender is not None:
-                workdir.adopt_tokenizer(lender)
-            elif not trained:
-                workdir.tokenizer.save_config(config)
+        from_first(write)
         if not trained and lender is None:
             save_placed(workdir.tokenizer.checkpoints, tokenizer_params)
 
     with jax.set_mesh(layout.mesh):
         tokenizer_params = _tokenizer_params(config, workdir, lender)
-        _check_tokens(config, tokenizer_params)
+        _check_tokens(config, tokenizer_params, source.class_names)
         inherited = None if fresh else inherit_trunk(config, init)
-        workdir.check_same(config)
 
         def start():
             params = init_trunk(config) if inherited is None else inherited
@@ -253,18 +258,20 @@ def _examples(config: Config):
     return load_source(config.data.name, config.data.train_split, config.data.directory)
 
 
-def _with_classes(config: Config, found: int) -> Config:
+def _with_classes(config: Config, source: TokenSource | ImageSource) -> Config:
     """The config with the number of classes that the data has. Raises ValueError for another."""
+    found = source.num_classes
     check(
         config.model.num_classes in (0, found),
-        f"model.num_classes: got {config.model.num_classes}, but {config.data.name} has "
-        f"{found} classes; set --config.model.num_classes={found}.",
+        f"model.num_classes: got {config.model.num_classes}, but "
+        f"{config.data.tokens or config.data.name} has {found} classes; set "
+        f"--config.model.num_classes={found}.",
     )
     return replace(config, model=replace(config.model, num_classes=found))
 
 
-def _check_tokens(config: Config, tokenizer_params: Params) -> None:
-    """Checks that all tokens to train on and to validate on are whole, and of this tokenizer."""
+def _check_tokens(config: Config, tokenizer_params: Params, class_names: tuple[str, ...]) -> None:
+    """Checks that tokens to train and to validate on are whole, and of this tokenizer and data."""
     directories = [path for path in (config.data.tokens, config.data.validation_tokens) if path]
     if not directories:
         return
@@ -273,9 +280,14 @@ def _check_tokens(config: Config, tokenizer_params: Params) -> None:
     def check_all():
         for source in map(TokenSource, directories):
             source.check(config.tokenizer, name)
-            _with_classes(config, source.num_classes)
+            check(
+                source.class_names == class_names,
+                f"{source.directory}: has other classes than the training data "
+                f"({len(source.class_names)} and {len(class_names)}), or in another order; make "
+                "the tokens of both splits from one dataset.",
+            )
 
-    check_once(check_all)
+    from_first(check_all)
 
 
 def _layout(config: Config, training: TrainingConfig) -> BatchLayout:
@@ -298,6 +310,11 @@ def _data(
     batches = GlobalBatches(
         lambda first: train_batches(data, size, batch_size, config.seed, rows, first),
         partial(layout.place, size=batch_size),
+    )
+    check(
+        not data.tokens or bool(data.validation_tokens or data.directory) or data.name != FOLDER,
+        "data.validation_tokens: got none, so that validation reads images, but data.directory "
+        "names none either; set one of them.",
     )
     if data.validation_tokens:
         records = eval_token_records(data)

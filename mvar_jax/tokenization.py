@@ -7,6 +7,7 @@ same whoever makes it, and however often the work was ended and begun again.
 
 import contextlib
 import os
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -29,7 +30,7 @@ from mvar_jax.data.token_record import TokenRecord
 from mvar_jax.experiment import load_tokenizer
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.tokenizers.checksum import checksum
-from mvar_jax.training.distributed import check_once
+from mvar_jax.training.distributed import from_first
 from mvar_jax.typing import Params
 from mvar_jax.workdir import Workdir
 
@@ -61,16 +62,13 @@ def tokenize_split(
         seed=config.seed,
         class_names=source.class_names,
     )
-    check_once(partial(claim, out, plan))
-    complete = claim(out, plan)
-    if complete is not None:
-        return complete
+    complete = from_first(lambda: "yes" if claim(out, plan) else None)
+    if complete:
+        return TokenManifest.load(out / MANIFEST)
     files = shard_files(out, len(source))
     _write_shards(files, images, make_encoder(config, params, crops), plan.record)
     _wait_for_all("written")
-    if jax.process_index() == 0:
-        _conclude(plan, files, out)
-    _wait_for_all("concluded")
+    from_first(partial(_conclude, plan, files, out))
     return TokenManifest.load(out / MANIFEST)
 
 
@@ -133,7 +131,7 @@ def _shard_writer(file: Path) -> Iterator[ArrayRecordWriter]:
 
     Until then the file is this process's alone: of two that are at it by mistake, none does harm.
     """
-    draft = file.with_suffix(f".{os.getpid()}.unfinished")
+    draft = file.with_suffix(f".{socket.gethostname()}.{os.getpid()}.unfinished")
     writer = ArrayRecordWriter(str(draft), "group_size:1")  # one record is read at a time
     try:
         yield writer

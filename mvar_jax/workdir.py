@@ -17,7 +17,7 @@ from mvar_jax.checks import check
 from mvar_jax.config import Config
 from mvar_jax.config_tree import from_json, to_json
 
-# Settings that may change when a run goes on: they do not change what it computes, or say how long.
+# Settings that may change when a run goes on: how long and how it trains, what it runs on.
 RESUMABLE = (
     "config.mesh",
     "config.training",
@@ -112,11 +112,8 @@ class Workdir:
         )
         return tuple(map(str, names))
 
-    def adopt_tokenizer(self, other: "Workdir") -> None:
-        """Copies another run's tokenizer here, so that this directory is whole by itself.
-
-        Raises ValueError when the other holds no trained tokenizer, or this one has its own.
-        """
+    def check_adopts(self, other: "Workdir") -> None:
+        """Raises ValueError when another run has no trained tokenizer, or this one has its own."""
         check(
             other.tokenizer.is_trained,
             f"{other.path}: holds no trained tokenizer; name a working directory that "
@@ -124,9 +121,16 @@ class Workdir:
         )
         check(
             not self.tokenizer.path.exists(),
-            f"{self.tokenizer.path}: already holds a tokenizer; leave --tokenizer out, or use "
-            "another --workdir.",
+            f"{self.tokenizer.path}: already holds a tokenizer, trained or begun; go on with it by "
+            "python -m mvar_jax.train_tokenizer, or use another --workdir.",
         )
+
+    def adopt_tokenizer(self, other: "Workdir") -> None:
+        """Copies another run's tokenizer here, so that this directory is whole by itself.
+
+        Raises ValueError as `check_adopts` does.
+        """
+        self.check_adopts(other)
         draft = self.path / "tokenizer.unfinished"
         shutil.rmtree(draft, ignore_errors=True)
         shutil.copytree(other.tokenizer.path, draft)

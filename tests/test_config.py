@@ -53,6 +53,10 @@ def test_what_is_left_out_keeps_its_default():
         ({"seed": "0"}, r"config.seed: got '0', expected a value of type int"),
         ({"seed": 1.0}, r"config.seed: got 1.0, expected a value of type int"),
         ({"seed": True}, r"config.seed: got True, expected a value of type int"),
+        (
+            {"tokenizer_training": {"log_every": 0}},
+            r"^tokenizer_training.log_every: got 0",
+        ),
         ({"model": {"scan": 1}}, r"config.model.scan: got 1, expected a value of type bool"),
         (
             {"training": {"epochs": True}},

@@ -147,7 +147,7 @@ def test_the_result_does_not_depend_on_the_number_of_hosts(config, workdir, tmp_
         monkeypatch.setattr(jax, "process_count", lambda: 2)
         monkeypatch.setattr(tokenization, "load_tokenizer", lambda *run: tokenizer_params())
         monkeypatch.setattr(tokenization, "_wait_for_all", wait)
-        monkeypatch.setattr(tokenization, "check_once", lambda check: check())
+        monkeypatch.setattr(tokenization, "from_first", lambda make: make() or "")
         tokenize_split(config, workdir, tmp_path / "two", "train", 1)
 
     def stop(what):
@@ -292,3 +292,29 @@ def test_tokens_that_do_not_fit_are_refused_before_anything_is_compiled(
     data = replace(config.data, tokens=str(out))
     with pytest.raises(ValueError, match=rf"{out}: .*damaged|{out}: its tokens|has 4 classes"):
         train_trunk(replace(config, data=data), workdir)
+
+
+def test_both_splits_of_tokens_have_the_same_classes(config, workdir, tmp_path, monkeypatch):
+    out = {split: tmp_path / split for split in ("train", "validation")}
+    for split, folder in out.items():
+        manifest = tokenize_split(config, workdir, folder, split, 1)
+    replace(manifest, class_names=manifest.class_names[::-1]).save(out["validation"] / MANIFEST)
+    monkeypatch.setattr(jax, "jit", never)
+    data = replace(config.data, tokens=str(out["train"]), validation_tokens=str(out["validation"]))
+    with pytest.raises(ValueError, match=r"validation: has other classes than .*another order"):
+        train_trunk(replace(config, data=data), workdir)
+
+
+def test_tokens_alone_leave_nothing_to_validate_on(config, workdir, tmp_path):
+    tokenize_split(config, workdir, tmp_path / "out", "train", 1)
+    data = replace(config.data, tokens=str(tmp_path / "out"), directory="")
+    with pytest.raises(ValueError, match=r"data.validation_tokens: got none, .*; set one of them"):
+        train_trunk(replace(config, data=data), workdir)
+
+
+def test_a_tokenizer_is_not_adopted_beside_one_that_was_begun(config, workdir, tmp_path):
+    run = Workdir.of(tmp_path / "run")
+    run.tokenizer.save_config(config)
+    with pytest.raises(ValueError, match=r"already holds a tokenizer, trained or begun"):
+        train_trunk(config, run, tokenizer_from=workdir)
+    assert [path.name for path in run.path.iterdir()] == ["tokenizer"]

@@ -127,6 +127,6 @@ def test_only_trained_tokenizers_are_adopted_and_only_once(tmp_path):
 
     workdir.tokenizer.save_config(CONFIG)
     before = contents(workdir.path)
-    with pytest.raises(ValueError, match=r"tokenizer: already holds a tokenizer; leave"):
+    with pytest.raises(ValueError, match=r"tokenizer: already holds a tokenizer, trained or begun"):
         workdir.adopt_tokenizer(trained_tokenizer(tmp_path / "other"))
     assert contents(workdir.path) == before

@@ -10,7 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from mvar_jax.checks import check, first_line
+from mvar_jax.checks import check, first_line, place_sentence
 from mvar_jax.sharding import describe_mesh
 
 TRY_AGAIN = 75  # exit code of what may go well the next time (EX_TEMPFAIL of sysexits.h)
@@ -51,26 +51,36 @@ def join_cluster(
         watch.cancel()
 
 
-def check_once(check: Callable[[], None]) -> None:
-    """Makes a check in the first process, for all: what ValueError it raises, all raise.
+def from_first(make: Callable[[], str | None]) -> str:
+    """What `make` gives in the first process, where alone it is called; the same in all.
 
-    For checks that read much. Were one process alone to fail, the others would wait for it.
+    For what is to happen once, and for checks that read much. A ValueError or OSError of it is
+    raised, as a ValueError, in all: were one process alone to fail, the others would wait for it.
     """
-    refusal = ""
+    _tell("")  # connects the processes, which wait less long for that than for what follows
+    answer, refusal = "", ""
     if jax.process_index() == 0:
         try:
-            check()
+            answer = make() or ""
         except ValueError as error:
             refusal = str(error)
-    if jax.process_count() > 1:
-        told = np.zeros(MESSAGE_BYTES, np.uint8)
-        text = refusal.encode()[:MESSAGE_BYTES]
-        told[: len(text)] = np.frombuffer(text, np.uint8)
-        refusal = (
-            bytes(multihost_utils.broadcast_one_to_all(told)).rstrip(b"\0").decode(errors="replace")
-        )
+        except OSError as error:
+            refusal = place_sentence(error)
+    answer, refusal = _tell(answer), _tell(refusal)
     if refusal:
         raise ValueError(refusal)
+    return answer
+
+
+def _tell(text: str) -> str:
+    """The first process's text, in all."""
+    if jax.process_count() == 1:
+        return text
+    told = np.zeros(MESSAGE_BYTES, np.uint8)
+    encoded = text.encode()[:MESSAGE_BYTES]
+    told[: len(encoded)] = np.frombuffer(encoded, np.uint8)
+    told = bytes(multihost_utils.broadcast_one_to_all(told))
+    return told.rstrip(b"\0").decode(errors="replace")
 
 
 def announce(mesh: Mesh) -> None:

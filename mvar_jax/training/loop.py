@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from mvar_jax.config import TrainingConfig
 from mvar_jax.training.checkpoint import Checkpoints
@@ -84,11 +83,11 @@ def fit(
     ):
         with clock.phase("restore"):
             # Made only where it is needed: the memory holds no second state beside a saved one.
-            state = checkpoints.restore(expected, batches) or place(start())
+            state = checkpoints.restore(expected, batches)
+            state = place(start()) if state is None else state
             check_finite(state)
         first = int(state.step)
         begin()
-        multihost_utils.sync_global_devices("the run has begun")
         throughput, guard = Throughput(cost, first, clock), Guard(config.max_skipped)
         with (
             RunLog(directory, first) as log,

@@ -22,13 +22,10 @@ def find_damage(directory: Path, parts: tuple[str, ...]) -> str | None:
     Only files in the subdirectories `parts` are read; all must be there. A directory without a
     seal, left by a run that was ended in the moment between writing and sealing, passes.
     """
-    try:
-        checksums = json.loads((directory / SEAL).read_text())
-    except FileNotFoundError:
+    if not (directory / SEAL).is_file():
         return None
-    except ValueError:
-        checksums = None
-    if not isinstance(checksums, dict):
+    checksums = _sealed(directory)
+    if checksums is None:
         return f"{SEAL} is not the file that was written"
     for name, checksum in checksums.items():
         if not (directory / name).is_file():
@@ -36,6 +33,20 @@ def find_damage(directory: Path, parts: tuple[str, ...]) -> str | None:
         if name.split("/")[0] in parts and _checksum(directory / name) != checksum:
             return f"{name} is not the file that was written"
     return None
+
+
+def sealed_parts(directory: Path) -> set[str]:
+    """What lies directly in a directory as it was sealed; empty where the seal cannot be read."""
+    return {name.split("/")[0] for name in _sealed(directory) or {}}
+
+
+def _sealed(directory: Path) -> dict[str, int] | None:
+    """The checksums of a seal, None where it cannot be read."""
+    try:
+        checksums = json.loads((directory / SEAL).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return checksums if isinstance(checksums, dict) else None
 
 
 def _files(directory: Path) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from mvar_jax.checks import first_line
-from mvar_jax.training.seal import SEAL, find_damage
+from mvar_jax.checks import check, first_line
+from mvar_jax.training.seal import SEAL, find_damage, sealed_parts
 from mvar_jax.training.state import placement
 from mvar_jax.trees import path_name
 from mvar_jax.typing import PyTree
@@ -30,6 +30,17 @@ def stored_steps(directory: Path) -> list[int]:
     """The steps saved in a run's directory, finished or damaged, newest first."""
     found = (path.name for path in directory.glob("*"))
     return sorted((int(name) for name in found if name.isdigit()), reverse=True)
+
+
+def check_is_run(directory: Path) -> None:
+    """Raises ValueError where the newest checkpoint holds parameters alone, as imported ones do."""
+    for step in stored_steps(directory)[:1]:
+        parts = sealed_parts(directory / str(step))
+        check(
+            "params" not in parts or "optimizer" in parts,
+            f"{directory}: holds parameters alone, as imported weights do, expected those of a "
+            "training; name this working directory by --init, and a new one by --workdir.",
+        )
 
 
 def check_whole(path: Path, parts: tuple[str, ...]) -> None:
@@ -79,11 +90,6 @@ def _check_shapes(path: Path, name: str, expected: PyTree) -> None:
         raise ValueError(
             f"{path}: holds no average of the parameters, expected one for training.ema_decay; "
             "set it to 0, or use another working directory."
-        )
-    if name == "optimizer" and (path / SEAL).is_file() and not (path / name).is_dir():
-        raise ValueError(
-            f"{path}: holds parameters alone, as imported weights do, expected the state of a "
-            "training; name this working directory by --init, and a new one by --workdir."
         )
     try:
         stored = _shapes(ocp.metadata(path, checkpointable_name=name).metadata)

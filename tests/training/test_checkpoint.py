@@ -15,6 +15,7 @@ from mvar_jax.training.checkpoint import Checkpoints
 from mvar_jax.training.parameters import load_params, save_params
 from mvar_jax.training.seal import SEAL
 from mvar_jax.training.state import apply_gradients, create_state
+from mvar_jax.training.stored import check_is_run
 from tests.training.tiny import dataset
 
 ADAM = optax.adam(0.1)
@@ -254,7 +255,10 @@ def test_average_wanted_but_not_stored(tmp_path):
 def test_parameters_alone_are_no_run_to_go_on_with(tmp_path):
     save_params(tmp_path, [(("layer", "kernel"), np.zeros((64, 3), np.float32))])
     with pytest.raises(ValueError, match="holds parameters alone, as imported weights do"):
-        restore(tmp_path, create_state({"layer": {"kernel": jnp.zeros((64, 3))}}, ADAM))
+        check_is_run(tmp_path)
+    check_is_run(tmp_path / "new")
+    save(tmp_path / "run")
+    check_is_run(tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["", "missing"])

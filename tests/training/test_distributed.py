@@ -142,17 +142,25 @@ def test_a_process_that_stays_alone_says_so_in_a_sentence(pytestconfig, process)
     )
 
 
-def test_what_the_first_process_refuses_all_refuse(pytestconfig):
+@pytest.mark.parametrize(
+    "error, sentence",
+    [
+        ("ValueError('got nothing.')", "got nothing."),
+        ("OSError(28, 'No space left', 'out')", "out: No space left; expected a place that can be"),
+    ],
+    ids=["input", "place"],
+)
+def test_what_the_first_process_tells_and_refuses_all_do(pytestconfig, error, sentence):
     address = f"127.0.0.1:{free_port()}"
     programs = [
         f"""
-from mvar_jax.training.distributed import check_once, join_cluster
+from mvar_jax.training.distributed import from_first, join_cluster
 join_cluster(60, {address!r}, 2, {index})
-check_once(lambda: None)
 def refuse():
-    raise ValueError("made by process {index}")
+    raise {error}
+print(from_first(lambda: "told by {index}"), end="; ")
 try:
-    check_once(refuse)
+    from_first(refuse)
 except ValueError as error:
     print(error)
 """
@@ -169,7 +177,8 @@ except ValueError as error:
         for program in programs
     ]
     said = [process.communicate(timeout=100)[0].splitlines()[-1] for process in running]
-    assert said == ["made by process 0"] * 2
+    assert said[0] == said[1]
+    assert said[0].startswith(f"told by 0; {sentence}")
 
 
 @pytest.mark.parametrize(

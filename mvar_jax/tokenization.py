@@ -16,7 +16,6 @@ from pathlib import Path
 import jax
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int, UInt8
 
@@ -67,7 +66,6 @@ def tokenize_split(
         return TokenManifest.load(out / MANIFEST)
     files = shard_files(out, len(source))
     _write_shards(files, images, make_encoder(config, params, crops), plan.record)
-    _wait_for_all("written")
     from_first(partial(_conclude, plan, files, out))
     return TokenManifest.load(out / MANIFEST)
 
@@ -158,8 +156,3 @@ def _conclude(plan: TokenManifest, files: list[Path], out: Path) -> None:
     replace(plan, shards=tuple(shards)).save(out / MANIFEST)
     for left in (out / PLAN, *out.glob("tokens-*.unfinished")):  # of what was ended
         left.unlink(missing_ok=True)
-
-
-def _wait_for_all(what: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(f"tokens {what}")

@@ -52,7 +52,7 @@ def join_cluster(
 
 
 def from_first(make: Callable[[], str | None]) -> str:
-    """What `make` gives in the first process, where alone it is called; the same in all.
+    """What `make` gives in the first process, where alone it is called once all have come here.
 
     For what is to happen once, and for checks that read much. A ValueError or OSError of it is
     raised, as a ValueError, in all: were one process alone to fail, the others would wait for it.

@@ -38,8 +38,8 @@ def check_is_run(directory: Path) -> None:
         parts = sealed_parts(directory / str(step))
         check(
             "params" not in parts or "optimizer" in parts,
-            f"{directory}: holds parameters alone, as imported weights do, expected those of a "
-            "training; name this working directory by --init, and a new one by --workdir.",
+            f"{directory}: holds parameters alone, as imported weights do, expected a training to "
+            "go on with; use another --workdir (python -m mvar_jax.train takes them by --init).",
         )
 
 

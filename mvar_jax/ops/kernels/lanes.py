@@ -107,42 +107,45 @@ def sequence_call(
     divides the groups, on its own heads.
     """
     kinds, arrays = zip(*inputs)
-    made = [kind for kind, _ in outputs]
     mesh = jax.sharding.get_abstract_mesh()
     # The compiler cannot split a kernel: what does not divide runs whole on every device.
     images, heads = batch_axes(len(arrays[0])) or None, head_axis(arrays[0].shape[2] // LANES)
     parts = mesh.shape[heads] if heads else 1
-    shapes = [_part(array, 1 if kind == "shared" else parts) for kind, array in outputs]
 
-    def call(*arrays):
-        results = _call(body, kinds, arrays, made, shapes, scratch, flops // parts)
+    def on_device(*own):
+        made = [_share(pair, len(own[0]), parts) for pair in outputs]
+        results = _call(body, list(zip(kinds, own)), made, scratch, flops // parts)
         return tuple(
             jax.lax.psum(result, heads) if heads and kind == "shared" else result
-            for kind, result in zip(made, results)
+            for result, (kind, _) in zip(results, outputs)
         )
 
-    def specs(kinds):
-        axes = [None if kind == "shared" else heads for kind in kinds]
+    def specs(pairs):
+        axes = [None if kind == "shared" else heads for kind, _ in pairs]
         return tuple(jax.sharding.PartitionSpec(images, None, axis) for axis in axes)
 
     if mesh.empty:
-        return call(*arrays)
-    return jax.shard_map(call, in_specs=specs(kinds), out_specs=specs(made), check_vma=False)(
-        *arrays
-    )
+        return on_device(*arrays)
+    return jax.shard_map(
+        on_device, in_specs=specs(inputs), out_specs=specs(outputs), check_vma=False
+    )(*arrays)
 
 
-def _part(array: Leaf, parts: int) -> jax.ShapeDtypeStruct:
-    """The shape of one of so many parts of an array's last axis."""
-    *outer, width = array.shape
-    return jax.ShapeDtypeStruct((*outer, width // parts), array.dtype)
+def _share(pair: tuple[Kind, Leaf], batch: int, parts: int) -> tuple[Kind, jax.ShapeDtypeStruct]:
+    """What a device makes of an output: so many images, and of the heads one of so many parts."""
+    kind, array = pair
+    n, width = array.shape[1:]
+    shape = (batch, n, width if kind == "shared" else width // parts)
+    return kind, jax.ShapeDtypeStruct(shape, array.dtype)
 
 
-def _call(body, kinds, arrays, made, shapes, scratch, flops):
+def _call(body, inputs, outputs, scratch, flops):
+    """Runs a kernel on one device; the arguments are those of `sequence_call`."""
+    arrays, shapes = ([array for _, array in pairs] for pairs in (inputs, outputs))
     batch, _, width = arrays[0].shape
-    shapes = [jax.ShapeDtypeStruct((batch, *shape.shape[1:]), shape.dtype) for shape in shapes]
 
-    def spec(kind, array):
+    def spec(pair):
+        kind, array = pair
         n, own = array.shape[1:]
         if kind == "lanes":
             return pl.BlockSpec((1, n, LANES), lambda image, group: (image, 0, group))
@@ -153,8 +156,8 @@ def _call(body, kinds, arrays, made, shapes, scratch, flops):
     return pl.pallas_call(
         body,
         grid=(batch, width // LANES),
-        in_specs=[spec(kind, array) for kind, array in zip(kinds, arrays)],
-        out_specs=[spec(kind, array) for kind, array in zip(made, shapes)],
+        in_specs=[spec(pair) for pair in inputs],
+        out_specs=[spec(pair) for pair in outputs],
         out_shape=shapes,
         scratch_shapes=[pltpu.VMEM(shape, jnp.float32) for shape in scratch],
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),

@@ -9,7 +9,7 @@ The preset `runlocal` is a smoke run of two minutes, on an untrained tokenizer i
 
 from mvar_jax.checks import check
 from mvar_jax.config import Config
-from mvar_jax.config_tree import to_config_dict
+from mvar_jax.config.tree import to_config_dict
 
 
 def get_config(preset: str = ""):

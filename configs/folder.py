@@ -8,7 +8,7 @@
 The presets, and the models, are those of `configs/shapes.py`.
 """
 
-from mvar_jax.cli import load_config
+from mvar_jax.config.files import load_config
 
 
 def get_config(preset: str = "var64"):

@@ -6,7 +6,7 @@ Presets d12, d16, d20, d24, d30, d32. `data.directory` must hold the tar files o
 (docs/data.md), `--tokenizer` is a working directory with the official tokenizer.
 """
 
-from mvar_jax.recipes import imagenet256
+from mvar_jax.config.recipes import imagenet256
 
 
 def get_config(preset: str = "d16"):

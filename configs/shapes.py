@@ -10,7 +10,7 @@ images, on an untrained tokenizer if need be.
 
 from mvar_jax.checks import check
 from mvar_jax.config import Config
-from mvar_jax.config_tree import to_config_dict
+from mvar_jax.config.tree import to_config_dict
 from mvar_jax.scales import VAR_256, ScaleSchedule
 
 PATTERNS = {"var": ("history",), "mvar": ("scale+ssm",)}

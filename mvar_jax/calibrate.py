@@ -15,7 +15,7 @@ from mvar_jax import cli
 from mvar_jax.api import load
 from mvar_jax.cache import POLICIES
 from mvar_jax.checks import check, check_seed
-from mvar_jax.evaluation.attention_pictures import draw_attention, draw_profile
+from mvar_jax.pictures.attention import draw_attention, draw_profile
 from mvar_jax.sampling import Filter, calibrate, image_keys
 from mvar_jax.training.progress import Countdown
 

@@ -2,22 +2,19 @@
 
 import os
 import re
-import runpy
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 from absl import app, flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from mvar_jax.checks import place_sentence
 from mvar_jax.config import Config
-from mvar_jax.config_tree import from_config_dict
-from mvar_jax.training.distributed import join_cluster
+from mvar_jax.config.files import find_config
+from mvar_jax.config.tree import from_config_dict
+from mvar_jax.mesh.processes import join_cluster
 
-# Inside an installed package, and beside it in a clone.
-CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 BAD_INPUT = 2  # exit code
 
 
@@ -86,17 +83,10 @@ def _refuse(sentence: str) -> None:
     sys.exit(BAD_INPUT)
 
 
-def load_config(name: str) -> ConfigDict:
-    """The config that comes with the package: a file's name, a preset after a colon."""
-    file, _, preset = name.partition(":")
-    path = _find_config(f"--config={file}").removeprefix("--config=")
-    return runpy.run_path(path)["get_config"](preset)
-
-
 def _parse(arguments: list[str]) -> None:
     """Parses flags. Raises ValueError for whatever is wrong with them."""
     try:
-        rest = flags.FLAGS([_find_config(argument) for argument in _joined(arguments)])
+        rest = flags.FLAGS([find_config(argument) for argument in _joined(arguments)])
         if "config" in flags.FLAGS and flags.FLAGS.config is None:
             raise ValueError("--config: its file has no get_config that returns a config.")
     except Exception as error:  # ml_collections raises many kinds over overrides and files
@@ -125,22 +115,3 @@ def _joined(arguments: list[str]) -> list[str]:
     place = arguments.index("--config")
     joined = f"--config={arguments[place + 1]}"
     return [*arguments[:place], joined, *arguments[place + 2 :]]
-
-
-def _find_config(argument: str) -> str:
-    """`--config=FILE...` with a FILE that is not here replaced by the package's own."""
-    if not argument.startswith("--config="):
-        return argument
-    file, colon, preset = argument.removeprefix("--config=").partition(":")
-    if not Path(file).is_file():
-        own = file in (Path(file).name, f"configs/{Path(file).name}")
-        found = [folder / Path(file).name for folder in CONFIG_FOLDERS if own]
-        found = [path for path in found if path.is_file()]
-        if not found:
-            known = sorted(path.name for folder in CONFIG_FOLDERS for path in folder.glob("*.py"))
-            raise ValueError(
-                f"--config: found no file {file!r}, expected one of yours or of configs/: "
-                f"{', '.join(name for name in known if name != '__init__.py')}."
-            )
-        file = str(found[0])
-    return f"--config={file}{colon}{preset}"

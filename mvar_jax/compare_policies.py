@@ -20,8 +20,8 @@ from mvar_jax.checks import check, check_seed
 from mvar_jax.config import Config
 from mvar_jax.evaluation.class_conditional import ClassConditionalJudge, RealImages
 from mvar_jax.evaluation.comparison_report import curves, markdown, sample_grid
-from mvar_jax.evaluation.pictures import save_png
-from mvar_jax.policy_comparison import compare_policies
+from mvar_jax.evaluation.policy_comparison import compare_policies
+from mvar_jax.pictures.image_grid import save_png
 from mvar_jax.training.progress import Countdown
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)

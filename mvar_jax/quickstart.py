@@ -12,10 +12,12 @@ import time
 from absl import flags
 
 from mvar_jax import cli
-from mvar_jax.config_tree import from_config_dict
-from mvar_jax.evaluation.pictures import save_png
-from mvar_jax.experiment import train_tokenizer, train_trunk
-from mvar_jax.quickstart_report import judge
+from mvar_jax.api import load
+from mvar_jax.config.files import load_config
+from mvar_jax.config.tree import from_config_dict
+from mvar_jax.evaluation.quickstart_report import judge
+from mvar_jax.experiment.trainings import train_tokenizer, train_trunk
+from mvar_jax.pictures.image_grid import save_png
 from mvar_jax.workdir import Workdir
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Where to work; made if missing.", required=True)
@@ -25,12 +27,12 @@ PRESET = flags.DEFINE_string("preset", "", "Preset of configs/digits.py, such as
 def main() -> None:
     """Trains both models, samples, judges and writes what came out."""
     started, workdir = time.monotonic(), Workdir.of(WORKDIR.value)
-    config = from_config_dict(cli.load_config(f"digits.py:{PRESET.value}"))
+    config = from_config_dict(load_config(f"digits.py:{PRESET.value}"))
     outcomes = {
         "tokenizer": train_tokenizer(config, workdir),
         "trunk": train_trunk(config, workdir),
     }
-    report, pictures = judge(workdir, outcomes)
+    report, pictures = judge(load(workdir.path), outcomes)
     report["seconds"]["total"] = time.monotonic() - started
     for name, picture in pictures.items():
         save_png(picture, workdir.path / f"{name}.png")

@@ -13,9 +13,10 @@ import numpy as np
 from absl import flags
 
 from mvar_jax import cli
-from mvar_jax.api import Model, load
+from mvar_jax.api import load
 from mvar_jax.cache import Profile
-from mvar_jax.evaluation.pictures import growth_grid, image_grid, save_png
+from mvar_jax.pictures.image_grid import growth_grid, image_grid, save_png
+from mvar_jax.sampling.model import Model
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a trained model.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Directory of the trunk, in its place.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 
 from mvar_jax import cli
-from mvar_jax.tokenization import tokenize_split
+from mvar_jax.experiment.tokenization import tokenize_split
 from mvar_jax.workdir import Workdir
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the tokenizer is.", required=True)

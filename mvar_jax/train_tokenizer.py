@@ -6,7 +6,7 @@ python -m mvar_jax.train_tokenizer --config=configs/digits.py --workdir=runs/dig
 from absl import flags
 
 from mvar_jax import cli
-from mvar_jax.experiment import train_tokenizer
+from mvar_jax.experiment.trainings import train_tokenizer
 from mvar_jax.workdir import Workdir
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mvar_jax.checks import check
 from mvar_jax.config import Config
-from mvar_jax.config_tree import from_json, to_json
+from mvar_jax.config.tree import from_json, to_json
 
 # Settings that may change when a run goes on: how long and how it trains, what it runs on.
 RESUMABLE = (

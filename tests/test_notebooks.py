@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 import mvar_jax
-from mvar_jax.evaluation.pictures import GAP
+from mvar_jax.pictures.image_grid import GAP
 from tests.convert.models import TOKENIZERS, TRUNKS, official_weights, write_official
 
 NOTEBOOK = Path(__file__).parents[1] / "colab" / "sample.ipynb"

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import mvar_jax
-from mvar_jax.evaluation.pictures import growth_grid
-from mvar_jax.experiment import inherit_trunk
+from mvar_jax.experiment.trainings import inherit_trunk
+from mvar_jax.pictures.image_grid import growth_grid
 from mvar_jax.workdir import Workdir
 
 REPORT_KEYS = {

@@ -7,6 +7,7 @@ import flax.struct
 import jax.numpy as jnp
 import numpy as np
 
+from mvar_jax.array_types import Leaf
 from mvar_jax.cache.kv_cache import KVCache, position_dtype
 from mvar_jax.cache.layer_cache import LayerCache
 from mvar_jax.cache.plan import AttentionShape, CachePlan, plan_full
@@ -16,7 +17,6 @@ from mvar_jax.cache.policies.full import Full
 from mvar_jax.cache.profile import Profile
 from mvar_jax.checks import check
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.typing import Leaf
 
 INT8 = "int8"
 KINDS = {

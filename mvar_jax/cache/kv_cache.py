@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mvar_jax.array_types import Array, Float, Int, Leaf
 from mvar_jax.ops.int8 import dequantize_int8, quantize_int8
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.typing import Array, Float, Int, Leaf
 
 
 @flax.struct.dataclass

@@ -4,12 +4,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from mvar_jax.array_types import Array, Float, Leaf
 from mvar_jax.cache.kv_cache import KVCache
 from mvar_jax.cache.plan import LayerPlan
 from mvar_jax.cache.policies.base import Policy, Probe
 from mvar_jax.ops.attention import attention
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.typing import Array, Float, Leaf
 
 
 @flax.struct.dataclass

@@ -3,9 +3,9 @@
 import flax.struct
 import jax
 
+from mvar_jax.array_types import PyTree
 from mvar_jax.cache.layer_cache import LayerCache
 from mvar_jax.cache.ssm_state import SSMState
-from mvar_jax.typing import PyTree
 
 
 @flax.struct.dataclass

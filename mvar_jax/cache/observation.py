@@ -5,12 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mvar_jax.array_types import Array, Float, Leaf
 from mvar_jax.cache.compression import Compression, prepare_compression
 from mvar_jax.cache.layer_cache import LayerCache
 from mvar_jax.cache.plan import AttentionShape
 from mvar_jax.cache.policies.base import attention_shares, spread
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.typing import Array, Float, Leaf
 
 SELECTIVITY_QUERIES = 16
 SELECTIVITY_KEYS = 64  # inferred: the paper does not say how many keys count as few

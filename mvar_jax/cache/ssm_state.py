@@ -3,7 +3,7 @@
 import flax.struct
 import jax.numpy as jnp
 
-from mvar_jax.typing import Leaf
+from mvar_jax.array_types import Leaf
 
 
 @flax.struct.dataclass

@@ -7,7 +7,7 @@ import jax
 from jax.experimental import topologies
 
 from mvar_jax.checks import check, first_line
-from mvar_jax.training.throughput import peak_flops
+from mvar_jax.mesh.hardware import peak_flops
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.typing import DTypeLike
 
-from mvar_jax.sharding import BATCH
+from mvar_jax.mesh.axes import BATCH
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 WIDTHS = {"pred": 1, "bf16": 2, "f16": 2} | {f"{k}{8 * n}": n for k in "suf" for n in (1, 2, 4, 8)}

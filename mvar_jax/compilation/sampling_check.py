@@ -10,13 +10,13 @@ from mvar_jax.compilation.chips import get_chip, topology_devices
 from mvar_jax.compilation.program import WHOLE_PRODUCTS, Program, by_image, split_cost
 from mvar_jax.compilation.report import Part, Report
 from mvar_jax.config import Config
-from mvar_jax.experiment import tokenizer_shapes, trunk_shapes
+from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.models import build_trunk
+from mvar_jax.models.flops import matmul_flops
 from mvar_jax.sampling import Filter, generate
-from mvar_jax.sharding import BatchLayout, make_mesh
 from mvar_jax.tokenizers import VQTokenizer
-from mvar_jax.training.flops import matmul_flops
 from mvar_jax.training.placement import with_places
+from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
 
 
 def check_sampling(config: Config, topology: str) -> Report:

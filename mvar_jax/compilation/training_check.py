@@ -10,14 +10,14 @@ from mvar_jax.compilation.chips import get_chip, topology_devices
 from mvar_jax.compilation.program import WHOLE_PRODUCTS, Program, by_image, split_cost
 from mvar_jax.compilation.report import Part, Report
 from mvar_jax.config import Config
-from mvar_jax.experiment import tokenizer_shapes, trunk_shapes
+from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.models import build_trunk
-from mvar_jax.sharding import BatchLayout, make_mesh
+from mvar_jax.models.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.tokenizers import VQTokenizer
-from mvar_jax.training.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.placement import state_shapes, with_places
 from mvar_jax.training.step import make_trunk_gradient, make_trunk_step, update
+from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
 
 STEPS = 100_000  # of the schedules: any number gives the same program
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from absl import flags
 
 from mvar_jax import cli
+from mvar_jax.convert.export_weights import export_weights
+from mvar_jax.convert.import_weights import import_weights
 from mvar_jax.convert.tensor_file import ARCHITECTURES
-from mvar_jax.export_weights import export_weights
-from mvar_jax.import_weights import import_weights
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.workdir import Workdir
 

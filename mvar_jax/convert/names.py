@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from mvar_jax.array_types import HostArray, Params
 from mvar_jax.convert.stored_tensor import StoredTensor
-from mvar_jax.typing import HostArray, Params
 
 Tensor: TypeAlias = HostArray | StoredTensor
 

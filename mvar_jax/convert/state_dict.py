@@ -6,13 +6,13 @@ from functools import partial
 
 import numpy as np
 
+from mvar_jax.array_types import Params
 from mvar_jax.config import TokenizerConfig
 from mvar_jax.convert.names import Entry, write_tensor
 from mvar_jax.convert.tokenizer_names import tokenizer_entries
 from mvar_jax.convert.trunk_names import trunk_entries
 from mvar_jax.models import Trunk
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.typing import Params
 
 
 @dataclass(frozen=True)

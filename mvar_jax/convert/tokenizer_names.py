@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from mvar_jax.array_types import Params
 from mvar_jax.config import TokenizerConfig
 from mvar_jax.convert.names import CONV2D, Entry, read_params
-from mvar_jax.typing import Params
 
 IMAGE_CHANNELS = 3
 

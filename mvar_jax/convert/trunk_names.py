@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from mvar_jax.array_types import Params
 from mvar_jax.config import BlockKind, ModelConfig
 from mvar_jax.convert.names import CONV1D, LINEAR, Entry, read_params
 from mvar_jax.models import Trunk
-from mvar_jax.typing import Params
 
 
 def trunk_params(state: Mapping[str, np.ndarray], trunk: Trunk) -> Params:

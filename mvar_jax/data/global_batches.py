@@ -12,7 +12,7 @@ from etils import epath
 from mvar_jax.checks import check
 from mvar_jax.config import DataConfig
 from mvar_jax.data.pipeline import batch_rows, batched
-from mvar_jax.sharding import BatchLayout
+from mvar_jax.mesh.sharding import BatchLayout
 
 FILE = "batches.json"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from mvar_jax.checks import check, first_line
-from mvar_jax.data.progress_bar import progress_bar
+from mvar_jax.mesh.progress import progress_bar
 
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 TRAIN_IMAGES = 1_281_167

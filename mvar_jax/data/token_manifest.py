@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mvar_jax.checks import check
 from mvar_jax.config import DataConfig, TokenizerConfig
-from mvar_jax.config_tree import from_config_dict
+from mvar_jax.config.tree import from_config_dict
 from mvar_jax.data.token_record import TokenRecord
 
 MANIFEST, PLAN = "manifest.json", "plan.json"

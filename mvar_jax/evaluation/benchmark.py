@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import jax
 
-from mvar_jax.typing import PyTree
+from mvar_jax.array_types import PyTree
 
 MIB = 2**20
 Name = TypeVar("Name")

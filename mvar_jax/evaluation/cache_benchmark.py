@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mvar_jax.array_types import Params
 from mvar_jax.cache import AttentionShape, Compression, Profile
 from mvar_jax.evaluation.benchmark import compile_timed, median_seconds
 from mvar_jax.models import Trunk
 from mvar_jax.sampling import Filter, generate, image_keys
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers import VQTokenizer
-from mvar_jax.typing import Params
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mvar_jax.array_types import Float, HostArray, Int
 from mvar_jax.config import Config
 from mvar_jax.data.pipeline import eval_batches
 from mvar_jax.evaluation.classifier import ImageClassifier
 from mvar_jax.evaluation.frechet import frechet_distance
-from mvar_jax.typing import Float, HostArray, Int
 
 WHOLE_SPLIT = 2**20  # more than a small dataset has
 

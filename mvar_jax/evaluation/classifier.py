@@ -5,9 +5,9 @@ from PIL import Image
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
+from mvar_jax.array_types import Float, HostArray, Int
 from mvar_jax.checks import check
 from mvar_jax.evaluation.gradient_histograms import gradient_histograms
-from mvar_jax.typing import Float, HostArray, Int
 
 SIDE = 16
 SMALL = 32  # pixels along the longer side up to which images are compared pixel by pixel

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mvar_jax.evaluation.comparison import EQUAL_PSNR, Comparison, Duel, Row
-from mvar_jax.evaluation.pictures import image_grid
+from mvar_jax.pictures.image_grid import image_grid
 
 MIB = 2**20
 HEADER = (

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from mvar_jax.array_types import Float, HostArray
 from mvar_jax.checks import check
-from mvar_jax.typing import Float, HostArray
 
 RIDGE = 1e-6
 

@@ -6,7 +6,7 @@ A description of images that tells shapes apart whatever their colour (Dalal and
 
 import numpy as np
 
-from mvar_jax.typing import Float, HostArray
+from mvar_jax.array_types import Float, HostArray
 
 GRID = 64  # gradients are taken at GRID x GRID places
 BLUR = 2.2 / GRID  # standard deviation of the smoothing, as a share of the image's side

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Integer
 
+from mvar_jax.array_types import HostArray
 from mvar_jax.checks import check
-from mvar_jax.typing import HostArray
 
 
 def exact_copies(

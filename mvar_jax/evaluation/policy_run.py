@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mvar_jax.array_types import Array, Int, Key, Params
 from mvar_jax.cache import Compression
 from mvar_jax.models import Trunk
 from mvar_jax.sampling import Filter, generate_scales
 from mvar_jax.tokenizers import VQTokenizer
-from mvar_jax.typing import Array, Int, Key, Params
 
 
 class PolicyRun(NamedTuple):

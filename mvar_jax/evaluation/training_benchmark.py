@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
+from mvar_jax.array_types import Array, Float, PyTree
 from mvar_jax.config import ModelConfig
 from mvar_jax.evaluation.benchmark import (
     MIB,
@@ -28,7 +29,6 @@ from mvar_jax.ops.kernels.scale_attention import scale_attention as scale_attent
 from mvar_jax.ops.kernels.ssd import ssd as ssd_kernel
 from mvar_jax.ops.ssd import ssd
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.typing import Array, Float, PyTree
 
 VOCABULARY, CODE_CHANNELS = 64, 8  # of the trunk, small, so that layers are what it costs
 HEADER = (

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from einops import rearrange
 
+from mvar_jax.array_types import Array, Float
 from mvar_jax.cache import LayerCache
 from mvar_jax.config import ModelConfig
 from mvar_jax.models.context import ScaleContext
@@ -11,7 +12,6 @@ from mvar_jax.models.layers import Projection, flat_product, linear_std
 from mvar_jax.ops.attention import cosine_normalize, scale_attention
 from mvar_jax.ops.kernels.lanes import use_kernels
 from mvar_jax.ops.kernels.scale_attention import scale_attention as scale_attention_kernel
-from mvar_jax.typing import Array, Float
 
 
 class SelfAttention(nn.Module):

@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+from mvar_jax.array_types import Array, Float
 from mvar_jax.cache import LayerMemory, SSMState
 from mvar_jax.config import BlockKind, ModelConfig
 from mvar_jax.models.attention import SelfAttention
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import Projection, drop_path, linear_std, modulated_norm
 from mvar_jax.models.state_space import StateSpace
-from mvar_jax.typing import Array, Float
 
 
 class FeedForward(nn.Module):

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from mvar_jax.typing import Params
+from mvar_jax.array_types import Params
 
 LEAVES = ("class_embedding", "level_embedding", "start_position")
 

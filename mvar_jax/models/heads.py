@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from mvar_jax.array_types import Params
 from mvar_jax.models.trunk import Trunk
-from mvar_jax.typing import Params
 
 # The axis of heads in the parameters of one attention layer.
 HEAD_AXES = {

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.typing import Array, Float, HostArray
+from mvar_jax.array_types import Array, Float, HostArray
 
 
 class Projection(nn.Module):

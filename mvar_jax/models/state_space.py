@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+from mvar_jax.array_types import Array, Float
 from mvar_jax.cache import SSMState
 from mvar_jax.config import ModelConfig
 from mvar_jax.models.layers import Projection, linear_std
@@ -12,7 +13,6 @@ from mvar_jax.ops.causal_conv import causal_conv
 from mvar_jax.ops.kernels.lanes import use_kernels
 from mvar_jax.ops.kernels.ssd import ssd as ssd_kernel
 from mvar_jax.ops.ssd import ssd
-from mvar_jax.typing import Array, Float
 
 NORM_EPSILON = 1e-5
 DT_RANGE = (1e-3, 0.1)  # of the step sizes at the start

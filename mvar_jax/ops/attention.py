@@ -7,7 +7,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.typing import Array, Float
+from mvar_jax.array_types import Array, Float
 
 MAX_LOG_SCALE = 4.605170185988092  # log(100), the ceiling of the learned logit scale
 LOGITS_AT_ONCE = 2**22  # of one row and head

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from mvar_jax.typing import Array, Float
+from mvar_jax.array_types import Array, Float
 
 
 def causal_conv(

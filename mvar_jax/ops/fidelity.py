@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.typing import Array, Float
+from mvar_jax.array_types import Array, Float
 
 
 def psnr(

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from mvar_jax.typing import Array, Float, Int
+from mvar_jax.array_types import Array, Float, Int
 
 LEVELS = 127
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.typing import Array, Bool, Float, Int, UInt
+from mvar_jax.array_types import Array, Bool, Float, Int, UInt
 
 
 def filter_logits(

@@ -2,7 +2,7 @@
 
 import jax
 
-from mvar_jax.typing import Array, Float, Key
+from mvar_jax.array_types import Array, Float, Key
 
 
 def token_gumbel(

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.typing import Array, Float, Int
+from mvar_jax.array_types import Array, Float, Int
 
 NORM_EPSILON = 1e-12
 

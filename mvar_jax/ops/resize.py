@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mvar_jax.typing import Array, Float
+from mvar_jax.array_types import Array, Float
 
 CUBIC_SHARPNESS = -0.75  # the `a` of the cubic kernel; jax.image.resize has -0.5
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
-from mvar_jax.typing import Array, Float
+from mvar_jax.array_types import Array, Float
 
 BLOCK = 32  # tokens over which decays are summed directly, see _LogDecays
 

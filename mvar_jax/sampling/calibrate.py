@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mvar_jax.array_types import Array, Int, Key, Params
 from mvar_jax.cache import Profile
 from mvar_jax.cache.observation import Statistics, observe_full
 from mvar_jax.models import Memory, Trunk
 from mvar_jax.models.fingerprint import fingerprint
 from mvar_jax.sampling.generate import Filter, generate_scales
 from mvar_jax.tokenizers import VQTokenizer
-from mvar_jax.typing import Array, Int, Key, Params
 
 
 class Calibration(NamedTuple):

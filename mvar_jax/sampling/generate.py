@@ -8,12 +8,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from mvar_jax.array_types import Array, Float, Int, Key, Leaf, Params
 from mvar_jax.cache import Compression
 from mvar_jax.config import SamplingConfig
 from mvar_jax.models import Memory, Trunk
 from mvar_jax.sampling.guidance import guidance_ramp, guide
 from mvar_jax.tokenizers import VQTokenizer
-from mvar_jax.typing import Array, Float, Int, Key, Leaf, Params
 
 
 @flax.struct.dataclass

@@ -1,6 +1,6 @@
 """Classifier-free guidance over rows that come in pairs."""
 
-from mvar_jax.typing import Array, Float
+from mvar_jax.array_types import Array, Float
 
 
 def guidance_ramp(

@@ -9,6 +9,7 @@ into channels at the first layer and unfolds them at the last.
 import flax.linen as nn
 from einops import rearrange
 
+from mvar_jax.array_types import Array, Float
 from mvar_jax.config import TokenizerConfig
 from mvar_jax.tokenizers.layers import (
     Downsample,
@@ -18,7 +19,6 @@ from mvar_jax.tokenizers.layers import (
     Upsample,
     group_norm,
 )
-from mvar_jax.typing import Array, Float
 
 IMAGE_CHANNELS = 3
 

@@ -5,8 +5,7 @@ import hashlib
 import jax
 import numpy as np
 
-from mvar_jax.trees import path_name
-from mvar_jax.typing import Params
+from mvar_jax.array_types import Params, path_name
 
 
 def checksum(params: Params) -> str:

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange, repeat
 
-from mvar_jax.typing import Array, Float
+from mvar_jax.array_types import Array, Float
 
 
 def group_norm(groups: int, name: str) -> nn.GroupNorm:

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
+from mvar_jax.array_types import Array, Float, Int
 from mvar_jax.checks import check
 from mvar_jax.config import TokenizerConfig
 from mvar_jax.ops.quantize import nearest_code
 from mvar_jax.ops.resize import resize_area, resize_bicubic
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.typing import Array, Float, Int
 
 
 class QuantizedScale(NamedTuple):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from mvar_jax.array_types import Array, Float, Int, Key
 from mvar_jax.ops.logits import filter_logits
 from mvar_jax.ops.noise import token_gumbel
-from mvar_jax.typing import Array, Float, Int, Key
 
 
 @dataclass(frozen=True)

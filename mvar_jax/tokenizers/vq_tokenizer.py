@@ -3,13 +3,13 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mvar_jax.array_types import Array, Float, Int
 from mvar_jax.checks import check
 from mvar_jax.config import TokenizerConfig
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers.autoencoder import Decoder, Encoder
 from mvar_jax.tokenizers.residual_vq import ResidualQuantizer
 from mvar_jax.tokenizers.token_space import CategoricalTokens
-from mvar_jax.typing import Array, Float, Int
 
 
 class VQTokenizer(nn.Module):

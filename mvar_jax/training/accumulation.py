@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
-from mvar_jax.sharding import constrain_params
+from mvar_jax.array_types import Array, Params, PyTree
+from mvar_jax.mesh.sharding import constrain_params
 from mvar_jax.training.losses import Metrics
-from mvar_jax.typing import Array, Params, PyTree
 
 
 def accumulated_gradients(

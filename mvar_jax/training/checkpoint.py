@@ -18,6 +18,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
+from mvar_jax.array_types import PyTree
 from mvar_jax.training.seal import write_seal
 from mvar_jax.training.state import TrainState
 from mvar_jax.training.stored import (
@@ -28,7 +29,6 @@ from mvar_jax.training.stored import (
     storage_error,
     stored_steps,
 )
-from mvar_jax.typing import PyTree
 
 NONE_LEFT, ALL_DAMAGED = -1, -2  # in place of a step
 

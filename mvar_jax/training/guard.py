@@ -5,11 +5,11 @@ from collections import deque
 import jax
 import jax.numpy as jnp
 
+from mvar_jax.array_types import path_name
 from mvar_jax.checks import check
 from mvar_jax.training.losses import Metrics
 from mvar_jax.training.metrics import Row
 from mvar_jax.training.state import TrainState
-from mvar_jax.trees import path_name
 
 STEPS_IN_FLIGHT = 2
 """How many steps the host may be ahead of the device: enough to hide it, few batches in memory."""

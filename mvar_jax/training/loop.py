@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mvar_jax.array_types import HostArray
 from mvar_jax.config import TrainingConfig
 from mvar_jax.training.checkpoint import Checkpoints
 from mvar_jax.training.guard import Guard, TooManySkippedError, check_finite
@@ -21,7 +22,6 @@ from mvar_jax.training.run_log import RunLog
 from mvar_jax.training.state import TrainState, place
 from mvar_jax.training.stopwatch import Stopwatch
 from mvar_jax.training.throughput import StepCost, Throughput
-from mvar_jax.typing import HostArray
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 
+from mvar_jax.array_types import Array, Float, Int
 from mvar_jax.ops.fidelity import psnr
 from mvar_jax.tokenizers import VQTokenizer
-from mvar_jax.typing import Array, Float, Int
 
 Metrics = dict[str, Array]
 

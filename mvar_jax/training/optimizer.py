@@ -5,10 +5,9 @@ import re
 import jax
 import optax
 
+from mvar_jax.array_types import Array, Params, PyTree, path_name
 from mvar_jax.config import OptimizerConfig
 from mvar_jax.training.schedules import learning_rate_schedule, weight_decay_schedule
-from mvar_jax.trees import path_name
-from mvar_jax.typing import Array, Params, PyTree
 
 NO_DECAY = (
     r"(^|/|_)bias$",

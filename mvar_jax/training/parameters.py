@@ -9,6 +9,7 @@ import numpy as np
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
+from mvar_jax.array_types import Params
 from mvar_jax.training.seal import write_seal
 from mvar_jax.training.stored import (
     DamagedError,
@@ -17,7 +18,6 @@ from mvar_jax.training.stored import (
     load_stored,
     stored_steps,
 )
-from mvar_jax.typing import Params
 
 GROUP_BYTES = 1 << 25  # of arrays that are written together, without training
 CHUNK_BYTES = 1 << 24  # of an array that are compressed together

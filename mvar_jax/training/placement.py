@@ -6,9 +6,9 @@ from functools import partial
 import jax
 import optax
 
-from mvar_jax.sharding import param_shardings
+from mvar_jax.array_types import Params, PyTree
+from mvar_jax.mesh.sharding import param_shardings
 from mvar_jax.training.state import TrainState, create_state
-from mvar_jax.typing import Params, PyTree
 
 
 def create_placed(make: Callable[..., PyTree], *arguments: PyTree) -> PyTree:

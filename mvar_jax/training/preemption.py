@@ -6,7 +6,7 @@ import threading
 import jax
 from jax.experimental import multihost_utils
 
-from mvar_jax.training.distributed import TRY_AGAIN
+from mvar_jax.mesh.processes import TRY_AGAIN
 
 
 class Preempted(SystemExit):

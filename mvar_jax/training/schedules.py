@@ -8,9 +8,9 @@ integers before they are divided, so that float32 stays exact to rounding in run
 import jax.numpy as jnp
 import optax
 
+from mvar_jax.array_types import Array, Float
 from mvar_jax.checks import check
 from mvar_jax.config import OptimizerConfig
-from mvar_jax.typing import Array, Float
 
 FLAT_SHARE = {"lin0": 0.05, "lin": 0.15, "lin00": 0.0}
 """Share of the steps after warm-up in which a linear schedule stays at its peak."""

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mvar_jax.typing import Array, Bool, Params, PyTree
+from mvar_jax.array_types import Array, Bool, Params, PyTree
 
 
 @flax.struct.dataclass

@@ -17,13 +17,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mvar_jax.array_types import Array, Params
 from mvar_jax.config import TrainingConfig
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.training.accumulation import accumulated_gradients
 from mvar_jax.training.losses import Metrics, tokenizer_loss, trunk_loss
 from mvar_jax.training.optimizer import current_learning_rate
 from mvar_jax.training.state import TrainState, apply_gradients
-from mvar_jax.typing import Array, Params
 
 
 def make_trunk_step(

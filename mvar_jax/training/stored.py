@@ -8,11 +8,10 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from mvar_jax.array_types import PyTree, path_name
 from mvar_jax.checks import check, first_line
 from mvar_jax.training.seal import SEAL, find_damage, sealed_parts
 from mvar_jax.training.state import placement
-from mvar_jax.trees import path_name
-from mvar_jax.typing import PyTree
 
 
 class DamagedError(ValueError):

@@ -11,7 +11,7 @@ from orbax.checkpoint import v1 as ocp
 from mvar_jax.config import DataConfig
 from mvar_jax.data.global_batches import GlobalBatches, GlobalEvaluation
 from mvar_jax.data.pipeline import eval_batches, eval_records, train_batches
-from mvar_jax.sharding import BatchLayout
+from mvar_jax.mesh.sharding import BatchLayout
 
 SIZE, BATCH = (32, 32), 8
 

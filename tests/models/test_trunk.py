@@ -9,10 +9,10 @@ import pytest
 
 from mvar_jax.cache import memory_bytes
 from mvar_jax.config import ModelConfig, SSMConfig
-from mvar_jax.config_tree import from_config_dict
+from mvar_jax.config.recipes import imagenet256
+from mvar_jax.config.tree import from_config_dict
 from mvar_jax.convert.trunk_names import trunk_entries
 from mvar_jax.models import Trunk, build_trunk
-from mvar_jax.recipes import imagenet256
 from mvar_jax.scales import ScaleSchedule
 from tests.models.weights import PATTERNS, trunk_config
 from tests.reference import GOLDEN

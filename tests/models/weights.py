@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from mvar_jax.array_types import Params
 from mvar_jax.config import ModelConfig
 from mvar_jax.convert.names import Entry
-from mvar_jax.typing import Params
 
 PATTERNS = {"mvar": ("scale+ssm",), "var": ("history",)}
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mvar_jax.config_tree import from_config_dict
+from mvar_jax.config.recipes import imagenet256
+from mvar_jax.config.tree import from_config_dict
 from mvar_jax.models import build_trunk
-from mvar_jax.recipes import imagenet256
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.state import apply_gradients, create_state
 

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import jax
 import pytest
 
+from mvar_jax.mesh.hardware import peak_flops
 from mvar_jax.training.stopwatch import Stopwatch
-from mvar_jax.training.throughput import StepCost, Throughput, peak_flops
+from mvar_jax.training.throughput import StepCost, Throughput
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from mvar_jax.training.distributed import TRY_AGAIN
+from mvar_jax.mesh.processes import TRY_AGAIN
 from tests.training import two_processes
 
 

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mvar_jax.array_types import Array, Float, Int
 from mvar_jax.cache.kv_cache import KVCache, take_tokens
 from mvar_jax.cache.plan import AttentionShape, CachePlan, GroupPlan, plan_group
 from mvar_jax.cache.profile import Profile
 from mvar_jax.checks import check, check_range
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.typing import Array, Float, Int
 
 ORDERS = ("before", "after")
 MOST = 2**31 - 1  # of any count

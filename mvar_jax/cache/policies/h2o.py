@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from mvar_jax.array_types import Array, Float, Int
 from mvar_jax.cache.kv_cache import KVCache
 from mvar_jax.cache.plan import GroupPlan
 from mvar_jax.cache.policies.base import Policy, Probe, attention_shares, best
-from mvar_jax.typing import Array, Float, Int
 
 QUERIES_AT_ONCE = 256
 

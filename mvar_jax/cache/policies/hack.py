@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mvar_jax.array_types import Array, Bool, Float, Int
 from mvar_jax.cache.kv_cache import KVCache, take_tokens
 from mvar_jax.cache.plan import AttentionShape, CachePlan, GroupPlan, spread_budget
 from mvar_jax.cache.policies.base import MOST, Policy, Probe, attention_shares, spread
 from mvar_jax.cache.profile import Profile
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.typing import Array, Bool, Float, Int
 
 CONTEXTUAL, STRUCTURAL = "contextual", "structural"
 TOKENS_AT_ONCE = 512  # that are compared with all kept ones

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
+from mvar_jax.array_types import Array, Float
 from mvar_jax.cache.kv_cache import KVCache
 from mvar_jax.cache.plan import (
     AttentionShape,
@@ -18,7 +19,6 @@ from mvar_jax.cache.policies.hack import CONTEXTUAL, STRUCTURAL, HeadAware
 from mvar_jax.cache.policies.snapkv import max_pool
 from mvar_jax.cache.profile import Profile
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.typing import Array, Float
 
 
 @dataclass(frozen=True)

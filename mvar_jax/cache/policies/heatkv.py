@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
+from mvar_jax.array_types import Array, Float
 from mvar_jax.cache.kv_cache import KVCache
 from mvar_jax.cache.plan import AttentionShape, CachePlan, GroupPlan
 from mvar_jax.cache.policies.base import MOST, Policy, Probe
 from mvar_jax.cache.profile import Profile
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.typing import Array, Float
 
 
 @dataclass(frozen=True)

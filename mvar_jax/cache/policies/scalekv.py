@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mvar_jax.array_types import Array, Bool, Float, Int
 from mvar_jax.cache.kv_cache import KVCache
 from mvar_jax.cache.plan import AttentionShape, CachePlan, GroupPlan
 from mvar_jax.cache.policies.base import MOST, Policy, Probe, attention_shares
@@ -14,7 +15,6 @@ from mvar_jax.cache.policies.snapkv import average_pool, max_pool
 from mvar_jax.cache.profile import Profile
 from mvar_jax.checks import check
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.typing import Array, Bool, Float, Int
 
 SCORINGS = ("exact", "official")
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from mvar_jax.array_types import Array, Float
 from mvar_jax.cache.kv_cache import KVCache
 from mvar_jax.cache.plan import GroupPlan
 from mvar_jax.cache.policies.base import Policy, Probe
-from mvar_jax.typing import Array, Float
 
 
 @dataclass(frozen=True)

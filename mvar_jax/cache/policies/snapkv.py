@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from mvar_jax.array_types import Array, Float
 from mvar_jax.cache.kv_cache import KVCache
 from mvar_jax.cache.plan import GroupPlan
 from mvar_jax.cache.policies.base import MOST, Policy, Probe, attention_shares
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.typing import Array, Float
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from mvar_jax.array_types import Array, Leaf
 from mvar_jax.checks import check
-from mvar_jax.sharding import batch_axes, head_axis
-from mvar_jax.typing import Array, Leaf
+from mvar_jax.mesh.axes import batch_axes, head_axis
 
 LANES = 128
 Kind = Literal["lanes", "heads", "shared"]

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
+from mvar_jax.array_types import Array, Float
 from mvar_jax.ops.attention import MAX_LOG_SCALE
 from mvar_jax.ops.kernels.lanes import (
     LANES,
@@ -23,7 +24,6 @@ from mvar_jax.ops.kernels.lanes import (
     product,
     sequence_call,
 )
-from mvar_jax.typing import Array, Float
 
 QUERIES = 128  # in a block
 KINDS = ("lanes", "lanes", "lanes", "heads")  # query, key, value, temperature

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
+from mvar_jax.array_types import Array, Float
 from mvar_jax.ops.kernels.lanes import (
     LANES,
     add_column,
@@ -23,7 +24,6 @@ from mvar_jax.ops.kernels.lanes import (
     product,
     sequence_call,
 )
-from mvar_jax.typing import Array, Float
 
 CHUNK = 128  # tokens that are mixed by one matrix product
 KINDS = ("lanes", "heads", "heads", "shared", "shared", "heads")  # x, dt, decay, b, c, skip

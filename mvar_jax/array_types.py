@@ -1,0 +1,54 @@
+"""The legend of dimension letters, and the array types that signatures are written in.
+
+Shape strings are space-separated names from this legend; a name keeps one meaning everywhere:
+
+    batch     images (or guidance rows) in a batch
+    references  images that a batch is compared with, of another number
+    features  activations that a classifier describes an image by
+    n         tokens of the sequence at hand (one scale, or all of them joined)
+    m         key tokens that queries attend to
+    total     tokens of the whole schedule
+    scales    number of scales
+    width     channels of the trunk, written C in the papers
+    heads     attention or state-space heads
+    dim       channels of one head
+    state     size of the state-space state, written N in Mamba-2
+    branches  residual branches of a block
+    draws     random numbers of one image
+    groups    modulation vectors of a block (6 for VAR, 9 for M-VAR)
+    vocab     number of codes
+    code      channels of a code, written Cvae or z in VAR
+    height, width_px (or h, w)   extent of an image or feature map
+    channels  channels of a feature map
+"""
+
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int, Key, UInt
+
+Array: TypeAlias = jax.Array
+HostArray: TypeAlias = np.ndarray | jax.Array  # read on the host, wherever it lies
+PyTree: TypeAlias = Any  # a nested dict, tuple or dataclass whose leaves are arrays
+Leaf: TypeAlias = Any  # an array of a memory, or what stands for one: a shape, a sharding
+Params: TypeAlias = dict[str, Any]  # plain nested dict of parameters
+
+__all__ = [
+    "Array",
+    "Bool",
+    "Float",
+    "HostArray",
+    "Int",
+    "Key",
+    "Leaf",
+    "Params",
+    "PyTree",
+    "UInt",
+    "path_name",
+]
+
+
+def path_name(path: tuple) -> str:
+    """The path of a leaf as jax.tree_util gives it, written as in `blocks_0/ffn/up/kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")

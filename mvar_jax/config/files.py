@@ -1,0 +1,35 @@
+"""The config files: where they lie, and how those of the package are found."""
+
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+# Inside an installed package, and beside it in a clone.
+CONFIG_FOLDERS = (Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs")
+
+
+def load_config(name: str) -> ConfigDict:
+    """The config that comes with the package: a file's name, a preset after a colon."""
+    file, _, preset = name.partition(":")
+    path = find_config(f"--config={file}").removeprefix("--config=")
+    return runpy.run_path(path)["get_config"](preset)
+
+
+def find_config(argument: str) -> str:
+    """`--config=FILE...` with a FILE that is not here replaced by the package's own."""
+    if not argument.startswith("--config="):
+        return argument
+    file, colon, preset = argument.removeprefix("--config=").partition(":")
+    if not Path(file).is_file():
+        own = file in (Path(file).name, f"configs/{Path(file).name}")
+        found = [folder / Path(file).name for folder in CONFIG_FOLDERS if own]
+        found = [path for path in found if path.is_file()]
+        if not found:
+            known = sorted(path.name for folder in CONFIG_FOLDERS for path in folder.glob("*.py"))
+            raise ValueError(
+                f"--config: found no file {file!r}, expected one of yours or of configs/: "
+                f"{', '.join(name for name in known if name != '__init__.py')}."
+            )
+        file = str(found[0])
+    return f"--config={file}{colon}{preset}"

@@ -1,0 +1,67 @@
+"""The official ImageNet recipes of VAR and M-VAR, as data."""
+
+from dataclasses import dataclass
+
+from ml_collections import ConfigDict
+
+from mvar_jax.checks import check
+from mvar_jax.config import Config
+from mvar_jax.config.tree import to_config_dict
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What differs by depth (the training commands of VAR's and M-VAR's READMEs)."""
+
+    batch_size: int
+    epochs: int
+    learning_rate: float  # per 256 images
+    gate: float  # start of the first two gates
+    final_fraction: float  # of the peak learning rate
+    final_weight_decay: float
+
+
+RECIPES = {
+    12: Recipe(768, 200, 1e-4, 1e-3, 0.1, 0.05),
+    16: Recipe(768, 200, 1e-4, 1e-3, 0.1, 0.05),
+    20: Recipe(768, 250, 1e-4, 1e-3, 0.1, 0.05),
+    24: Recipe(768, 350, 8e-5, 1e-4, 0.01, 0.05),
+    30: Recipe(1024, 350, 8e-5, 1e-5, 0.01, 0.08),
+    # Of M-VAR's largest model only the sampling code is public; trained like depth 30.
+    32: Recipe(1024, 350, 8e-5, 1e-5, 0.01, 0.08),
+}
+
+
+def imagenet256(preset: str, pattern: tuple[str, ...], depths: tuple[int, ...]) -> ConfigDict:
+    """The config of a preset "dNN": depth NN, width 64 NN, NN heads, trained as published.
+
+    The tokenizer is the official one. Raises ValueError for another preset.
+    """
+    names = [f"d{depth}" for depth in depths]
+    check(
+        preset in names,
+        f"config preset: got {preset!r}, expected one of {', '.join(names)}, "
+        f"as in --config=configs/NAME.py:{names[0]}.",
+    )
+    depth = int(preset[1:])
+    recipe = RECIPES[depth]
+    config = to_config_dict(Config())
+    config.batch_size = recipe.batch_size
+    config.mesh.update(data=1, fsdp=-1)  # no chip holds the largest models' optimizer state
+    config.model.update(
+        depth=depth,
+        width=64 * depth,
+        heads=depth,
+        pattern=pattern,
+        drop_path_rate=0.1 * depth / 24,
+        compute_dtype="bfloat16",
+        remat="products",
+    )
+    config.model.init.gate = recipe.gate
+    config.optimizer.update(
+        learning_rate=recipe.learning_rate,
+        final_fraction=recipe.final_fraction,
+        final_weight_decay=recipe.final_weight_decay,
+    )
+    config.training.update(epochs=float(recipe.epochs))
+    return config

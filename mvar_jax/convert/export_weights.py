@@ -1,0 +1,67 @@
+"""A working directory's weights as an official state dict."""
+
+from pathlib import Path
+
+import jax
+
+from mvar_jax.array_types import Params
+from mvar_jax.checks import check
+from mvar_jax.convert.checks import check_official_tokenizer, official_architecture
+from mvar_jax.convert.pth import check_writable, write_pth
+from mvar_jax.convert.safetensors import write_safetensors
+from mvar_jax.convert.state_dict import Item, make_tensors, tokenizer_state, trunk_state
+from mvar_jax.models import build_trunk
+from mvar_jax.training.weights import load_tokenizer, load_trunk
+from mvar_jax.workdir import Workdir
+
+SUFFIXES = (".safetensors", ".pth")
+
+
+def export_weights(workdir: Workdir, out: Path, architecture: str | None = None) -> str:
+    """Writes the trunk or the tokenizer of a working directory under official names.
+
+    The tokenizer is meant by the `architecture` "vqvae", and where there is no trunk. Buffers
+    are made anew. Returns in words what was written. Raises ValueError, with nothing written,
+    for a model that no official file can hold and for a name that does not end in .safetensors
+    or .pth.
+    """
+    check(
+        out.suffix in SUFFIXES,
+        f"--out: got {out.name!r}, expected a name that ends in {' or '.join(SUFFIXES)}.",
+    )
+    check(
+        out.absolute().parent.is_dir(),
+        f"--out: {out.absolute().parent} is no directory; make it, or name another file.",
+    )
+    if out.suffix == ".pth":
+        check_writable()
+    if architecture == "vqvae" or (architecture is None and not workdir.is_trained):
+        config = workdir.tokenizer.config()
+        check_official_tokenizer(config.tokenizer)
+        found, state = "vqvae", tokenizer_state(config.tokenizer)
+        params = load_tokenizer(config, workdir)
+    else:
+        config = workdir.config()
+        trunk = build_trunk(config)
+        found = official_architecture(trunk)
+        check(
+            architecture in (None, found),
+            f"--arch: got {architecture}, but {workdir.path} holds the weights of {found}.",
+        )
+        state, params = trunk_state(trunk), load_trunk(config, workdir)
+    _write(out, state, jax.device_get(params))
+    return f"{found} of {len(state)} tensors"
+
+
+def _write(out: Path, state: dict[str, Item], params: Params) -> None:
+    draft = out.with_name(f"{out.name}.unfinished")
+    tensors = make_tensors(state, params)
+    try:
+        if out.suffix == ".pth":
+            write_pth(draft, tensors)
+        else:
+            about = {name: (item.shape, item.dtype) for name, item in state.items()}
+            write_safetensors(draft, about, tensors)
+        draft.replace(out)
+    finally:
+        draft.unlink(missing_ok=True)

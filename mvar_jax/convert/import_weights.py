@@ -1,0 +1,148 @@
+"""Official weights into a working directory."""
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mvar_jax.checks import check
+from mvar_jax.config import Config, SamplingConfig, TokenizerConfig
+from mvar_jax.convert.checks import check_tensors
+from mvar_jax.convert.find_tokenizer import find_tokenizer
+from mvar_jax.convert.find_trunk import find_schedule, find_trunk
+from mvar_jax.convert.names import Entry, read_arrays
+from mvar_jax.convert.shapes import Shapes
+from mvar_jax.convert.state_dict import tokenizer_state, trunk_state
+from mvar_jax.convert.tensor_file import StateDict, find_state_dict
+from mvar_jax.convert.tokenizer_names import tokenizer_entries
+from mvar_jax.convert.trunk_names import trunk_entries
+from mvar_jax.scales import VAR_256, ScaleSchedule
+from mvar_jax.training.parameters import save_params
+from mvar_jax.training.weights import with_tokenizer
+from mvar_jax.workdir import Workdir
+
+
+@dataclass(frozen=True)
+class Half:
+    """What will be written: a trunk or a tokenizer, and the configs of both as far as known."""
+
+    folder: str  # inside the working directory, "." for the trunk's
+    entries: list[Entry]
+    configs: dict[str, Config]  # by folder
+    summary: str
+
+
+def import_weights(
+    checkpoint: Path,
+    out: Workdir,
+    architecture: str | None = None,
+    schedule: ScaleSchedule | None = None,
+) -> str:
+    """Makes a working directory, or its missing half, from a file of official weights.
+
+    The file is a .pth or .safetensors of a VAR or an M-VAR, whose trunk goes to `out`, or of a
+    VQVAE, which goes to `out.tokenizer`. A tokenizer's file does not hold its `schedule`: by
+    default it is that of the trunk in `out`, or VAR's at 256 pixels. Returns in words what was
+    found. Raises ValueError, with nothing written, for a file that is no such model, for halves
+    that do not fit, and where `out` has that half already.
+    """
+    state = find_state_dict(checkpoint, architecture)
+    plan = _plan_tokenizer if state.architecture == "vqvae" else _plan_trunk
+    _check_room(out, ("tokenizer",) if plan is _plan_tokenizer else ("config.json", "checkpoints"))
+    try:
+        half = plan(state, out, schedule)
+    except ValueError as error:
+        raise ValueError(f"{checkpoint}: {str(error).rstrip('.')}.") from None
+    _write(half, state, out.path)
+    return half.summary
+
+
+def _plan_trunk(state: StateDict, out: Workdir, schedule: ScaleSchedule | None) -> Half:
+    tensors, levels = state.tensors, state.tensors.get("lvl_1L")
+    check(
+        levels is not None or schedule is not None,
+        "the tensor lvl_1L is missing, which tells the scales; give --schedule",
+    )
+    found = schedule if levels is None else find_schedule(np.asarray(levels))
+    check(
+        schedule in (None, found),
+        f"its lvl_1L is that of the schedule {_sides(found)}; leave --schedule out",
+    )
+    trunk = find_trunk(state.architecture, _shapes(state), found)
+    check_tensors(tensors, trunk_state(trunk))
+    tokenizer = TokenizerConfig(
+        image_size=tuple(16 * side for side in found.last),
+        scales=found.sizes,
+        vocabulary=trunk.vocabulary,
+        code_channels=trunk.code_channels,
+    )
+    config = replace(_config(tokenizer), model=trunk.config)
+    if out.tokenizer.is_trained:
+        config = with_tokenizer(config, out.tokenizer.config().tokenizer)
+    model = trunk.config
+    summary = (
+        f"{state.architecture} of depth {model.depth}, width {model.width}, {model.heads} heads, "
+        f"{model.num_classes} classes, scales {_sides(found)}"
+    )
+    return Half(".", trunk_entries(trunk), {".": config}, summary)
+
+
+def _plan_tokenizer(state: StateDict, out: Workdir, schedule: ScaleSchedule | None) -> Half:
+    trunk = out.config() if (out.path / "config.json").is_file() else None
+    if schedule is None:
+        schedule = VAR_256 if trunk is None else trunk.tokenizer.schedule
+    tokenizer = find_tokenizer(_shapes(state), schedule)
+    check_tensors(state.tensors, tokenizer_state(tokenizer))
+    configs = {"tokenizer": _config(tokenizer)}
+    if trunk is not None:
+        configs["."] = with_tokenizer(trunk, tokenizer)
+    summary = (
+        f"vqvae of {tokenizer.base_channels} channels, {tokenizer.vocabulary} codes of "
+        f"{tokenizer.code_channels} channels, scales {_sides(schedule)}"
+    )
+    return Half("tokenizer", tokenizer_entries(tokenizer), configs, summary)
+
+
+def _config(tokenizer: TokenizerConfig) -> Config:
+    top_k = min(SamplingConfig.top_k, tokenizer.vocabulary)
+    return Config(tokenizer=tokenizer, sampling=SamplingConfig(top_k=top_k))
+
+
+def _check_room(out: Workdir, names: tuple[str, ...]) -> None:
+    check(not out.path.is_file(), f"--out: {out.path} is a file, expected a directory.")
+    for name in names:
+        check(
+            not (out.path / name).exists(),
+            f"--out: {out.path} has its own {name} already; use another directory.",
+        )
+
+
+def _write(half: Half, state: StateDict, path: Path) -> None:
+    """Writes beside or inside `path`, and moves all to its place when it is complete."""
+    existing = next(folder for folder in (path, *path.parents) if folder.is_dir())
+    draft = existing / f"{path.name}.unfinished"
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        for folder, config in half.configs.items():
+            Workdir(draft / folder).save_config(config)
+        arrays = map(_in_float32, read_arrays(half.entries, state.tensors))
+        save_params(Workdir(draft / half.folder).checkpoints, arrays)
+        path.mkdir(parents=True, exist_ok=True)
+        for item in sorted(draft.iterdir()):
+            item.replace(path / item.name)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _in_float32(leaf: tuple[tuple[str, ...], np.ndarray]) -> tuple[tuple[str, ...], np.ndarray]:
+    path, array = leaf
+    return path, np.ascontiguousarray(array, np.float32)
+
+
+def _shapes(state: StateDict) -> Shapes:
+    return Shapes({name: tensor.shape for name, tensor in state.tensors.items()})
+
+
+def _sides(schedule: ScaleSchedule) -> str:
+    return ",".join(str(height) for height, _ in schedule.sizes)

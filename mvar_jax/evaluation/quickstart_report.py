@@ -1,0 +1,99 @@
+"""What the quickstart measures of the models it trained, and the pictures it draws."""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from mvar_jax.evaluation.class_conditional import ClassConditionalJudge, RealImages
+from mvar_jax.evaluation.metrics import codebook_usage, exact_copies
+from mvar_jax.ops.fidelity import psnr
+from mvar_jax.pictures.image_grid import image_grid, reconstruction_grid
+from mvar_jax.sampling.model import Model, Samples
+from mvar_jax.training.loop import Outcome
+
+SAMPLES_PER_CLASS = 100
+COLUMNS = 10  # samples of each class in the picture
+ENLARGE = 2
+
+
+def judge(
+    model: Model, outcomes: Mapping[str, Outcome]
+) -> tuple[dict[str, Any], dict[str, Image.Image]]:
+    """The report of a trained model, and its pictures by name.
+
+    Samples are judged against the real test split, which no training has seen; accuracy and
+    distance are as `ClassConditionalJudge` defines them, once with the config's guidance and
+    once without.
+    """
+    config, seconds = model.config, _training_seconds(outcomes)
+    train, test = (RealImages.load(config, split) for split in (config.data.train_split, "test"))
+    judge, seconds["classifier"] = _timed(lambda: ClassConditionalJudge(train, test))
+    labels = np.repeat(np.arange(len(model.class_names)), SAMPLES_PER_CLASS)
+    sample = partial(model.sample, labels.tolist())
+    seconds["sample_compile"] = _timed(sample)[1]
+    guided, seconds["sample"] = _timed(sample)
+    seconds["sample_compile"] -= seconds["sample"]
+    unguided = sample(guidance=0.0)
+    tokens, reconstructions = _tokens(model, train), _reconstruct(model, test)
+    report = {
+        "label_accuracy": judge.accuracy(guided.images, labels),
+        "label_accuracy_unguided": judge.accuracy(unguided.images, labels),
+        "frechet": judge.frechet(guided.images),
+        "frechet_unguided": judge.frechet(unguided.images),
+        **judge.real(),
+        "exact_copies": exact_copies(guided.tokens, tokens),
+        "reconstruction_psnr": float(np.mean(psnr(reconstructions, jnp.asarray(test.images)))),
+        "codebook_usage": codebook_usage(tokens, model.config.tokenizer.vocabulary),
+        "carried_state_bytes": model.carried_state_bytes(),
+        "guidance": model.config.sampling.guidance,
+        "loss": {name: outcome.history for name, outcome in outcomes.items()},
+        "seconds": seconds,
+    }
+    pictures = {
+        "samples": _picture(model, guided),
+        "reconstructions": reconstruction_grid(
+            test.images[: 5 * COLUMNS], reconstructions[: 5 * COLUMNS], COLUMNS, ENLARGE
+        ),
+    }
+    return report, pictures
+
+
+def _picture(model: Model, samples: Samples) -> Image.Image:
+    """The first samples of every class, a row each."""
+    names = model.class_names
+    rows = samples.images.reshape(len(names), SAMPLES_PER_CLASS, *samples.images.shape[1:])
+    first = rows[:, :COLUMNS].reshape(-1, *samples.images.shape[1:])
+    return image_grid(first, COLUMNS, names, ENLARGE)
+
+
+def _tokens(model: Model, real: RealImages) -> tuple[np.ndarray, ...]:
+    def tokenize(params, images):
+        tokenizer = model.tokenizer.bind({"params": params})
+        return tokenizer.quantize(tokenizer.encode(images))
+
+    return jax.device_get(jax.jit(tokenize)(model.params["tokenizer"], real.images))
+
+
+def _reconstruct(model: Model, real: RealImages) -> jax.Array:
+    """Images through the quantizer and back, clipped to [-1, 1]."""
+    variables = {"params": model.params["tokenizer"]}
+    return jnp.clip(jax.jit(model.tokenizer.apply)(variables, real.images)[0], -1, 1)
+
+
+def _training_seconds(outcomes: Mapping[str, Outcome]) -> dict[str, float]:
+    return {
+        f"{name}_{phase}": value
+        for name, outcome in outcomes.items()
+        for phase, value in outcome.seconds.items()
+    }
+
+
+def _timed(function: Callable) -> tuple[Any, float]:
+    start = time.monotonic()
+    return function(), time.monotonic() - start

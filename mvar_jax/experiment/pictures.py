@@ -1,0 +1,84 @@
+"""Pictures of what a training run has learned so far: the same labels and keys each time."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from PIL import Image
+
+from mvar_jax.array_types import HostArray, Params
+from mvar_jax.config import Config
+from mvar_jax.models import Trunk
+from mvar_jax.pictures.image_grid import image_grid, reconstruction_grid, save_png
+from mvar_jax.sampling import Filter, generate, image_keys
+from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.training.state import TrainState
+
+CLASSES = 8
+COLUMNS = 4  # images of each class
+RECONSTRUCTIONS = 10
+ENLARGE_BELOW = 64  # pixels, along the shorter side
+
+Draw = Callable[..., np.ndarray]
+
+
+def trunk_pictures(
+    config: Config, trunk: Trunk, tokenizer: VQTokenizer, class_names: tuple[str, ...]
+) -> Draw:
+    """`draw(state, path, tokenizer_params)`: writes samples, returns their pixels.
+
+    Of up to `CLASSES` classes spread over all, `COLUMNS` images each, as the config samples.
+    """
+    classes = np.linspace(0, len(class_names) - 1, min(CLASSES, len(class_names))).astype(np.int32)
+    labels = np.repeat(classes, COLUMNS)
+    names = [class_names[i].split(",")[0] for i in classes]
+    filters, smooth = Filter.of(config.sampling), config.sampling.smooth
+
+    def draw(state: TrainState, path: Path, tokenizer_params: Params) -> np.ndarray:
+        params = {"trunk": state.sampling_params, "tokenizer": tokenizer_params}
+        keys = image_keys(config.seed, len(labels))
+        made = generate(trunk, tokenizer, params, labels, keys, filters, smooth)
+        images = _on_host(made.images)
+        return _write(image_grid(images, COLUMNS, names, _scale(images)), path)
+
+    return draw
+
+
+def tokenizer_pictures(tokenizer: VQTokenizer, validation: Iterable) -> Draw:
+    """`draw(state, path)`: writes images beside their reconstructions, returns the pixels.
+
+    They are the first images of the validation split.
+    """
+
+    @jax.jit
+    def reconstruct(params: Params, images: HostArray) -> jax.Array:
+        return jnp.clip(tokenizer.apply({"params": params}, images)[0], -1, 1)
+
+    def draw(state: TrainState, path: Path) -> np.ndarray:
+        images = next(iter(validation))["image"]
+        decoded = _on_host(reconstruct(state.sampling_params, images))
+        images = _on_host(images)
+        pair = images[:RECONSTRUCTIONS], decoded[:RECONSTRUCTIONS]
+        return _write(reconstruction_grid(*pair, RECONSTRUCTIONS, _scale(images)), path)
+
+    return draw
+
+
+def _on_host(images: HostArray) -> np.ndarray:
+    """Images of all processes, in each of them."""
+    if isinstance(images, jax.Array) and not images.is_fully_addressable:
+        images = multihost_utils.process_allgather(images, tiled=True)
+    return np.asarray(images)
+
+
+def _scale(images: np.ndarray) -> int:
+    return 2 if min(images.shape[1:3]) < ENLARGE_BELOW else 1
+
+
+def _write(picture: Image.Image, path: Path) -> np.ndarray:
+    if jax.process_index() == 0:
+        save_png(picture, path)
+    return np.asarray(picture)

@@ -1,0 +1,119 @@
+"""Images laid out in labelled rows, and written as PNG files."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from einops import rearrange
+from PIL import Image, ImageDraw, ImageFont
+
+from mvar_jax.array_types import Float, HostArray
+from mvar_jax.checks import check
+
+GAP = 2
+FONT_SIZE = 16
+PAPER = (255, 255, 255)
+INK = (0, 0, 0)
+
+
+def image_grid(
+    images: Float[HostArray, "batch height width_px 3"],
+    columns: int,
+    row_labels: Sequence[str] = (),
+    scale: int = 1,
+) -> Image.Image:
+    """A picture of images in rows of `columns`, each pixel drawn as `scale` x `scale`.
+
+    Images lie in [-1, 1], values beyond are clipped; a last row may be shorter. `row_labels`
+    stand left of the rows. Gaps are `GAP` pixels. Raises ValueError when there is no image or
+    not one label a row.
+    """
+    check(len(images) > 0, "pictures: got no images, expected at least one.")
+    check(
+        columns >= 1 and scale >= 1,
+        f"pictures: got {columns} columns and scale {scale}, expected at least 1.",
+    )
+    rows = -(-len(images) // columns)
+    check(
+        len(row_labels) in (0, rows),
+        f"pictures: got {len(row_labels)} labels for {rows} rows, expected one a row or none.",
+    )
+    cells = _pixels(images, scale)
+    height, width = cells.shape[1] + GAP, cells.shape[2] + GAP
+    margin = _label_width(row_labels)
+    picture = Image.new("RGB", (margin + columns * width + GAP, rows * height + GAP), PAPER)
+    for index, cell in enumerate(cells):
+        row, column = divmod(index, columns)
+        corner = (margin + GAP + column * width, GAP + row * height)
+        picture.paste(Image.fromarray(cell), corner)
+    for row, label in enumerate(row_labels):
+        middle = (margin // 2, GAP + row * height + cells.shape[1] // 2)
+        ImageDraw.Draw(picture).text(middle, label, fill=INK, font=_font(), anchor="mm")
+    return picture
+
+
+def reconstruction_grid(
+    originals: Float[HostArray, "batch height width_px 3"],
+    reconstructions: Float[HostArray, "batch height width_px 3"],
+    columns: int = 10,
+    scale: int = 1,
+) -> Image.Image:
+    """A picture of originals in [-1, 1] with their reconstructions in the row below.
+
+    Raises ValueError as `image_grid` does.
+    """
+    pairs = np.stack([originals, reconstructions])
+    missing = -pairs.shape[1] % columns
+    padded = np.pad(pairs, ((0, 0), (0, missing), (0, 0), (0, 0), (0, 0)), constant_values=1)
+    images = rearrange(padded, "pair (row column) h w c -> (row pair column) h w c", column=columns)
+    labels = ("real", "decoded") * (padded.shape[1] // columns)
+    return image_grid(images, columns, labels, scale)
+
+
+def growth_grid(
+    images: Float[HostArray, "scales batch height width_px 3"],
+    row_labels: Sequence[str] = (),
+    scale: int = 1,
+) -> Image.Image:
+    """A picture of images in [-1, 1] as they grow: a row per image, a column per scale.
+
+    Raises ValueError as `image_grid` does.
+    """
+    cells = rearrange(images, "scales batch h w c -> (batch scales) h w c")
+    return image_grid(cells, len(images), row_labels, scale)
+
+
+def save_png(picture: Image.Image, path: Path | str) -> None:
+    """Writes a PNG file, the same bytes for the same picture; the file is whole or not there.
+
+    Missing directories are made. Raises OSError when the place cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "wb") as file:
+            picture.save(file, "PNG")
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
+
+
+def _pixels(images: HostArray, scale: int) -> np.ndarray:
+    values = np.clip((np.asarray(images, np.float32) + 1) * 127.5, 0, 255)
+    pixels = np.round(values).astype(np.uint8)
+    return np.repeat(np.repeat(pixels, scale, axis=1), scale, axis=2)
+
+
+def _font() -> ImageFont.FreeTypeFont:
+    """Pillow's built-in font, so that pictures do not depend on the fonts of a machine."""
+    return ImageFont.load_default(FONT_SIZE)
+
+
+def _label_width(labels: Sequence[str]) -> int:
+    widths = [_font().getlength(label) for label in labels]
+    return int(max(widths)) + 4 * GAP if widths else 0

@@ -1,0 +1,79 @@
+"""The parameters of a run's trunk and tokenizer: their shapes, their start, and loading them."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from mvar_jax.array_types import Params, PyTree
+from mvar_jax.checks import check
+from mvar_jax.config import Config, TokenizerConfig
+from mvar_jax.models import build_trunk
+from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.training.parameters import load_params
+from mvar_jax.training.placement import create_placed, with_places
+from mvar_jax.workdir import Workdir
+
+
+def init_trunk(config: Config) -> Params:
+    """Parameters of a trunk at the start of training, split over the ambient mesh if any."""
+    return create_placed(partial(_draw_trunk, config))
+
+
+def init_tokenizer(config: Config) -> Params:
+    """The same of a tokenizer."""
+    return create_placed(partial(_draw_tokenizer, config))
+
+
+def trunk_shapes(config: Config) -> PyTree:
+    """The shapes of a trunk's parameters."""
+    return jax.eval_shape(partial(_draw_trunk, config))
+
+
+def tokenizer_shapes(config: Config) -> PyTree:
+    """The same of a tokenizer."""
+    return jax.eval_shape(partial(_draw_tokenizer, config))
+
+
+def load_trunk(config: Config, workdir: Workdir) -> Params:
+    """The trained trunk of a run, as it is sampled from, split over the ambient mesh if any."""
+    return load_params(workdir.checkpoints, with_places(trunk_shapes(config)))
+
+
+def with_tokenizer(config: Config, tokenizer: TokenizerConfig) -> Config:
+    """The config of a trunk that uses another tokenizer of the same kind of tokens.
+
+    Raises ValueError when scales, vocabulary or code channels differ.
+    """
+    for name in ("scales", "vocabulary", "code_channels"):
+        ours, other = getattr(config.tokenizer, name), getattr(tokenizer, name)
+        check(
+            ours == other,
+            f"the trunk is made for tokenizer.{name}={ours}, but the tokenizer has {other}; they "
+            "must be of one kind (scales of imported weights are set by --schedule).",
+        )
+    return replace(config, tokenizer=tokenizer)
+
+
+def load_tokenizer(config: Config, workdir: Workdir) -> Params:
+    """The trained tokenizer of a run. Raises ValueError unless it is the config's."""
+    saved = workdir.tokenizer.config().tokenizer
+    check(
+        saved == config.tokenizer,
+        f"{workdir.tokenizer.path}: holds a tokenizer of other settings than the config; use the "
+        f"config that it was trained with, or another --workdir.",
+    )
+    return load_params(workdir.tokenizer.checkpoints, with_places(tokenizer_shapes(config)))
+
+
+def _draw_trunk(config: Config) -> Params:
+    trunk, labels = build_trunk(config), jnp.zeros((1,), jnp.int32)
+    length = trunk.schedule.total - trunk.schedule.lengths[0]
+    inputs = jnp.zeros((1, length, trunk.code_channels))
+    return trunk.init(jax.random.key(config.seed), labels, inputs)["params"]
+
+
+def _draw_tokenizer(config: Config) -> Params:
+    images = jnp.zeros((1, *config.tokenizer.image_size, 3))
+    return VQTokenizer(config.tokenizer).init(jax.random.key(config.seed), images)["params"]

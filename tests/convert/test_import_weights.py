@@ -1,0 +1,243 @@
+"""Official weights become working directories, whole ones or none."""
+
+import dataclasses
+import tracemalloc
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import mvar_jax
+from mvar_jax.config import ModelConfig
+from mvar_jax.convert.export_weights import export_weights
+from mvar_jax.convert.import_weights import import_weights
+from mvar_jax.convert.safetensors import write_safetensors
+from mvar_jax.convert.state_dict import trunk_state
+from mvar_jax.models import Trunk, build_trunk
+from mvar_jax.scales import VAR_256, ScaleSchedule
+from mvar_jax.training.parameters import GROUP_BYTES
+from mvar_jax.workdir import Workdir
+from tests.convert import files
+from tests.convert.models import (
+    MODELS,
+    SCHEDULE,
+    TOKENIZERS,
+    TRUNKS,
+    official_weights,
+    write_official,
+)
+
+VAR, VQVAE = TRUNKS["var"], TOKENIZERS["vqvae"]
+
+
+def bring(path, model, out, schedule=None, **changes):
+    """Imports a model from a file that is written for it, with changed tensors."""
+    write_official(path, {**official_weights(model), **changes})
+    return import_weights(path, Workdir.of(out), None, schedule)
+
+
+def schedule_of(model):
+    return None if isinstance(model, Trunk) else model.schedule
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_import_and_export_give_the_same_file(tmp_path, name):
+    model = MODELS[name]
+    given = tmp_path / "given.safetensors"
+    bring(given, model, tmp_path / "run", schedule_of(model))
+    workdir, out = Workdir.of(tmp_path / "run"), tmp_path / "out.safetensors"
+    export_weights(workdir, out)
+    assert out.read_bytes() == given.read_bytes()
+    half = workdir if isinstance(model, Trunk) else workdir.tokenizer
+    assert model in (half.config().tokenizer, build_trunk(half.config()))
+    assert {path.name for path in tmp_path.iterdir()} == {"given.safetensors", "run", out.name}
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    """A directory that got a trunk from a training checkpoint, then its tokenizer."""
+    folder = tmp_path_factory.mktemp("imported")
+    module = {f"module.{name}": array for name, array in official_weights(VAR).items()}
+    checkpoint = {
+        "epoch": 3,
+        "trainer": {
+            "var_wo_ddp": module,
+            "vae_local": official_weights(VQVAE),
+            "var_opt": {"state": {0: {"exp_avg": np.ones(3, np.float32)}}, "lr": [1e-4]},
+        },
+    }
+    path, run = files.write_pth(folder / "ar-ckpt.pth", checkpoint), folder / "deep" / "run"
+    assert import_weights(path, Workdir.of(run)) == (
+        "var of depth 2, width 64, 1 heads, 3 classes, scales 1,2"
+    )
+    assert import_weights(path, Workdir.of(run), "vqvae") == (
+        "vqvae of 32 channels, 24 codes of 4 channels, scales 1,2"
+    )
+    return run
+
+
+def test_a_trunk_and_a_tokenizer_can_be_sampled(imported, tmp_path):
+    model = mvar_jax.load(imported)
+    assert model.config.tokenizer == VQVAE
+    assert sorted(path.name for path in imported.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "tokenizer",
+    ]
+    samples = model.sample([0, 2, 1])
+    assert samples.images.shape == (3, 4, 4, 3) and np.isfinite(samples.images).all()
+    np.testing.assert_array_equal(
+        model.params["trunk"]["class_embedding"], official_weights(VAR)["class_emb.weight"]
+    )
+
+
+def test_the_other_order_and_two_directories_give_the_same(imported, tmp_path):
+    bring(tmp_path / "a.safetensors", VQVAE, tmp_path / "run", SCHEDULE)
+    bring(tmp_path / "b.pth", VAR, tmp_path / "alone")
+    write_official(tmp_path / "b.safetensors", official_weights(VAR))
+    import_weights(tmp_path / "b.safetensors", Workdir.of(tmp_path / "run"))
+    whole = mvar_jax.load(imported)
+    for model in (
+        mvar_jax.load(tmp_path / "run"),
+        mvar_jax.load(tmp_path / "alone", tokenizer=tmp_path / "run"),
+    ):
+        assert model.config == whole.config
+        assert model.params.keys() == whole.params.keys()
+        kernels = [m.params["tokenizer"]["quantizer"]["codebook"] for m in (model, whole)]
+        np.testing.assert_array_equal(*kernels)
+
+
+def test_a_tokenizer_that_does_not_fit_the_trunk(imported, tmp_path):
+    run = tmp_path / "run"
+    bring(tmp_path / "a.pth", VAR, run)
+    before = sorted(run.rglob("*"))
+    other = dataclasses.replace(VQVAE, vocabulary=25)
+    with pytest.raises(ValueError, match=r"vocabulary=24, but the tokenizer has 25"):
+        bring(tmp_path / "b.pth", other, run)
+    with pytest.raises(ValueError, match=r"tokenizer\.scales=.*--schedule"):
+        bring(tmp_path / "b.pth", VQVAE, run, ScaleSchedule.squares(1, 3))
+    assert sorted(run.rglob("*")) == before
+    bring(tmp_path / "b.pth", other, tmp_path / "other", SCHEDULE)
+    with pytest.raises(ValueError, match=r"but the tokenizer has 25"):
+        mvar_jax.load(run, tokenizer=tmp_path / "other")
+    with pytest.raises(ValueError, match=r"b\.pth: the trunk is made for .* has 25"):
+        write_official(tmp_path / "b.pth", official_weights(VAR))
+        import_weights(tmp_path / "b.pth", Workdir.of(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_weights_of_16_bits_become_float32(tmp_path, dtype):
+    weights = {
+        # Some stay as they are: what is stacked may be of both kinds.
+        name: array.astype(dtype) if array.dtype == np.float32 and ".1." not in name else array
+        for name, array in official_weights(VAR).items()
+    }
+    write_official(tmp_path / "a.pth", weights)
+    import_weights(tmp_path / "a.pth", Workdir.of(tmp_path / "run"))
+    export_weights(Workdir.of(tmp_path / "run"), tmp_path / "b.safetensors")
+    widened = {
+        name: array.astype(np.float32) if array.dtype == dtype else array
+        for name, array in weights.items()
+    }
+    expected = write_official(tmp_path / "c.safetensors", widened)
+    assert (tmp_path / "b.safetensors").read_bytes() == expected.read_bytes()
+
+
+def missing(name):
+    weights = official_weights(VAR)
+    return {key: weights[key] for key in weights if key != name}
+
+
+def write_truncated(path):
+    content = write_official(path, official_weights(VAR)).read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+REFUSED = {
+    "tensor missing": (lambda path: write_official(path, missing("head.bias")), "head.bias"),
+    "levels missing": (lambda path: write_official(path, missing("lvl_1L")), "lvl_1L"),
+    "truncated": (write_truncated, "truncated"),
+    "HTML": (lambda path: path.write_text("<html>404</html>"), "an HTML page"),
+    "command": (
+        lambda path: files.write_pth(path, {"a": files.Call("os.system", ("exit",))}),
+        "os.system",
+    ),
+    "tensors of two": (
+        lambda path: write_official(path, official_weights(VAR) | {"blocks.0.x": np.ones(1)}),
+        "blocks.0.x belongs to no such model",
+    ),
+    "another": (lambda path: write_official(path, {"fc.weight": np.ones(2)}), "fc.weight"),
+    "shape": (
+        lambda path: write_official(path, official_weights(VAR) | {"head.bias": np.ones(3)}),
+        "head.bias has shape (3,), expected (24,)",
+    ),
+}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("case", REFUSED)
+def test_wrong_files_leave_nothing_behind(tmp_path, case, suffix):
+    write, words = REFUSED[case]
+    path = tmp_path / f"weights{suffix}"
+    write(path)
+    with pytest.raises(ValueError) as error:
+        import_weights(path, Workdir.of(tmp_path / "deep" / "run"))
+    message = str(error.value)
+    assert message.startswith(f"{path}: ") and words in message
+    assert "\n" not in message and message.endswith(".") and not message.endswith("..")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_while_writing_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fail(directory, arrays):
+        next(iter(arrays))
+        directory.mkdir()
+        raise OSError("disk full")
+
+    monkeypatch.setattr("mvar_jax.convert.import_weights.save_params", fail)
+    with pytest.raises(OSError, match="disk full"):
+        bring(tmp_path / "a.pth", VAR, tmp_path / "deep" / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_what_is_there_is_not_replaced(imported, tmp_path):
+    before = sorted(imported.rglob("*"))
+    for model, word in ((VAR, "config.json"), (VQVAE, "tokenizer")):
+        with pytest.raises(ValueError, match=f"has its own {word} already"):
+            bring(tmp_path / "a.pth", model, imported)
+    assert sorted(imported.rglob("*")) == before
+    with pytest.raises(ValueError, match=r"a\.pth is a file, expected a directory"):
+        bring(tmp_path / "a.pth", VAR, tmp_path / "a.pth")
+
+
+def test_schedules(tmp_path):
+    with pytest.raises(ValueError, match="lvl_1L is that of the schedule 1,2; leave --schedule"):
+        bring(tmp_path / "a.pth", VAR, tmp_path / "run", VAR_256)
+    path = write_official(tmp_path / "b.pth", missing("lvl_1L"))
+    import_weights(path, Workdir.of(tmp_path / "run"), schedule=SCHEDULE)
+    assert Workdir.of(tmp_path / "run").config().tokenizer.schedule == SCHEDULE
+    weights = official_weights(VQVAE)
+    del weights["quantize.ema_vocab_hit_SV"]
+    import_weights(write_official(tmp_path / "c.pth", weights), Workdir.of(tmp_path / "official"))
+    assert Workdir.of(tmp_path / "official").tokenizer.config().tokenizer.schedule == VAR_256
+
+
+def test_memory_holds_a_few_tensors_not_all(tmp_path):
+    config = ModelConfig(num_classes=3, depth=16, width=256, heads=4)
+    state = trunk_state(Trunk(config, SCHEDULE, 16, 4))
+    about = {name: (item.shape, item.dtype) for name, item in state.items()}
+    arrays = (
+        (name, np.zeros(item.shape, item.dtype) if item.is_parameter else item.make({}))
+        for name, item in state.items()
+    )
+    path = tmp_path / "large.safetensors"
+    write_safetensors(path, about, arrays)
+    assert path.stat().st_size > 116e6
+    tracemalloc.start()
+    import_weights(path, Workdir.of(tmp_path / "run"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # The last array of a group may be the largest, all layers' modulation; Orbax makes a copy.
+    largest = 16 * 256 * 9 * 256 * 4
+    assert peak < 2 * (largest + GROUP_BYTES)
+    assert peak < path.stat().st_size + 20e6

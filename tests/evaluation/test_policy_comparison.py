@@ -1,0 +1,141 @@
+"""Policies side by side: what is measured is what was planned, and equal to the full cache's."""
+
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mvar_jax.api import Model
+from mvar_jax.cache import memory_bytes
+from mvar_jax.config import Config, SamplingConfig
+from mvar_jax.evaluation.cache_benchmark import made_up_profile
+from mvar_jax.evaluation.comparison_report import curves, markdown, sample_grid
+from mvar_jax.evaluation.policy_comparison import compare_policies
+from mvar_jax.models.fingerprint import fingerprint
+from mvar_jax.sampling import Filter, generate_scales, image_keys
+from tests.sampling.test_generate import tiny_models
+
+
+@pytest.fixture(scope="module")
+def model():
+    trunk, tokenizer, params = tiny_models(("history",))
+    config = Config(
+        tokenizer=tokenizer.config,
+        model=trunk.config,
+        sampling=SamplingConfig(guidance=1.0, top_k=0, top_p=0.9),
+    )
+    return Model(config, ("a", "b", "c"), trunk, tokenizer, params)
+
+
+@pytest.fixture(scope="module")
+def comparison(model):
+    told = []
+
+    def progress(name):
+        return lambda done: told.append((name, done))
+
+    policies = ["streaming_llm@after", "sliding_window@after", "full+int8", "streaming_llm@before"]
+    results = compare_policies(
+        model, policies, [0.4, 0.6], 3, 0, 2, None, lambda images, labels: 0.5, progress
+    )
+    first, *_, last = results
+    assert first.rows == last.rows[:2]  # the full cache and one policy; each run adds a row
+    assert ("full+int8 0", 3) in told
+    return last
+
+
+def test_rows_measure_quality_and_cost(comparison):
+    rows = {(row.policy, row.ratio): row for row in comparison.rows}
+    full = rows["full", 0.0]
+    assert (full.psnr, full.equal_tokens, full.ssim) == (100.0, 1.0, pytest.approx(1, abs=1e-5))
+    assert full.divergence == 0.0
+    # 9 tokens; the budget of 0.4 is 5, and the last of three scales has 6.
+    assert rows["streaming_llm@after", 0.4].equal_tokens == 1.0
+    cut = rows["streaming_llm@before", 0.4]
+    by_scale = cut.divergence_by_scale
+    assert by_scale[:2] == (0.0, 0.0) and by_scale[2] > 0
+    assert cut.divergence == pytest.approx(by_scale[2] * 6 / 9)
+    assert cut.psnr < 100 and cut.attention_flops < full.attention_flops
+    small = rows["full+int8", 0.0]
+    assert 0 < small.divergence < cut.divergence
+    assert max(small.kv_bytes) < max(full.kv_bytes)
+    assert full.tokens_of_history == 1.0 and full.tokens_of_all == pytest.approx(3 / 9)
+    for row in comparison.rows:
+        assert row.accuracy == 0.5 and row.peak_bytes > max(row.kv_bytes) and row.seconds > 0
+
+
+def test_flops_are_those_of_the_products(comparison, model):
+    pairs = sum(n * seen for n, seen in zip((1, 2, 6), (1, 3, 9)))
+    heads, dim, layers = model.config.model.heads, model.config.model.head_dim, 2
+    full = next(row for row in comparison.rows if row.policy == "full")
+    assert full.attention_flops == 2 * layers * heads * pairs * 2 * 2 * dim
+
+
+def test_duels_are_paired_and_what_cannot_run_is_told(comparison):
+    duels = {(duel.policy, duel.other, duel.ratio) for duel in comparison.duels}
+    assert ("sliding_window@after", "streaming_llm@after", 0.4) in duels
+    assert set(comparison.refused) == set()  # a budget of 4 holds the 3 sinks and one more
+
+
+def test_reports_hold_every_row(comparison):
+    text = markdown(comparison)
+    assert text.count("\n| streaming_llm@before |") >= 2
+    assert json.loads(json.dumps(comparison.report()))["rows"][0]["policy"] == "full"
+    assert sample_grid(comparison).size[0] > 3 * 12
+    assert len(curves(comparison).axes) == 3
+
+
+def test_refusals_do_not_stop_the_others(model):
+    with pytest.raises(ValueError, match=r"none can run.*only 9"):
+        next(compare_policies(model, ["snapkv"], [0.5], 2, 0, 2, None, None, lambda _: None))
+
+
+def test_bytes_measured_are_bytes_planned(model):
+    """The memory of a real run, scale by scale, is what the plan says."""
+    profile = made_up_profile(model.trunk.schedule, model.trunk.attention_shape)
+    profile = replace(profile, fingerprint=fingerprint(model.params["trunk"]))
+    small = model.compressed("hack+int8", budget=5, profile=profile)
+
+    def run(params):
+        trunk = small.trunk.bind({"params": params["trunk"]})
+        tokenizer = small.tokenizer.bind({"params": params["tokenizer"]})
+        labels, filters = jnp.zeros(1, jnp.int32), Filter(1.0, 0, 0.0, 1.0)
+        steps = generate_scales(
+            trunk, tokenizer, labels, image_keys(0, 1), filters, compression=small.compression
+        )
+        return [step.memory for step in steps]
+
+    memories = jax.eval_shape(run, small.params)
+    assert tuple(map(memory_bytes, memories)) == small.cache_bytes()
+    assert max(small.cache_bytes()) == small.carried_state_bytes() > 0
+
+
+def test_what_fits_gives_the_same_image_bit_by_bit(model):
+    whole = model.sample([0, 1], seed=3)
+    same = model.compressed("sliding_window", budget=9).sample([0, 1], seed=3)
+    np.testing.assert_array_equal(whole.images, same.images)
+    small = model.compressed("sliding_window", budget=2).sample([0, 1], seed=3)
+    assert np.any(small.images != whole.images)
+
+
+def test_a_compressed_model_is_not_compressed_again(model):
+    small = model.compressed("sliding_window", budget=2)
+    with pytest.raises(ValueError, match="original"):
+        small.compressed("full")
+
+
+def test_a_profile_of_other_weights_is_refused(model):
+    profile = made_up_profile(model.trunk.schedule, model.trunk.attention_shape)
+    with pytest.raises(ValueError, match="weights none"):
+        model.compressed("hack", budget=5, profile=profile)
+
+
+def test_a_model_without_history_says_what_it_carries(model):
+    trunk, tokenizer, params = tiny_models(("scale+ssm",))
+    config = replace(model.config, model=trunk.config)
+    mvar = Model(config, model.class_names, trunk, tokenizer, params)
+    with pytest.raises(ValueError, match=rf"carries {mvar.carried_state_bytes()} bytes"):
+        mvar.compressed("hack", ratio=0.5)

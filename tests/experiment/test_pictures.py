@@ -1,0 +1,37 @@
+"""Pictures of a run: drawn alike each time, written and returned."""
+
+import jax
+import numpy as np
+from PIL import Image
+
+from mvar_jax.experiment.pictures import COLUMNS, tokenizer_pictures, trunk_pictures
+from mvar_jax.pictures.image_grid import GAP
+from tests.training.tiny import (
+    CONFIG,
+    TOKENIZER,
+    TRUNK,
+    eval_batches,
+    tokenizer_params,
+    tokenizer_state,
+    trunk_state,
+)
+
+
+def test_samples_of_every_class_from_the_average(tmp_path):
+    draw = trunk_pictures(CONFIG, TRUNK, TOKENIZER, ("tench, Tinca tinca", "pill", "star"))
+    state, path = trunk_state(), tmp_path / "samples" / "7.png"
+    other = jax.tree.map(lambda array: -array, state.params)
+    pixels = draw(state, path, tokenizer_params())
+    assert pixels.dtype == np.uint8 and pixels.shape[0] == 3 * (2 * 8 + GAP) + GAP
+    assert pixels.shape[1] > COLUMNS * (2 * 8 + GAP)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), pixels)
+    again = draw(state.replace(params=other), tmp_path / "again.png", tokenizer_params())
+    np.testing.assert_array_equal(again, pixels)
+
+
+def test_images_beside_their_reconstructions(tmp_path):
+    draw = tokenizer_pictures(TOKENIZER, eval_batches())
+    state, path = tokenizer_state(), tmp_path / "samples" / "7.png"
+    pixels = draw(state, path)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), pixels)
+    np.testing.assert_array_equal(draw(state, tmp_path / "again.png"), pixels)

@@ -1,0 +1,106 @@
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mvar_jax.pictures.image_grid import (
+    GAP,
+    growth_grid,
+    image_grid,
+    reconstruction_grid,
+    save_png,
+)
+
+
+def flat(*values, height=4, width=6):
+    return np.stack([np.full((height, width, 3), value, np.float32) for value in values])
+
+
+def test_images_stand_in_rows_with_gaps_and_each_pixel_scaled():
+    picture = np.asarray(image_grid(flat(-1, 0, 0.5, 1, -1), columns=3, scale=2))
+    assert picture.shape == (2 * (8 + GAP) + GAP, 3 * (12 + GAP) + GAP, 3)
+    for index, value in enumerate([0, 128, 191, 255, 0]):
+        top, left = GAP + index // 3 * (8 + GAP), GAP + index % 3 * (12 + GAP)
+        assert (picture[top : top + 8, left : left + 12] == value).all()
+    assert (picture[:, :GAP] == 255).all() and (picture[8 + GAP : 8 + 2 * GAP] == 255).all()
+
+
+def test_pixels_are_in_their_places_and_beyond_the_range_clipped():
+    image = np.random.default_rng(0).uniform(-2, 2, (1, 5, 7, 3)).astype(np.float32)
+    picture = np.asarray(image_grid(image, columns=1))[GAP:-GAP, GAP:-GAP]
+    expected = np.round((np.clip(image[0], -1, 1) + 1) * 127.5)
+    np.testing.assert_array_equal(picture, expected)
+
+
+def test_labels_stand_left_of_their_rows_in_ink():
+    images = flat(1, 1, 1, 1, height=32, width=32)
+    plain = image_grid(images, columns=2)
+    picture = image_grid(images, columns=2, row_labels=["cat", ""])
+    margin = picture.width - plain.width
+    assert margin > 0 and picture.height == plain.height
+    pixels = np.asarray(picture)
+    np.testing.assert_array_equal(pixels[:, margin:], np.asarray(plain))
+    assert pixels[: 32 + GAP, :margin].min() < 64
+    assert (pixels[32 + 2 * GAP :, :margin] == 255).all()
+
+
+def test_different_labels_give_different_pictures():
+    images = flat(1, 1, height=32, width=32)
+    first, second = (image_grid(images, 1, labels) for labels in (["3", "8"], ["8", "3"]))
+    assert first.tobytes() != second.tobytes()
+
+
+def test_reconstructions_stand_below_their_originals():
+    originals, reconstructions = flat(-1, -1, -1), flat(0, 0, 0)
+    picture = np.asarray(reconstruction_grid(originals, reconstructions, columns=2))
+    right = picture[:, -2 * (6 + GAP) :]
+    tops = [GAP + row * (4 + GAP) for row in range(4)]
+    assert [int(right[top + 1, 1, 0]) for top in tops] == [0, 128, 0, 128]
+    assert [int(right[top + 1, 7 + GAP, 0]) for top in tops] == [0, 128, 255, 255]
+
+
+def test_an_image_grows_along_its_row():
+    grown = np.stack([flat(-1, 1), flat(-0.5, 0.5), flat(0, 0)])
+    picture = np.asarray(growth_grid(grown))
+    assert picture.shape == (2 * (4 + GAP) + GAP, 3 * (6 + GAP) + GAP, 3)
+    cells = [[int(picture[GAP + 6 * i + 1, GAP + 8 * j + 1, 0]) for j in range(3)] for i in (0, 1)]
+    assert cells == [[0, 64, 128], [255, 191, 128]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((flat(0)[:0], 2), "no images"),
+        ((flat(0), 0), "0 columns"),
+        ((flat(0), 1, (), 0), "scale 0"),
+        ((flat(0, 0), 1, ["one"]), "1 labels for 2 rows"),
+    ],
+)
+def test_what_makes_no_picture_is_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        image_grid(*arguments)
+
+
+def test_the_same_picture_gives_the_same_bytes(tmp_path):
+    paths = [tmp_path / "a.png", tmp_path / "deep" / "b.png"]
+    for path in paths:
+        save_png(image_grid(flat(-1, 1), 2, ["x"]), path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    with Image.open(paths[0]) as written:
+        np.testing.assert_array_equal(written, image_grid(flat(-1, 1), 2, ["x"]))
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    save_png(image_grid(flat(0), 1), path)
+    before = path.read_bytes()
+
+    def full(self, file, kind):
+        file.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        save_png(image_grid(flat(1), 1), path)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["a.png"]

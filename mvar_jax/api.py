@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+from mvar_jax.array_types import in_32_bits
 from mvar_jax.models import build_trunk
-from mvar_jax.sampling.model import Model, Samples
-from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.sampling import Model, Sampler, Samples, Weights
+from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.weights import load_tokenizer, load_trunk, with_tokenizer
 from mvar_jax.workdir import Workdir
 
 __all__ = ["Model", "Samples", "load"]
 
 
+@in_32_bits
 def load(workdir: str | Path, tokenizer: str | Path | None = None) -> Model:
     """The model of a working directory; its tokenizer may be that of another `tokenizer`.
 
@@ -22,6 +24,7 @@ def load(workdir: str | Path, tokenizer: str | Path | None = None) -> Model:
     config = directory.config()
     if tokenizer is not None:
         config = with_tokenizer(config, other.tokenizer.config().tokenizer)
-    params = {"trunk": load_trunk(config, directory), "tokenizer": load_tokenizer(config, other)}
+    weights = Weights(load_trunk(config, directory), load_tokenizer(config, other))
     names = directory.class_names(config.model.num_classes)
-    return Model(config, names, build_trunk(config), VQTokenizer(config.tokenizer), params)
+    sampler = Sampler(build_trunk(config), build_tokenizer(config.tokenizer))
+    return Model(config, names, sampler, weights)

@@ -16,13 +16,16 @@ Shape strings are space-separated names from this legend; a name keeps one meani
     branches  residual branches of a block
     draws     random numbers of one image
     groups    modulation vectors of a block (6 for VAR, 9 for M-VAR)
+    logits    numbers that the trunk gives for a token
     vocab     number of codes
     code      channels of a code, written Cvae or z in VAR
     height, width_px (or h, w)   extent of an image or feature map
     channels  channels of a feature map
 """
 
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import jax
 import numpy as np
@@ -45,6 +48,8 @@ __all__ = [
     "Params",
     "PyTree",
     "UInt",
+    "batch_size",
+    "in_32_bits",
     "path_name",
 ]
 
@@ -52,3 +57,26 @@ __all__ = [
 def path_name(path: tuple) -> str:
     """The path of a leaf as jax.tree_util gives it, written as in `blocks_0/ffn/up/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def batch_size(batch: PyTree) -> int:
+    """The length of the first axis, which all arrays of a batch share."""
+    return len(jax.tree.leaves(batch)[0])
+
+
+Arguments, Result = ParamSpec("Arguments"), TypeVar("Result")
+
+
+def in_32_bits(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """The function with new arrays in 32 bits, whatever `jax_enable_x64` says.
+
+    The library names the dtypes that its results depend on; what it builds on, from initializers to
+    the optimizer, takes JAX's default, and would compute something else in 64 bits.
+    """
+
+    @wraps(function)
+    def wrapped(*arguments: Arguments.args, **settings: Arguments.kwargs) -> Result:
+        with jax.enable_x64(False):
+            return function(*arguments, **settings)
+
+    return wrapped

@@ -15,9 +15,10 @@ from mvar_jax.checks import check
 from mvar_jax.config import ModelConfig, TokenizerConfig
 from mvar_jax.evaluation.benchmark import MIB, made_up_arrays, markdown_header, markdown_line
 from mvar_jax.evaluation.cache_benchmark import block_memory, made_up_profile, sampling_seconds
-from mvar_jax.models import Trunk
+from mvar_jax.models import ClassLabels, Trunk
+from mvar_jax.sampling import Sampler, Weights
 from mvar_jax.scales import VAR_SCHEDULES
-from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.tokenizers import build_tokenizer
 
 SCHEDULE = flags.DEFINE_enum("schedule", "1024", VAR_SCHEDULES, "Image side of VAR's schedule.")
 NAMES = sorted(name for name in POLICIES if name != "full")
@@ -60,10 +61,9 @@ def main() -> None:
         )
     seconds = {}
     if DEPTH.value:
-        params = _random_params(trunk, VQTokenizer(tokenizer))
-        seconds = sampling_seconds(
-            trunk, VQTokenizer(tokenizer), params, compressions, REPEATS.value
-        )
+        sampler = Sampler(trunk, build_tokenizer(tokenizer))
+        weights = _random_weights(sampler)
+        seconds = sampling_seconds(sampler, weights, compressions, repeats=REPEATS.value)
     header = ("policy", *MEMORY, *(TIME if seconds else ()))
     print(markdown_header(header))
     for name, compression in compressions.items():
@@ -76,17 +76,18 @@ def main() -> None:
         print(markdown_line((name, *cells)), flush=True)
 
 
-def _random_params(trunk: Trunk, tokenizer: VQTokenizer):
+def _random_weights(sampler: Sampler) -> Weights:
     """Parameters of both, normal with a small spread."""
-    labels, side = jnp.zeros(1, jnp.int32), tokenizer.config.image_size
+    trunk, tokenizer = sampler.trunk, sampler.tokenizer
+    labels, side = ClassLabels(jnp.zeros(1, jnp.int32)), tokenizer.config.image_size
     inputs = jnp.zeros((1, trunk.schedule.total - trunk.schedule.lengths[0], trunk.code_channels))
 
     def start(key):
         one, other = jax.random.split(key)
-        return {
-            "trunk": trunk.init(one, labels, inputs)["params"],
-            "tokenizer": tokenizer.init(other, jnp.zeros((1, *side, 3)))["params"],
-        }
+        return Weights(
+            trunk=trunk.init(one, labels, inputs)["params"],
+            tokenizer=tokenizer.init(other, jnp.zeros((1, *side, 3)))["params"],
+        )
 
     return made_up_arrays(jax.eval_shape(start, jax.random.key(0)), spread=0.02)
 

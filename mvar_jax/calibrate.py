@@ -15,8 +15,10 @@ from mvar_jax import cli
 from mvar_jax.api import load
 from mvar_jax.cache import POLICIES
 from mvar_jax.checks import check, check_seed
+from mvar_jax.models import ClassLabels
 from mvar_jax.pictures.attention import draw_attention, draw_profile
-from mvar_jax.sampling import Filter, calibrate, image_keys
+from mvar_jax.sampling import Filters, calibrate
+from mvar_jax.sampling.request import NumberedRequest
 from mvar_jax.training.progress import Countdown
 
 CALIBRATED = sorted(name for name, kind in POLICIES.items() if kind.needs)
@@ -39,18 +41,18 @@ def main() -> None:
     )
     model = load(WORKDIR.value)
     model.check_remembers()
-    schedule = model.trunk.schedule
-    labels = np.arange(SAMPLES.value, dtype=np.int32) % model.config.model.num_classes
+    schedule = model.sampler.scales
+    numbers = np.arange(SAMPLES.value, dtype=np.uint32)
+    labels = numbers.astype(np.int32) % model.config.model.num_classes
+    filters = Filters.of(model.config.sampling, len(schedule))
+    asked = NumberedRequest(ClassLabels(labels), np.uint32(SEED.value), numbers, filters)
     countdown = Countdown("calibration", SAMPLES.value, "image")
     calibration = calibrate(
-        model.trunk,
-        model.tokenizer,
-        model.params,
-        labels,
-        image_keys(SEED.value, SAMPLES.value),
-        Filter.of(model.config.sampling),
-        min(BATCH.value, SAMPLES.value),
-        countdown.reach,
+        model.sampler,
+        model.weights,
+        asked.request(),
+        batch_size=min(BATCH.value, SAMPLES.value),
+        progress=countdown.reach,
     )
     profile, scale = calibration.profile, model.config.model.softmax_scale
     policy = POLICIES[POLICY.value](schedule.total // 4)

@@ -47,6 +47,9 @@ class ScaleSchedule:
     def __len__(self) -> int:
         return len(self.sizes)
 
+    def __str__(self) -> str:
+        return ", ".join(f"{height}x{width}" for height, width in self.sizes)
+
     @cached_property
     def lengths(self) -> tuple[int, ...]:
         """Tokens of every scale."""

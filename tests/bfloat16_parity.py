@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mvar_jax.sampling import Filter
+from mvar_jax.models import ClassLabels
 from tests.conformance_checks.trunk import Run, load_models, training_pair
 from tests.reference import ReferenceFile
 
@@ -36,7 +36,7 @@ def parity(path: Path) -> dict[str, float]:
     half = trunk.clone(config=replace(trunk.config, compute_dtype="bfloat16"))
 
     def forced(model):
-        logits = jax.jit(model.apply)({"params": params["trunk"]}, labels, inputs)
+        logits = jax.jit(model.apply)({"params": params["trunk"]}, ClassLabels(labels), inputs)
         return np.asarray(logits, np.float32)
 
     full, rough = forced(trunk), forced(half)
@@ -47,7 +47,7 @@ def parity(path: Path) -> dict[str, float]:
     }
     runs = [Run(file, model, tokenizer, params, labels) for model in (trunk, half)]
     for guidance in GUIDANCES:
-        tokens = [run.greedy_tokens(Filter(guidance, 1, 0.0, 1.0)) for run in runs]
+        tokens = [run.greedy_tokens(guidance) for run in runs]
         found[f"free {guidance}"] = np.mean(tokens[0] == tokens[1])
     return found
 

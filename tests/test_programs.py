@@ -92,7 +92,7 @@ def test_a_trunk_on_an_untrained_tokenizer_can_be_sampled(run, tmp_path):
 def test_fine_tuning_on_other_classes_keeps_all_but_their_embeddings(trained, model):
     config = replace(model.config, model=replace(model.config.model, num_classes=3))
     params = inherit_trunk(config, Workdir.of(trained))
-    embedding, old = params.pop("class_embedding"), model.params["trunk"]
+    embedding, old = params.pop("class_embedding"), model.weights.trunk
     assert embedding.shape == (4, config.model.width)
     np.testing.assert_array_equal(embedding[-1], old["class_embedding"][-1])
     for name, value in params.items():

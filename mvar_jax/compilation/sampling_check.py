@@ -11,10 +11,11 @@ from mvar_jax.compilation.program import WHOLE_PRODUCTS, Program, by_image, spli
 from mvar_jax.compilation.report import Part, Report
 from mvar_jax.config import Config
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
-from mvar_jax.models import build_trunk
+from mvar_jax.models import ClassLabels, build_trunk
 from mvar_jax.models.flops import matmul_flops
-from mvar_jax.sampling import Filter, generate
-from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.ops.noise import make_key
+from mvar_jax.sampling import Filters, Request, Sampler, Weights, generate
+from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.placement import with_places
 from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
 
@@ -45,21 +46,20 @@ def check_sampling(config: Config, topology: str) -> Report:
         Part(f"block {' and '.join(pattern)}", layer, config.model.depth // len(pattern)),
         Part("embedding, head, tokens, decoder", rest),
     ]
-    flops = matmul_flops(config.model, config.tokenizer.schedule, config.tokenizer.vocabulary)
+    flops = matmul_flops(config.model, config.tokenizer.schedule, build_trunk(config).logits)
     useful = 2 * config.batch_size * flops
     memory, heaviest = whole.memory, one.heaviest()
     return Report(topology, len(devices), chip, memory, parts, useful, seconds, heaviest)
 
 
 def _program(config: Config, options: dict[str, str] | None = None) -> Program:
-    trunk, tokenizer = build_trunk(config), VQTokenizer(config.tokenizer)
-    params = {
-        "trunk": trunk_shapes(config),
-        "tokenizer": tokenizer_shapes(config),
-    }
-    sample = partial(generate, trunk, tokenizer, filters=Filter.of(config.sampling))
+    sampler = Sampler(
+        build_trunk(config), build_tokenizer(config.tokenizer), smooth=config.sampling.smooth
+    )
+    shapes = (with_places(trunk_shapes(config)), with_places(tokenizer_shapes(config)))
     # Nothing runs on the mesh, a key neither.
-    key = jax.eval_shape(jax.random.key, 0).dtype
+    key = jax.eval_shape(make_key, 0).dtype
     labels, keys = (by_image((config.batch_size,), dtype) for dtype in ("int32", key))
-    params = {name: with_places(tree) for name, tree in params.items()}
-    return Program(sample, params, labels, keys, options=options)
+    filters = Filters.of(config.sampling, len(sampler.scales))
+    request = Request(ClassLabels(labels), keys, filters)
+    return Program(partial(generate, sampler), Weights(*shapes), request, options=options)

@@ -13,7 +13,7 @@ from mvar_jax.config import Config
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.models import build_trunk
 from mvar_jax.models.flops import TRAINING_FACTOR, matmul_flops
-from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.placement import state_shapes, with_places
 from mvar_jax.training.step import make_trunk_gradient, make_trunk_step, update
@@ -40,7 +40,7 @@ def check_training(config: Config, topology: str) -> Report:
         whole = Program(step.whole, step.state, step.batch, step.tokenizer_params)
         seconds = time.monotonic() - start
         parts, heaviest = _parts(config, step)
-    flops = matmul_flops(config.model, config.tokenizer.schedule, config.tokenizer.vocabulary)
+    flops = matmul_flops(config.model, config.tokenizer.schedule, build_trunk(config).logits)
     useful = TRAINING_FACTOR * config.batch_size * flops
     return Report(topology, len(devices), chip, whole.memory, parts, useful, seconds, heaviest)
 
@@ -74,7 +74,7 @@ class _Step:
     """The functions of a training step and the shapes of what they take, on the ambient mesh."""
 
     def __init__(self, config: Config, batch_size: int):
-        trunk, tokenizer = build_trunk(config), VQTokenizer(config.tokenizer)
+        trunk, tokenizer = build_trunk(config), build_tokenizer(config.tokenizer)
         training = config.training
         optimizer = make_optimizer(config.optimizer, STEPS, batch_size)
         self.whole = make_trunk_step(trunk, tokenizer, optimizer, training, config.seed)

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from mvar_jax.checks import check, check_range
 
 ATTENTION_REACHES = ("scale", "history")
-MAX_BRANCHES = 3  # of a block: attention, SSM, feed-forward
+BRANCHES = ("attention", "ssm", "ffn")
+"""The residual branches that a block may have. Stochastic depth draws by the place in this tuple:
+new ones are added at its end, so that they change no run."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,14 @@ class BlockKind:
         return cls(reach, rest == ["ssm"])
 
     @property
-    def branches(self) -> int:
-        """Residual branches: attention, SSM if any, feed-forward. Three vectors modulate each."""
-        return 3 if self.ssm else 2
+    def branches(self) -> tuple[str, ...]:
+        """The residual branches in order; three vectors modulate each."""
+        return ("attention", "ssm", "ffn") if self.ssm else ("attention", "ffn")
+
+    @property
+    def groups(self) -> int:
+        """Vectors that modulate the block."""
+        return 3 * len(self.branches)
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,7 @@ class ModelConfig:
             )
         if self.shared_modulation:
             check(
-                len({kind.branches for kind in self.kinds}) == 1,
+                len({kind.groups for kind in self.kinds}) == 1,
                 "model: shared_modulation needs blocks with equally many branches; "
                 "the pattern mixes them.",
             )

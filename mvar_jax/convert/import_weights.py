@@ -74,7 +74,7 @@ def _plan_trunk(state: StateDict, out: Workdir, schedule: ScaleSchedule | None) 
     tokenizer = TokenizerConfig(
         image_size=tuple(16 * side for side in found.last),
         scales=found.sizes,
-        vocabulary=trunk.vocabulary,
+        vocabulary=trunk.logits,
         code_channels=trunk.code_channels,
     )
     config = replace(_config(tokenizer), model=trunk.config)

@@ -33,7 +33,7 @@ def trunk_entries(trunk: Trunk) -> list[Entry]:
         Entry("lvl_embed.weight", (scales, width), ("level_embedding",), (scales, width)),
     ]
     if config.shared_modulation:
-        groups = 3 * kinds[0].branches
+        groups = kinds[0].groups
         entries += linear_entries(
             "shared_ada_lin.1", ("shared_modulation",), (width,), (groups, width)
         )
@@ -41,7 +41,7 @@ def trunk_entries(trunk: Trunk) -> list[Entry]:
         kind, path = kinds[i % places], (f"blocks_{i % places}",)
         entries += [*block_entries(f"blocks.{i}", path, kind, config, i // places)]
     entries += linear_entries("head_nm.ada_lin.1", ("head_modulation",), (width,), (2, width))
-    entries += linear_entries("head", ("head",), (width,), (trunk.vocabulary,))
+    entries += linear_entries("head", ("head",), (width,), (trunk.logits,))
     return entries
 
 
@@ -53,7 +53,7 @@ def block_entries(
     layer: int | None = None,
 ) -> Iterator[Entry]:
     """A `Block`."""
-    width, groups = config.width, 3 * kind.branches
+    width, groups = config.width, kind.groups
     if config.shared_modulation:
         official, shape = (1, 1, groups, width), (groups, width)
         yield Entry(f"{name}.ada_gss", official, (*path, "modulation_offset"), shape, layer=layer)

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mvar_jax.array_types import Params
 from mvar_jax.cache import AttentionShape, Compression, Profile
+from mvar_jax.config import SamplingConfig
 from mvar_jax.evaluation.benchmark import compile_timed, median_seconds
-from mvar_jax.models import Trunk
-from mvar_jax.sampling import Filter, generate, image_keys
+from mvar_jax.models import ClassLabels
+from mvar_jax.sampling import Filters, Sampler, Weights, generate
+from mvar_jax.sampling.request import NumberedRequest
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.tokenizers import VQTokenizer
 
 
 @dataclass(frozen=True)
@@ -72,19 +72,17 @@ def block_memory(compression: Compression, dim: int, dtype: jnp.dtype) -> BlockM
 
 
 def sampling_seconds(
-    trunk: Trunk,
-    tokenizer: VQTokenizer,
-    params: dict[str, Params],
-    compressions: dict[str, Compression],
-    repeats: int,
+    sampler: Sampler, weights: Weights, compressions: dict[str, Compression], *, repeats: int
 ) -> dict[str, tuple[float, float]]:
     """Median seconds of one guided image under every compression, and seconds to compile."""
     programs, compiling = {}, {}
-    labels, keys = np.zeros(1, np.int32), image_keys(0, 1)
-    rest = (params, labels, keys, Filter(1.5, 0, 0.0, 1.0))
+    config = SamplingConfig(guidance=1.5, top_k=0, top_p=0.0)
+    filters = Filters.of(config, len(sampler.scales))
+    labels, numbers = ClassLabels(np.zeros(1, np.int32)), np.zeros(1, np.uint32)
+    request = NumberedRequest(labels, np.uint32(0), numbers, filters).request()
     for name, compression in compressions.items():
-        arguments = (trunk, tokenizer, *rest, False, compression)
-        compiled, compiling[name] = compile_timed(generate, *arguments)
-        programs[name] = partial(compiled, *rest, compression)
+        small = weights.replace(compression=compression)
+        compiled, compiling[name] = compile_timed(generate, sampler, small, request)
+        programs[name] = partial(compiled, small, request)
     seconds = median_seconds(programs, repeats)
     return {name: (seconds[name], compiling[name]) for name in compressions}

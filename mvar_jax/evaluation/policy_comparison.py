@@ -9,7 +9,8 @@ from mvar_jax.cache import POLICIES, Profile, parse_policy, prepare_compression
 from mvar_jax.checks import check
 from mvar_jax.evaluation.comparison import Comparison, make_duels, make_row, measure
 from mvar_jax.evaluation.policy_run import Task, run_full, run_policy
-from mvar_jax.sampling import Filter, image_keys
+from mvar_jax.models import ClassLabels
+from mvar_jax.sampling import Filters
 from mvar_jax.sampling.model import Model
 
 SHOWN = 10  # images of every run that are kept for a picture
@@ -35,19 +36,14 @@ def compare_policies(
     when nothing is left to run.
     """
     labels = np.arange(samples, dtype=np.int32) % model.config.model.num_classes
-    task = Task(
-        model.trunk,
-        model.tokenizer,
-        labels,
-        image_keys(seed, samples),
-        Filter.of(model.config.sampling),
-        batch_size,
-    )
+    filters = Filters.of(model.config.sampling, len(model.sampler.scales))
+    task = Task(model.sampler, ClassLabels(labels), seed, filters, batch_size)
     prepared, refused = _prepare(model, policies, ratios, profile)
     check(len(prepared) > 0, f"--policies: none can run: {'; '.join(refused.values())}")
-    schedule = model.trunk.schedule
+    schedule = model.sampler.scales
     full_cache = prepare_compression("full", schedule, model.trunk.attention_shape)
-    full, reference = run_full(task, model.params, full_cache, progress("full"))
+    weights = model.weights.replace(compression=full_cache)
+    full, reference = run_full(task, weights, progress=progress("full"))
     rows, measures, images = [], {}, {}
 
     def add(key, run, compression):
@@ -59,9 +55,9 @@ def compare_policies(
 
     add(("full", 0.0), full, full_cache)
     for key, small in prepared.items():
-        told = progress(f"{key[0]} {key[1]:g}")
-        run = run_policy(task, small.params, small.compression, full.tokens, reference, told)
-        add(key, run, small.compression)
+        shown = progress(f"{key[0]} {key[1]:g}")
+        run = run_policy(task, small.weights, full.tokens, reference=reference, progress=shown)
+        add(key, run, small.weights.compression)
         jax.clear_caches()  # programs that will not run again; dozens exhaust a process
         yield Comparison(
             rows=tuple(rows),

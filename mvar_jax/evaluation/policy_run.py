@@ -1,4 +1,4 @@
-"""One cache policy on a set of labels: drawn freely, and forced along the full cache's tokens."""
+"""One cache policy on given conditions: drawn freely, and forced along the full cache's tokens."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mvar_jax.array_types import Array, Int, Key, Params
-from mvar_jax.cache import Compression
-from mvar_jax.models import Trunk
-from mvar_jax.sampling import Filter, generate_scales
-from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.array_types import batch_size
+from mvar_jax.models import Condition
+from mvar_jax.sampling import Filters, Forced, Sampler, Weights, generate_scales
+from mvar_jax.sampling.request import NumberedRequest, batch_rows
 
 
 class PolicyRun(NamedTuple):
@@ -30,61 +29,59 @@ class PolicyRun(NamedTuple):
 class Task(NamedTuple):
     """What every policy is given alike."""
 
-    trunk: Trunk
-    tokenizer: VQTokenizer
-    labels: Int[np.ndarray, "batch"]
-    keys: Key[Array, "batch"]
-    filters: Filter
+    sampler: Sampler
+    condition: Condition  # of every image, on the host
+    seed: int
+    filters: Filters
     batch_size: int
+
+    @property
+    def images(self) -> int:
+        """How many images are drawn."""
+        return batch_size(self.condition)
 
 
 def run_full(
-    task: Task, params: dict[str, Params], compression: Compression, progress: Callable[[int], None]
+    task: Task, weights: Weights, *, progress: Callable[[int], None]
 ) -> tuple[PolicyRun, list[tuple[np.ndarray, ...]]]:
     """The run that others are compared with, and its log-probabilities by batch and scale.
 
     These stay on the host: 4 bytes for every image, token and code.
     """
-    drawn = [np.full((len(task.labels), n), -1, np.int32) for n in task.trunk.schedule.lengths]
-    run, logits = _run(task, params, compression, drawn, None, progress)
-    return run, logits
+    lengths = task.sampler.scales.lengths
+    forced = [Forced(*np.zeros((2, task.images, n), np.int32)) for n in lengths]
+    return _run(task, weights, forced, None, progress)
 
 
 def run_policy(
     task: Task,
-    params: dict[str, Params],
-    compression: Compression,
+    weights: Weights,
     tokens: Sequence[np.ndarray],
+    *,
     reference: Sequence[tuple[np.ndarray, ...]],
     progress: Callable[[int], None],
 ) -> PolicyRun:
     """A policy's run; the same images are also forced along the `tokens` of the full cache.
 
-    `reference` are the full run's log-probabilities. `params` have the compression's heads.
+    `reference` are the full run's log-probabilities.
     """
-    return _run(task, params, compression, tokens, reference, progress)[0]
+    forced = [Forced(scale, np.ones(scale.shape, np.int32)) for scale in tokens]
+    return _run(task, weights, forced, reference, progress)[0]
 
 
-def _run(task, params, compression, tokens, reference, progress):
-    parts, kept, step = [], [], min(task.batch_size, len(task.labels))
+def _run(task, weights, forced, reference, progress):
+    numbers = np.arange(task.images, dtype=np.uint32)
+    asked = NumberedRequest(task.condition, np.uint32(task.seed), numbers, task.filters, forced)
+    parts, kept, step = [], [], min(task.batch_size, task.images)
     program, compile_seconds, seconds = None, 0.0, 0.0
-    for number, first in enumerate(range(0, len(task.labels), step)):
-        # The last batch is filled up, so that all have one shape and one program.
-        rows = np.minimum(np.arange(first, first + step), len(task.labels) - 1)
-        arguments = (
-            params,
-            task.labels[rows],
-            task.keys[rows],
-            task.filters,
-            [scale[rows] for scale in tokens],
-            compression,
-        )
+    for number, rows in enumerate(batch_rows(task.images, step)):
+        own = asked.images(rows)
         if program is None:
             begun = time.monotonic()
-            program = _both.lower(task.trunk, task.tokenizer, *arguments).compile()
+            program = _both.lower(task.sampler, weights, own).compile()
             compile_seconds = time.monotonic() - begun
         begun = time.monotonic()
-        images, drawn, logs = jax.block_until_ready(program(*arguments))
+        images, drawn, logs = jax.block_until_ready(program(weights, own))
         seconds += (time.monotonic() - begun) / (2 * step)  # each image is drawn twice
         if reference is None:
             kept.append(jax.device_get(logs))
@@ -92,10 +89,10 @@ def _run(task, params, compression, tokens, reference, progress):
         else:
             divergence = jax.device_get(_divergence(reference[number], logs))
         parts.append((*jax.device_get((images, drawn)), divergence))
-        progress(min(first + step, len(task.labels)))
+        progress(min((number + 1) * step, task.images))
     batches = len(parts)
     images, drawn, divergence = jax.tree.map(
-        lambda *arrays: np.concatenate(arrays)[: len(task.labels)], *parts
+        lambda *arrays: np.concatenate(arrays)[: task.images], *parts
     )
     used = program.memory_analysis()
     peak = used.argument_size_in_bytes + used.temp_size_in_bytes + used.output_size_in_bytes
@@ -103,25 +100,28 @@ def _run(task, params, compression, tokens, reference, progress):
     return run, kept
 
 
-@partial(jax.jit, static_argnames=("trunk", "tokenizer"))
-def _both(trunk, tokenizer, params, labels, keys, filters, tokens, compression):
-    """Images and tokens drawn freely, and log-probabilities along given tokens.
+@partial(jax.jit, static_argnames="sampler")
+def _both(sampler, weights, asked):
+    """Images and tokens drawn freely, and log-probabilities along the forced tokens.
 
     Both halves of the batch run as one program: only one is compiled for every policy.
     """
-    trunk = trunk.bind({"params": params["trunk"]})
-    tokenizer = tokenizer.bind({"params": params["tokenizer"]})
-    batch = labels.shape[0]
-    labels, keys = jnp.tile(labels, 2), jnp.concatenate([keys, keys])
-    forced = [jnp.concatenate([jnp.full_like(scale, -1), scale]) for scale in tokens]
-    steps = list(
-        generate_scales(
-            trunk, tokenizer, labels, keys, filters, compression=compression, forced=forced
-        )
+    batch = batch_size(asked.numbers)
+    free = jax.tree.map(jnp.zeros_like, asked.forced)
+    twice = asked.replace(
+        condition=_joined(asked.condition, asked.condition),
+        numbers=_joined(asked.numbers, asked.numbers),
+        forced=_joined(free, asked.forced),
     )
+    steps = list(generate_scales(sampler, weights, twice.request()))
+    tokenizer = sampler.tokenizer.bind({"params": weights.tokenizer})
     images = tokenizer.decode(steps[-1].running[:batch])
     logs = tuple(jax.nn.log_softmax(step.logits[batch:]) for step in steps)
     return images, tuple(step.tokens[:batch] for step in steps), logs
+
+
+def _joined(one, other):
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), one, other)
 
 
 @jax.jit

@@ -77,12 +77,12 @@ def _tokens(model: Model, real: RealImages) -> tuple[np.ndarray, ...]:
         tokenizer = model.tokenizer.bind({"params": params})
         return tokenizer.quantize(tokenizer.encode(images))
 
-    return jax.device_get(jax.jit(tokenize)(model.params["tokenizer"], real.images))
+    return jax.device_get(jax.jit(tokenize)(model.weights.tokenizer, real.images))
 
 
 def _reconstruct(model: Model, real: RealImages) -> jax.Array:
     """Images through the quantizer and back, clipped to [-1, 1]."""
-    variables = {"params": model.params["tokenizer"]}
+    variables = {"params": model.weights.tokenizer}
     return jnp.clip(jax.jit(model.tokenizer.apply)(variables, real.images)[0], -1, 1)
 
 

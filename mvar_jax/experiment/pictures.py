@@ -11,10 +11,11 @@ from PIL import Image
 
 from mvar_jax.array_types import HostArray, Params
 from mvar_jax.config import Config
-from mvar_jax.models import Trunk
+from mvar_jax.models import ClassLabels
 from mvar_jax.pictures.image_grid import image_grid, reconstruction_grid, save_png
-from mvar_jax.sampling import Filter, generate, image_keys
-from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.sampling import Filters, Sampler, Weights, generate
+from mvar_jax.sampling.request import NumberedRequest
+from mvar_jax.tokenizers import Tokenizer
 from mvar_jax.training.state import TrainState
 
 CLASSES = 8
@@ -25,9 +26,7 @@ ENLARGE_BELOW = 64  # pixels, along the shorter side
 Draw = Callable[..., np.ndarray]
 
 
-def trunk_pictures(
-    config: Config, trunk: Trunk, tokenizer: VQTokenizer, class_names: tuple[str, ...]
-) -> Draw:
+def trunk_pictures(config: Config, sampler: Sampler, class_names: tuple[str, ...]) -> Draw:
     """`draw(state, path, tokenizer_params)`: writes samples, returns their pixels.
 
     Of up to `CLASSES` classes spread over all, `COLUMNS` images each, as the config samples.
@@ -35,19 +34,22 @@ def trunk_pictures(
     classes = np.linspace(0, len(class_names) - 1, min(CLASSES, len(class_names))).astype(np.int32)
     labels = np.repeat(classes, COLUMNS)
     names = [class_names[i].split(",")[0] for i in classes]
-    filters, smooth = Filter.of(config.sampling), config.sampling.smooth
+    asked = NumberedRequest(
+        condition=ClassLabels(labels),
+        seed=np.uint32(config.seed),
+        numbers=np.arange(len(labels), dtype=np.uint32),
+        filters=Filters.of(config.sampling, len(sampler.scales)),
+    )
 
     def draw(state: TrainState, path: Path, tokenizer_params: Params) -> np.ndarray:
-        params = {"trunk": state.sampling_params, "tokenizer": tokenizer_params}
-        keys = image_keys(config.seed, len(labels))
-        made = generate(trunk, tokenizer, params, labels, keys, filters, smooth)
-        images = _on_host(made.images)
+        weights = Weights(state.sampling_params, tokenizer_params)
+        images = _on_host(generate(sampler, weights, asked.request()).images)
         return _write(image_grid(images, COLUMNS, names, _scale(images)), path)
 
     return draw
 
 
-def tokenizer_pictures(tokenizer: VQTokenizer, validation: Iterable) -> Draw:
+def tokenizer_pictures(tokenizer: Tokenizer, validation: Iterable) -> Draw:
     """`draw(state, path)`: writes images beside their reconstructions, returns the pixels.
 
     They are the first images of the validation split.

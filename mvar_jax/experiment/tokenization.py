@@ -28,7 +28,7 @@ from mvar_jax.data.token_manifest import MANIFEST, PLAN, Shard, TokenManifest, c
 from mvar_jax.data.token_record import TokenRecord
 from mvar_jax.mesh.processes import from_first
 from mvar_jax.mesh.progress import progress_bar
-from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.tokenizers.checksum import checksum
 from mvar_jax.training.weights import load_tokenizer
 from mvar_jax.workdir import Workdir
@@ -81,7 +81,7 @@ def make_encoder(config: Config, params: Params, crops: int) -> tuple[int, Encod
 
     Every device of this host takes the same number of crops, `ROWS` or few more.
     """
-    tokenizer, devices = VQTokenizer(config.tokenizer), jax.local_devices()
+    tokenizer, devices = build_tokenizer(config.tokenizer), jax.local_devices()
     mesh = Mesh(np.array(devices), ("batch",))
     by_rows = NamedSharding(mesh, PartitionSpec("batch"))
     variables = jax.device_put({"params": params}, NamedSharding(mesh, PartitionSpec()))
@@ -118,7 +118,7 @@ def _write_shards(
                 for batch in images.batches(start, stop, batch_size):
                     for row in _records(batch, encode, record):
                         writer.write(row)
-                    bar.update(len(batch["label"]))
+                    bar.update(batch_size(batch))
             done += stop - start
             bar.update(done - bar.n)  # with those that cannot be read
 

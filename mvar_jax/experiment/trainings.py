@@ -9,7 +9,7 @@ from functools import partial
 import jax
 from absl import logging
 
-from mvar_jax.array_types import Params, path_name
+from mvar_jax.array_types import Params, in_32_bits, path_name
 from mvar_jax.checks import check
 from mvar_jax.config import Config, TrainingConfig
 from mvar_jax.data.global_batches import GlobalBatches, GlobalEvaluation
@@ -22,7 +22,8 @@ from mvar_jax.mesh.processes import announce, from_first
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.models import build_trunk
 from mvar_jax.models.flops import TRAINING_FACTOR, matmul_flops
-from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.sampling import Sampler
+from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.tokenizers.checksum import checksum
 from mvar_jax.training.loop import Outcome, fit
 from mvar_jax.training.optimizer import make_optimizer
@@ -47,6 +48,7 @@ from mvar_jax.training.weights import (
 from mvar_jax.workdir import Workdir
 
 
+@in_32_bits
 def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
     """Trains the tokenizer in `workdir.tokenizer`, or goes on with it.
 
@@ -59,7 +61,7 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
     layout = _layout(config, training)
     batches, validation = _data(config, layout, training.accumulate)
     steps = training.total_steps(len(source), config.batch_size)
-    tokenizer = VQTokenizer(config.tokenizer)
+    tokenizer = build_tokenizer(config.tokenizer)
     optimizer = make_optimizer(config.tokenizer_optimizer, steps, config.batch_size)
     check_is_run(workdir.tokenizer.checkpoints)
     workdir.tokenizer.check_same(config)
@@ -82,6 +84,7 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
         )
 
 
+@in_32_bits
 def train_trunk(
     config: Config,
     workdir: Workdir,
@@ -100,7 +103,7 @@ def train_trunk(
     layout = _layout(config, config.training)
     batches, validation = _data(config, layout, config.training.accumulate)
     steps = config.training.total_steps(len(source), config.batch_size)
-    tokenizer, trunk = VQTokenizer(config.tokenizer), build_trunk(config)
+    tokenizer, trunk = build_tokenizer(config.tokenizer), build_trunk(config)
     trained = workdir.tokenizer.is_trained
     lender = None if trained else tokenizer_from or init
     fresh = init is None or workdir.is_trained
@@ -147,7 +150,11 @@ def train_trunk(
             _step_cost(config),
             frozen=(tokenizer_params,),
             begin=begin,
-            draw=trunk_pictures(config, trunk, tokenizer, source.class_names),
+            draw=trunk_pictures(
+                config,
+                Sampler(trunk, tokenizer, smooth=config.sampling.smooth),
+                source.class_names,
+            ),
         )
 
 
@@ -269,5 +276,5 @@ def _data(
 def _step_cost(config: Config) -> StepCost:
     """What one step of the trunk's training takes in."""
     tokenizer = config.tokenizer
-    flops = matmul_flops(config.model, tokenizer.schedule, tokenizer.vocabulary)
+    flops = matmul_flops(config.model, tokenizer.schedule, build_trunk(config).logits)
     return StepCost(config.batch_size, TRAINING_FACTOR * flops * config.batch_size)

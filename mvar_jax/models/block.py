@@ -1,5 +1,7 @@
 """One block: attention, perhaps a state-space layer, feed-forward, all modulated by adaLN."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ from einops import rearrange
 
 from mvar_jax.array_types import Array, Float
 from mvar_jax.cache import LayerMemory, SSMState
-from mvar_jax.config import BlockKind, ModelConfig
+from mvar_jax.config import BRANCHES, BlockKind, ModelConfig
 from mvar_jax.models.attention import SelfAttention
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import Projection, drop_path, linear_std, modulated_norm
@@ -61,6 +63,19 @@ def modulation_factors(config: ModelConfig, groups: int) -> tuple[float, ...]:
     return (config.init.gate,) * 2 + (config.init.modulation,) * (groups - 2)
 
 
+class BlockCondition(NamedTuple):
+    """What a block is given of the condition; it does not change over the scales."""
+
+    modulation: Array  # gates, scales and shifts of every branch, float32 [batch, groups, width]
+
+
+class Drops(NamedTuple):
+    """Stochastic depth of one block: its rate, and what was drawn for it, from 0 to 1."""
+
+    rate: Array  # float32 scalar
+    draws: Array  # by place in `BRANCHES`, float32 [branches, batch]
+
+
 class Block(nn.Module):
     """A residual block of the given kind.
 
@@ -73,7 +88,7 @@ class Block(nn.Module):
 
     def setup(self):
         """The branches, and the modulation unless the trunk shares one."""
-        config, groups = self.config, 3 * self.kind.branches
+        config, groups = self.config, self.kind.groups
         self.attention = SelfAttention(config, self.kind.attention_reach)
         if self.kind.ssm:
             self.ssm = StateSpace(config)
@@ -89,53 +104,54 @@ class Block(nn.Module):
         else:
             self.modulation = Modulation(config.width, groups, factors)
 
-    def modulate(
+    def prepare(
         self,
-        condition: Float[Array, "batch width"],
+        vectors: Float[Array, "batch width"],
         shared: Float[Array, "batch groups width"] | None = None,
-    ) -> Float[Array, "batch groups width"]:
-        """The block's modulation vectors, float32; they do not change over the scales."""
+    ) -> BlockCondition:
+        """What the block takes from the condition's vectors, or from what all blocks share."""
         if self.config.shared_modulation:
-            return shared + self.modulation_offset
-        return self.modulation(condition)
+            return BlockCondition(shared + self.modulation_offset)
+        return BlockCondition(self.modulation(vectors))
 
     def __call__(
         self,
         x: Float[Array, "batch n width"],
-        modulation: Float[Array, "batch groups width"],
+        condition: BlockCondition,
         context: ScaleContext,
         memory: LayerMemory | None = None,
-        drop: tuple[Float[Array, ""], Float[Array, "branches batch"]] | None = None,
+        drops: Drops | None = None,
     ) -> tuple[Float[Array, "batch n width"], LayerMemory | None]:
         """Mixes the tokens at hand; returns them and the memory for the next scale.
 
         `memory` None is the teacher-forced pass over all scales; otherwise x is one scale and
-        the memory is what earlier scales left. `drop` is the rate of stochastic depth and
-        what was drawn for it, from 0 to 1.
+        the memory is what earlier scales left. Without `drops` no branch is dropped.
         """
-        gates, scales, shifts = rearrange(modulation, "b (three g) c -> three g b c", three=3)
+        vectors = rearrange(condition.modulation, "b (three g) c -> three g b c", three=3)
+        gates, scales, shifts = vectors
         cache, state = (None, None) if memory is None else (memory.cache, memory.ssm)
 
         def residual(x, branch, mixer, *arguments):
-            mixed = modulated_norm(x, scales[branch], shifts[branch], self.config.norm_epsilon)
+            i = self.kind.branches.index(branch)
+            mixed = modulated_norm(x, scales[i], shifts[i], self.config.norm_epsilon)
             mixed, carried = mixer(mixed, *arguments)
-            mixed = mixed * gates[branch][:, None].astype(x.dtype)
-            if drop is not None:
-                mixed = drop_path(mixed, drop[0], drop[1][branch])
+            mixed = mixed * gates[i][:, None].astype(x.dtype)
+            if drops is not None:
+                mixed = drop_path(mixed, drops.rate, drops.draws[BRANCHES.index(branch)])
             return x + mixed, carried
 
-        x, cache = residual(x, 0, self.attention, context, cache)
+        x, cache = residual(x, "attention", self.attention, context, cache)
         if self.kind.ssm:
-            x, state = residual(x, 1, self.ssm, state)
-        x, _ = residual(x, self.kind.branches - 1, lambda x: (self.ffn(x), None))
+            x, state = residual(x, "ssm", self.ssm, state)
+        x, _ = residual(x, "ffn", lambda x: (self.ffn(x), None))
         return x, None if memory is None else LayerMemory(cache, state)
 
     def initialize(self) -> None:
         """Touches every parameter, for `init`."""
-        condition = jnp.zeros((1, self.config.width))
-        groups = jnp.zeros((1, 3 * self.kind.branches, self.config.width))
+        vectors = jnp.zeros((1, self.config.width))
+        shared = jnp.zeros((1, self.kind.groups, self.config.width))
         x = jnp.zeros((1, 1, self.config.width))
-        self(x, self.modulate(condition, groups), ScaleContext.single())
+        self(x, self.prepare(vectors, shared), ScaleContext.single())
 
 
 def empty_state(config: ModelConfig, batch: int, dtype: jnp.dtype) -> SSMState:

@@ -7,7 +7,7 @@ TRAINING_FACTOR = 3
 """A training step over a forward pass: the backward pass takes two products for every one."""
 
 
-def matmul_flops(config: ModelConfig, schedule: ScaleSchedule, vocabulary: int) -> int:
+def matmul_flops(config: ModelConfig, schedule: ScaleSchedule, logits: int) -> int:
     """FLOPs of the trunk's matrix products in one teacher-forced forward pass of one image.
 
     A product of [a, b] and [b, c] counts 2abc. Counted are the projections of attention,
@@ -22,10 +22,10 @@ def matmul_flops(config: ModelConfig, schedule: ScaleSchedule, vocabulary: int) 
     blocks = sum(_block(config, kind, schedule) for kind in config.kinds)
     groups = 2  # of the head
     if config.shared_modulation:
-        groups += 3 * config.kinds[0].branches
+        groups += config.kinds[0].groups
     else:
-        groups += repeats * sum(3 * kind.branches for kind in config.kinds)
-    head = 2 * tokens * width * vocabulary
+        groups += repeats * sum(kind.groups for kind in config.kinds)
+    head = 2 * tokens * width * logits
     return repeats * blocks + 2 * width * width * groups + head
 
 

@@ -7,18 +7,20 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from einops import rearrange
 
-from mvar_jax.array_types import Array, Float, Int, Key
+from mvar_jax.array_types import Array, Float, Key, PyTree
 from mvar_jax.cache import AttentionShape, Compression, LayerMemory, prepare_compression
-from mvar_jax.config import MAX_BRANCHES, Config, ModelConfig
+from mvar_jax.checks import check
+from mvar_jax.config import BRANCHES, Config, ModelConfig
 from mvar_jax.mesh.axes import constrain
 from mvar_jax.mesh.sharding import constrain_params
-from mvar_jax.models.block import Block, Modulation, empty_state
+from mvar_jax.models.block import Block, Drops, Modulation, empty_state
+from mvar_jax.models.conditioner import ClassConditioner, Condition, choose
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import Projection, linear_std, modulated_norm
-from mvar_jax.ops.noise import uniform_per_image
+from mvar_jax.ops.noise import fold_each, uniform_per_image
 from mvar_jax.scales import ScaleSchedule
+from mvar_jax.tokenizers import build_tokenizer
 
 
 @flax.struct.dataclass
@@ -39,50 +41,53 @@ REMAT_POLICIES = {
 }
 
 
+DEPTH_STREAM = 1  # folded into an image's key, whose own draws are of other things
+
+
 class Conditioning(NamedTuple):
-    """What a label contributes; computed once, used at every scale."""
+    """What a condition contributes; computed once, used at every scale."""
 
     start: Array  # tokens of the first scale before embedding, [batch, n_0, width]
-    blocks: tuple[Array, ...]  # per place in the pattern, [layers, batch, groups, width]
+    blocks: tuple[PyTree, ...]  # by index in the pattern, `BlockCondition`s stacked over layers
     head: Array  # scale and shift of the last norm, [batch, 2, width]
 
 
 class Trunk(nn.Module):
-    """Predicts the tokens of every scale from the label and the coarser scales.
+    """Predicts the tokens of every scale from the condition and the coarser scales.
 
-    Calling it is the teacher-forced pass over all scales; `condition`, `empty_memory` and
+    Calling it is the teacher-forced pass over all scales; `prepare`, `empty_memory` and
     `decode_scale` are the same mathematics scale by scale. Parameters are a plain dict whose
-    layout depends only on `pattern`: `blocks_i` stacks, on axis 0, the layers at place i of the
+    layout depends only on `pattern`: `blocks_i` stacks, on axis 0, the layers at index i of the
     pattern, however they are run.
+
+    `schedule` is the one that the learned positions are for. Methods take the schedule to run, by
+    default this one, static under jit; they raise ValueError for one that the positions do not fit.
     """
 
     config: ModelConfig
     schedule: ScaleSchedule
-    vocabulary: int
+    logits: int  # for every token, see the tokenizer's token space
     code_channels: int
 
     def setup(self):
         """Embeddings, stacked blocks, head."""
         config, width = self.config, self.config.width
         std = linear_std(width)
-        normal = nn.initializers.normal(std)
-        self.class_embedding = self.param(
-            "class_embedding", normal, (config.num_classes + 1, width)
-        )
-        self.start_position = self.param(
-            "start_position", normal, (self.schedule.lengths[0], width)
-        )
+        start = nn.initializers.normal(std)
+        classes = (config.num_classes + 1, width)
+        self.conditioner = ClassConditioner(self.param("class_embedding", start, classes))
+        self.start_position = self.param("start_position", start, (self.schedule.lengths[0], width))
         self.position_embedding = self.param(
-            "position_embedding", normal, (self.schedule.total, width)
+            "position_embedding", start, (self.schedule.total, width)
         )
-        self.level_embedding = self.param("level_embedding", normal, (len(self.schedule), width))
+        self.level_embedding = self.param("level_embedding", start, (len(self.schedule), width))
         self.word_embedding = Projection((self.code_channels,), (width,), std)
         self.block_params = [self._stacked(i) for i in range(len(config.kinds))]
         if config.shared_modulation:
-            groups = 3 * config.kinds[0].branches
+            groups = config.kinds[0].groups
             self.shared_modulation = Modulation(width, groups, (1.0,) * groups)
         self.head_modulation = Modulation(width, 2, (config.init.modulation,) * 2)
-        self.head = Projection((width,), (self.vocabulary,), std * config.init.head)
+        self.head = Projection((width,), (self.logits,), std * config.init.head)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -110,43 +115,50 @@ class Trunk(nn.Module):
 
     def __call__(
         self,
-        labels: Int[Array, "batch"],
+        condition: Condition,
         inputs: Float[Array, "batch _ code"],
         keys: Key[Array, "batch"] | None = None,
-    ) -> Float[Array, "batch total vocab"]:
+        *,
+        schedule: ScaleSchedule | None = None,
+    ) -> Float[Array, "batch total logits"]:
         """Teacher-forced logits of all scales, float32.
 
-        `labels` are class indices, `num_classes` for none; `inputs` are the tokenizer's
-        teacher-forcing inputs of all scales but the first. For training, `keys` has one per
-        image: labels are dropped, and depth is stochastic, as the image's key says.
+        `inputs` are the tokenizer's teacher-forcing inputs of all scales but the first. For
+        training, `keys` has one per image: conditions are dropped, and depth is stochastic, as
+        the image's key says.
         """
         drops = None
         if keys is not None:
-            draws = uniform_per_image(keys, 1 + self.config.depth * MAX_BRANCHES)
-            dropped = draws[:, 0] < self.config.class_drop_rate
-            labels = jnp.where(dropped, self.config.num_classes, labels)
-            drops = self._drops(draws[:, 1:])
-        conditioning = self.condition(labels)
-        x = self.embed(conditioning, inputs)
-        x, _ = self._run(x, conditioning, ScaleContext(self.schedule), None, drops)
+            dropped = uniform_per_image(keys) < self.config.class_drop_rate
+            condition = choose(dropped, self.conditioner.null(condition), condition)
+            drops = self._drops(keys)
+        context = ScaleContext(self._fitting(schedule))
+        conditioning = self.prepare(condition)
+        x = self._embed(conditioning, inputs, context)
+        x, _ = self._run(x, conditioning, context, None, drops)
         return self._logits(x, conditioning)
 
-    def condition(self, labels: Int[Array, "batch"]) -> Conditioning:
-        """Everything that depends on the label alone."""
-        condition = constrain(self.class_embedding[labels], "condition")
-        shared = self.shared_modulation(condition) if self.config.shared_modulation else None
+    def null(self, condition: Condition) -> Condition:
+        """The condition of as many images of nothing in particular, for guidance."""
+        return self.conditioner.null(condition)
 
-        def modulate(block, stacked):
+    def prepare(self, condition: Condition) -> Conditioning:
+        """Everything that depends on the condition alone."""
+        vectors = constrain(self.conditioner.vectors(condition), "condition")
+        shared = self.shared_modulation(vectors) if self.config.shared_modulation else None
+
+        def prepare(block, stacked):
             def one(params):
-                return block.apply({"params": params}, condition, shared, method="modulate")
+                return block.apply({"params": params}, vectors, shared, method="prepare")
 
-            made = constrain(jax.vmap(one)(stacked), "modulation_made")
-            return constrain(made, "modulation")
+            made = jax.vmap(one)(stacked)
+            made = jax.tree.map(lambda array: constrain(array, "modulation_made"), made)
+            return jax.tree.map(lambda array: constrain(array, "modulation"), made)
 
         return Conditioning(
-            start=condition[:, None] + self.start_position,
-            blocks=tuple(map(modulate, self.blocks, self.block_params)),
-            head=self.head_modulation(condition),
+            start=vectors[:, None] + self.start_position,
+            blocks=tuple(map(prepare, self.blocks, self.block_params)),
+            head=self.head_modulation(vectors),
         )
 
     @property
@@ -155,13 +167,26 @@ class Trunk(nn.Module):
         places = sum(kind.attention_reach == "history" for kind in self.config.kinds)
         return AttentionShape(self.repeats * places, self.config.heads)
 
-    def empty_memory(self, batch: int, compression: Compression | None = None) -> Memory:
+    def empty_memory(
+        self,
+        batch: int,
+        compression: Compression | None = None,
+        *,
+        schedule: ScaleSchedule | None = None,
+    ) -> Memory:
         """The memory of all blocks before the first scale, for `batch` rows.
 
-        Without `compression` attention remembers everything.
+        Without `compression` attention remembers everything. Raises ValueError for a compression
+        that was planned for another schedule.
         """
+        schedule = self._fitting(schedule)
         if compression is None and self.attention_shape.layers:
-            compression = prepare_compression("full", self.schedule, self.attention_shape)
+            compression = prepare_compression("full", schedule, self.attention_shape)
+        check(
+            compression is None or compression.schedule == schedule,
+            "policy: it was planned for other scales than those to draw; prepare it for the "
+            "schedule at hand.",
+        )
         repetitions = [self._empty_repetition(i, batch, compression) for i in range(self.repeats)]
         structures = [jax.tree.structure(layers) for layers in repetitions]
         starts = [i for i in range(self.repeats) if i == 0 or structures[i] != structures[i - 1]]
@@ -190,34 +215,46 @@ class Trunk(nn.Module):
         inputs: Float[Array, "batch n code"] | None,
         scale: int,
         memory: Memory,
-    ) -> tuple[Float[Array, "batch n vocab"], Memory]:
+        *,
+        schedule: ScaleSchedule | None = None,
+    ) -> tuple[Float[Array, "batch n logits"], Memory]:
         """Logits of one scale, float32, and the memory for the next.
 
         `inputs` is what the tokenizer's `accumulate` returned for this scale, None at scale 0.
         Nothing of earlier scales is computed again.
         """
-        x = self.embed(conditioning, inputs, scale)
-        context = ScaleContext(self.schedule, scale)
+        context = ScaleContext(self._fitting(schedule), scale)
+        x = self._embed(conditioning, inputs, context)
         x, memory = self._run(x, conditioning, context, memory)
         return self._logits(x, conditioning), memory
 
-    def embed(
-        self,
-        conditioning: Conditioning,
-        inputs: Float[Array, "batch _ code"] | None,
-        scale: int | None = None,
-    ) -> Float[Array, "batch n width"]:
+    def _fitting(self, schedule: ScaleSchedule | None) -> ScaleSchedule:
+        """A schedule to run, which the learned positions must fit: all their scales, or the first.
+
+        Positions are learned scale by scale, so the coarser scales alone are drawn as before.
+        """
+        if schedule is None:
+            return self.schedule
+        check(
+            schedule.sizes == self.schedule.sizes[: len(schedule)],
+            f"scales: got {schedule}, but the model's learned positions are for {self.schedule}; "
+            "use these, or the first of them.",
+        )
+        return schedule
+
+    def _embed(self, conditioning, inputs, context) -> Float[Array, "batch n width"]:
         """The blocks' input: words or start, with level and position added.
 
-        Of one scale, or of all joined when `scale` is None; `inputs` leave the first scale out.
+        Of one scale, or of all joined; `inputs` leave the first scale out.
         """
+        schedule, scale = context.schedule, context.scale
         parts = [] if scale else [conditioning.start]
         if scale != 0:
             parts.append(self.word_embedding(inputs))
-        levels = np.repeat(np.arange(len(self.schedule)), self.schedule.lengths)
-        own = slice(None) if scale is None else self.schedule.slices[scale]
-        places = self.level_embedding[levels[own]] + self.position_embedding[own]
-        x = (jnp.concatenate(parts, axis=1) + places).astype(self.dtype)
+        levels = np.repeat(np.arange(len(schedule)), schedule.lengths)
+        own = slice(0, schedule.total) if scale is None else schedule.slices[scale]
+        positions = self.level_embedding[levels[own]] + self.position_embedding[own]
+        x = (jnp.concatenate(parts, axis=1) + positions).astype(self.dtype)
         return constrain(x, "activation")
 
     def _run(self, x, conditioning, context, memory, drops=None):
@@ -225,13 +262,13 @@ class Trunk(nn.Module):
         layers = (tuple(self.block_params), conditioning.blocks, drops)
 
         def repetition(x, layers, memories):
-            params, modulations, drops = layers
+            params, conditions, drops = layers
             remembered = []
             for i, block in enumerate(self.blocks):
                 own = None if memories is None else memories[i]
-                drop = None if drops is None else jax.tree.map(lambda a, i=i: a[i], drops)
+                drop = None if drops is None else drops[i]
                 layer = constrain_params(params[i], f"blocks_{i}")
-                x, own = block.apply({"params": layer}, x, modulations[i], context, own, drop)
+                x, own = block.apply({"params": layer}, x, conditions[i], context, own, drop)
                 x = constrain(x, "activation")
                 remembered.append(own)
             return x, None if memories is None else tuple(remembered)
@@ -266,15 +303,24 @@ class Trunk(nn.Module):
             remembered.append(own)
         return x, jax.tree.map(lambda *arrays: jnp.stack(arrays), *remembered)
 
-    def _drops(self, draws):
-        """Rates of stochastic depth `[repeats, places]` and draws `[..., branches, batch]`."""
+    def _drops(self, keys: Key[Array, "batch"]) -> tuple[Drops, ...] | None:
+        """Stochastic depth by index in the pattern, stacked over its repetitions.
+
+        Every draw has a key of its own, of image, layer and branch.
+        """
         if self.config.drop_path_rate == 0:
             return None
-        places = len(self.config.kinds)
-        rates = jnp.linspace(0, self.config.drop_path_rate, self.config.depth)
-        order = "batch (repeats places branches) -> repeats places branches batch"
-        draws = rearrange(draws, order, places=places, branches=MAX_BRANCHES)
-        return rates.reshape(self.repeats, places), draws
+        keys, depth = fold_each(keys, DEPTH_STREAM), self.config.depth
+
+        def draw(layer, branch):
+            return uniform_per_image(fold_each(fold_each(keys, layer), branch))
+
+        over_branches = jax.vmap(draw, in_axes=(None, 0))
+        layers, branches = jnp.arange(depth), jnp.arange(len(BRANCHES))
+        draws = jax.vmap(over_branches, in_axes=(0, None))(layers, branches)
+        rates = jnp.linspace(0, self.config.drop_path_rate, depth, dtype=jnp.float32)
+        kinds = len(self.config.kinds)
+        return tuple(Drops(rates[i::kinds], draws[i::kinds]) for i in range(kinds))
 
     def _logits(self, x, conditioning):
         x = x.astype(jnp.promote_types(self.dtype, jnp.float32))
@@ -284,6 +330,7 @@ class Trunk(nn.Module):
 
 
 def build_trunk(config: Config) -> Trunk:
-    """The trunk of an experiment; its schedule, vocabulary and codes are the tokenizer's."""
+    """The trunk of an experiment; its schedule, logits and codes are the tokenizer's."""
     tokenizer = config.tokenizer
-    return Trunk(config.model, tokenizer.schedule, tokenizer.vocabulary, tokenizer.code_channels)
+    logits = build_tokenizer(tokenizer).token_space.logits
+    return Trunk(config.model, tokenizer.schedule, logits, tokenizer.code_channels)

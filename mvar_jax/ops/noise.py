@@ -1,29 +1,82 @@
-"""Random numbers that depend on an image's own key, the scale and the position, nothing else."""
+"""Random numbers that depend on an image's own key, the scale and the position, nothing else.
+
+Keys carry the generator with them, and every draw here names its dtype and range, so that no
+setting of JAX (`jax_default_prng_impl`, `jax_threefry_partitionable`, `jax_enable_x64`,
+`jax_high_dynamic_range_gumbel`) changes what is drawn.
+"""
+
+from functools import partial
 
 import jax
+import jax.extend.random
+import jax.numpy as jnp
 
-from mvar_jax.array_types import Array, Float, Key
+from mvar_jax.array_types import Array, Float, HostArray, Int, Key, UInt
+
+
+def _partitionable(function):
+    """The form of Threefry whose numbers do not depend on how many are drawn at once."""
+
+    def pinned(*arguments):
+        with jax.threefry_partitionable(True):
+            return function(*arguments)
+
+    return pinned
+
+
+_THREEFRY = jax.extend.random.threefry_prng_impl
+# Threefry-2x32 (Salmon et al. 2011), JAX's default generator, in the form that JAX uses by default.
+GENERATOR = jax.extend.random.define_prng_impl(
+    key_shape=(2,),
+    seed=_THREEFRY.seed,
+    split=_partitionable(_THREEFRY.split),
+    random_bits=_partitionable(_THREEFRY.random_bits),
+    fold_in=_THREEFRY.fold_in,
+    name="threefry2x32_partitionable",
+    tag="fry",
+)
+
+
+def make_key(seed: int) -> Key[Array, ""]:
+    """The key of a seed from 0 to 2**32 - 1, of the library's own generator."""
+    return jax.random.key(seed, impl=GENERATOR)
+
+
+def image_keys(
+    seed: int | UInt[HostArray, ""], numbers: Int[HostArray, "batch"] | UInt[HostArray, "batch"]
+) -> Key[Array, "batch"]:
+    """A key for every image, from the seed and the image's own number alone."""
+    return jax.vmap(partial(jax.random.fold_in, make_key(seed)))(jnp.asarray(numbers))
 
 
 def token_gumbel(
     keys: Key[Array, "batch"], scale: int, tokens: int, vocabulary: int
 ) -> Float[Array, "batch n vocab"]:
-    """Standard Gumbel noise for every image, token of the scale, and code.
+    """Standard Gumbel noise for every image, token of the scale, and code, float32.
 
     Each image's key is folded with the scale and the token's row-major position, so a token's
     noise is the same in any batch, on any number of devices, and whatever is computed around it.
+    It is -log(-log(u)) of a u with 23 random bits, so it lies between -4.47 and 15.95: a token
+    whose logit is more than 20.4 below the largest is never drawn, and one of probability below
+    about 1e-7 hardly ever.
     """
 
     def per_token(key, position):
-        return jax.random.gumbel(jax.random.fold_in(key, position), (vocabulary,))
+        own = jax.random.fold_in(key, position)
+        return jax.random.gumbel(own, (vocabulary,), jnp.float32, mode="low")
 
     def per_image(key):
         scale_key = jax.random.fold_in(key, scale)
-        return jax.vmap(per_token, in_axes=(None, 0))(scale_key, jax.numpy.arange(tokens))
+        return jax.vmap(per_token, in_axes=(None, 0))(scale_key, jnp.arange(tokens))
 
     return jax.vmap(per_image)(keys)
 
 
-def uniform_per_image(keys: Key[Array, "batch"], count: int) -> Float[Array, "batch draws"]:
-    """Numbers uniform in [0, 1), float32, that depend on an image's key only."""
-    return jax.vmap(lambda key: jax.random.uniform(key, (count,)))(keys)
+def uniform_per_image(keys: Key[Array, "batch"]) -> Float[Array, "batch"]:
+    """A number uniform in [0, 1), float32, for every image."""
+    return jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32))(keys)
+
+
+def fold_each(keys: Key[Array, "batch"], number: int | Int[Array, ""]) -> Key[Array, "batch"]:
+    """Every image's key, folded with the same number."""
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)

@@ -1,6 +1,6 @@
 """Calibration: what a model's attention looks like while it draws with its full cache."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mvar_jax.array_types import Array, Int, Key, Params
+from mvar_jax.array_types import in_32_bits
 from mvar_jax.cache import Profile
 from mvar_jax.cache.observation import Statistics, observe_full
-from mvar_jax.models import Memory, Trunk
+from mvar_jax.models import Memory
 from mvar_jax.models.fingerprint import fingerprint
-from mvar_jax.sampling.generate import Filter, generate_scales
-from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.sampling.generate import generate_scales
+from mvar_jax.sampling.request import Request, Sampler, Weights, split_request
 
 
 class Calibration(NamedTuple):
@@ -28,34 +28,33 @@ class Calibration(NamedTuple):
     key: np.ndarray
 
 
+@in_32_bits
 def calibrate(
-    trunk: Trunk,
-    tokenizer: VQTokenizer,
-    params: dict[str, Params],
-    labels: Int[np.ndarray, "batch"],
-    keys: Key[Array, "batch"],
-    filters: Filter,
+    sampler: Sampler,
+    weights: Weights,
+    request: Request,
+    *,
     batch_size: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Calibration:
-    """Samples the labels with the full cache and averages the attention of conditional rows.
+    """Samples a request with the full cache and averages the attention of conditional rows.
 
-    `progress` is told the number of images done after every batch. Nothing of the size of an
-    attention matrix is kept: queries pass in pieces, sums stay.
+    It is drawn `batch_size` images at a time; `progress` is told the number of images done after
+    every batch. Nothing of the size of an attention matrix is kept: queries pass in pieces, sums
+    stay.
     """
     sums, first, done = None, None, 0
-    for rows in _batches(len(labels), batch_size):
-        batch = _observe_batch(trunk, tokenizer, params, labels[rows], keys[rows], filters)
-        batch = jax.device_get(batch)
+    for part in split_request(request, batch_size):
+        batch = jax.device_get(_observe_batch(sampler, weights, part))
         first = first or batch
         batch = batch.replace(query=None, key=None)
         sums = batch if sums is None else jax.tree.map(np.add, sums, batch)
-        done += len(rows)
+        done += part.keys.shape[0]
         progress(done)
     mean = jax.tree.map(lambda array: array / done, sums)
     profile = Profile(
-        fingerprint=fingerprint(params["trunk"]),
-        sizes=trunk.schedule.sizes,
+        fingerprint=fingerprint(weights.trunk),
+        sizes=sampler.scales.sizes,
         samples=done,
         head_variance=mean.variance,
         mass=mean.mass,
@@ -64,27 +63,19 @@ def calibrate(
     return Calibration(profile, first.query, first.key)
 
 
-def _batches(count: int, size: int) -> Iterator[np.ndarray]:
-    """Numbers of images, `size` at a time; the last batch may be smaller."""
-    for first in range(0, count, size):
-        yield np.arange(first, min(first + size, count))
-
-
-@partial(jax.jit, static_argnames=("trunk", "tokenizer"))
-def _observe_batch(trunk, tokenizer, params, labels, keys, filters):
-    bound = trunk.bind({"params": params["trunk"]})
-    tokenizer = tokenizer.bind({"params": params["tokenizer"]})
-    observation = observe_full(trunk.schedule, trunk.attention_shape)
-    steps = generate_scales(bound, tokenizer, labels, keys, filters, compression=observation)
+@partial(jax.jit, static_argnames="sampler")
+def _observe_batch(sampler, weights, request):
+    observation = observe_full(sampler.scales, sampler.trunk.attention_shape)
+    steps = generate_scales(sampler, weights.replace(compression=observation), request)
     return _gathered(list(steps)[-1].memory)
 
 
 def _gathered(memory: Memory) -> Statistics:
     """The statistics of all layers in order of depth, stacked."""
     (run,) = memory  # a full cache is one run
-    places = [layer.cache.statistics for layer in run.layers if layer.cache is not None]
+    layers = [layer.cache.statistics for layer in run.layers if layer.cache is not None]
 
     def by_depth(*arrays):
         return jnp.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:])
 
-    return jax.tree.map(by_depth, *places)
+    return jax.tree.map(by_depth, *layers)

@@ -1,6 +1,6 @@
-"""The loop over scales: from labels to tokens and images, nothing computed twice."""
+"""The loop over scales: from conditions to tokens and images, nothing computed twice."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -8,34 +8,32 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.array_types import Array, Float, Int, Key, Leaf, Params
-from mvar_jax.cache import Compression
-from mvar_jax.config import SamplingConfig
-from mvar_jax.models import Memory, Trunk
-from mvar_jax.sampling.guidance import guidance_ramp, guide
-from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.array_types import Array, Float, Leaf, in_32_bits
+from mvar_jax.checks import check
+from mvar_jax.models import Conditioning, Memory
+from mvar_jax.models.conditioner import guidance_rows
+from mvar_jax.sampling.guidance import guide
+from mvar_jax.sampling.request import Request, Sampler, Weights
+from mvar_jax.tokenizers import Tokens
+
+Noise = Callable[[Array, int, int], Array]
 
 
 @flax.struct.dataclass
-class Filter:
-    """The traced settings of sampling: changing them does not compile again."""
+class Carried:
+    """What goes from scale to scale."""
 
-    guidance: Leaf  # a float
-    top_k: Leaf  # an int
-    top_p: Leaf  # a float
-    temperature: Leaf  # a float
-
-    @classmethod
-    def of(cls, config: SamplingConfig) -> "Filter":
-        """From a validated config."""
-        return cls(config.guidance, config.top_k, config.top_p, config.temperature)
+    conditioning: Conditioning
+    memory: Memory
+    running: Leaf  # the sum of all codes so far, [batch, h, w, code]
+    inputs: Leaf  # of the trunk at the next scale, [2 batch, n, code]; None before the first
 
 
 class Step(NamedTuple):
     """What is known after one scale."""
 
-    logits: Array  # guided, before temperature and filter, [batch, n, vocab]
-    tokens: Array  # [batch, n]; with smooth, the most likely code of each mixture
+    logits: Array  # guided, before temperature and filters, [batch, n, logits]
+    tokens: Tokens  # [batch, n]; with smooth, the most likely code of each mixture
     running: Array  # the sum of all codes so far, [batch, h, w, code]
     memory: Memory  # what the next scale inherits
 
@@ -44,102 +42,126 @@ class Generation(NamedTuple):
     """Images in [-1, 1], `[batch, height, width, 3]` float32, and their tokens per scale."""
 
     images: Array
-    tokens: tuple[Array, ...]
+    tokens: tuple[Tokens, ...]
+
+
+def begin(sampler: Sampler, weights: Weights, request: Request) -> Carried:
+    """What is carried into the first scale: the condition's vectors, and nothing drawn."""
+    schedule, batch = sampler.scales, request.keys.shape[0]
+    trunk = sampler.trunk.bind({"params": weights.trunk})
+    rows = guidance_rows(request.condition, trunk.null(request.condition))
+    check(
+        request.forced is None or len(request.forced) == len(schedule),
+        f"forced: got tokens of {len(request.forced or ())} scales, expected {len(schedule)}.",
+    )
+    return Carried(
+        conditioning=trunk.prepare(rows),
+        memory=trunk.empty_memory(2 * batch, weights.compression, schedule=schedule),
+        running=sampler.tokenizer.bind({"params": weights.tokenizer}).start(batch, schedule),
+        inputs=None,
+    )
+
+
+def draw_scale(
+    sampler: Sampler,
+    weights: Weights,
+    request: Request,
+    carried: Carried,
+    scale: int,
+    noise: Noise | None = None,
+) -> tuple[Carried, Step]:
+    """Draws one scale; returns what the next one needs, and what is known now.
+
+    The noise of an image comes from its own key, the scale and the position. `noise`, a function
+    `(keys, scale, tokens)`, replaces the token space's own.
+    """
+    schedule, filters = sampler.scales, request.filters
+    trunk = sampler.trunk.bind({"params": weights.trunk})
+    tokenizer = sampler.tokenizer.bind({"params": weights.tokenizer})
+    space = tokenizer.token_space
+    logits, memory = trunk.decode_scale(
+        carried.conditioning, carried.inputs, scale, carried.memory, schedule=schedule
+    )
+    logits = guide(logits, filters.guidance[scale])
+    kept = space.filter(logits / filters.temperature[scale], filters.top_k, filters.top_p)
+    drawn = (noise or space.noise)(request.keys, scale, schedule.lengths[scale])
+    tokens = space.sample(kept, drawn)
+    codes = tokenizer.embed(tokens)
+    if sampler.smooth:
+        progress = scale / max(len(schedule) - 1, 1)
+        codes = tokenizer.mix(space.mixture(kept, drawn, progress))
+    if request.forced is not None:
+        forced = request.forced[scale]
+        tokens = forced.tokens_of(tokens)
+        codes = forced.codes_of(codes, tokenizer.embed(forced.tokens))
+    running, inputs = tokenizer.accumulate(carried.running, codes, scale, schedule)
+    if inputs is not None:
+        inputs = jnp.repeat(inputs, 2, axis=0)
+    carried = Carried(carried.conditioning, memory, running, inputs)
+    return carried, Step(logits, tokens, running, memory)
 
 
 def generate_scales(
-    trunk: Trunk,
-    tokenizer: VQTokenizer,
-    labels: Int[Array, "batch"],
-    keys: Key[Array, "batch"],
-    filters: Filter,
-    smooth: bool = False,
-    noise=None,
-    compression: Compression | None = None,
-    forced: Sequence[Int[Array, "batch _"]] | None = None,
+    sampler: Sampler, weights: Weights, request: Request, *, noise: Noise | None = None
 ) -> Iterator[Step]:
-    """Yields a `Step` after every scale, coarse to fine. Trunk and tokenizer are bound.
+    """Yields a `Step` after every scale, coarse to fine, to be traced or run as it is."""
+    carried = begin(sampler, weights, request)
+    for scale in range(len(sampler.scales)):
+        carried, step = draw_scale(sampler, weights, request, carried, scale, noise)
+        yield step
 
-    The noise of an image comes from its own key, the scale and the position. `noise`, a
-    function `(keys, scale, tokens)`, replaces the token space's own. With `compression`, whose
-    order the trunk's heads must be in, attention remembers what its policy keeps. `forced`
-    tokens, one array a scale, take the place of drawn ones where they are not negative.
+
+@partial(jax.jit, static_argnames="sampler")
+def generate(sampler: Sampler, weights: Weights, request: Request) -> Generation:
+    """Images for conditions, all scales in one program.
+
+    An image depends on its own key and condition only, not on the batch around it.
     """
-    space, schedule = tokenizer.token_space, trunk.schedule
-    noise = noise or space.noise
-    rows = jnp.stack([labels, jnp.full_like(labels, trunk.config.num_classes)], axis=1)
-    conditioning = trunk.condition(rows.reshape(-1))
-    memory = trunk.empty_memory(rows.size, compression)
-    running, inputs = tokenizer.start(labels.shape[0]), None
-    for scale, length in enumerate(schedule.lengths):
-        logits, memory = trunk.decode_scale(conditioning, inputs, scale, memory)
-        logits = guide(logits, guidance_ramp(filters.guidance, scale, len(schedule)))
-        kept = space.filter(logits / filters.temperature, filters.top_k, filters.top_p)
-        gumbel = noise(keys, scale, length)
-        tokens = space.sample(kept, gumbel)
-        if forced is not None:
-            tokens = jnp.where(forced[scale] < 0, tokens, forced[scale])
-        codes = tokenizer.embed(tokens)
-        if smooth:
-            progress = guidance_ramp(1.0, scale, len(schedule))
-            codes = tokenizer.mix(space.mixture(kept, gumbel, progress))
-        running, inputs = tokenizer.accumulate(running, codes, scale)
-        if inputs is not None:
-            inputs = jnp.repeat(inputs, 2, axis=0)
-        yield Step(logits, tokens, running, memory)
-
-
-@partial(jax.jit, static_argnames=("trunk", "tokenizer", "smooth"))
-def generate(
-    trunk: Trunk,
-    tokenizer: VQTokenizer,
-    params: dict[str, Params],
-    labels: Int[Array, "batch"],
-    keys: Key[Array, "batch"],
-    filters: Filter,
-    smooth: bool = False,
-    compression: Compression | None = None,
-) -> Generation:
-    """Images for labels, all scales in one program.
-
-    `params` holds "trunk", its heads in the order of `compression` if there is any, and
-    "tokenizer". An image depends on its own key and label only, not on the batch around it.
-    """
-    tokenizer, steps = _all_scales(
-        trunk, tokenizer, params, labels, keys, filters, smooth, compression
+    steps = list(generate_scales(sampler, weights, request))
+    return Generation(
+        _decode(sampler, weights, steps[-1].running), tuple(step.tokens for step in steps)
     )
-    return Generation(tokenizer.decode(steps[-1].running), tuple(step.tokens for step in steps))
 
 
-@partial(jax.jit, static_argnames=("trunk", "tokenizer", "smooth"))
+@partial(jax.jit, static_argnames="sampler")
 def grow(
-    trunk: Trunk,
-    tokenizer: VQTokenizer,
-    params: dict[str, Params],
-    labels: Int[Array, "batch"],
-    keys: Key[Array, "batch"],
-    filters: Filter,
-    smooth: bool = False,
-    compression: Compression | None = None,
+    sampler: Sampler, weights: Weights, request: Request
 ) -> Float[Array, "scales batch _ _ 3"]:
     """What `generate` would draw were it to stop after each scale; the last is its images.
 
     Scales are decoded one after another, so this needs no more memory for decoding.
     """
-    tokenizer, steps = _all_scales(
-        trunk, tokenizer, params, labels, keys, filters, smooth, compression
-    )
-    return jax.lax.map(tokenizer.decode, jnp.stack([step.running for step in steps]))
+    steps = generate_scales(sampler, weights, request)
+    running = jnp.stack([step.running for step in steps])
+    return jax.lax.map(partial(_decode, sampler, weights), running)
 
 
-def _all_scales(trunk, tokenizer, params, labels, keys, filters, smooth, compression):
-    """The bound tokenizer, and the steps of all scales."""
-    tokenizer = tokenizer.bind({"params": params["tokenizer"]})
-    trunk = trunk.bind({"params": params["trunk"]})
-    steps = generate_scales(trunk, tokenizer, labels, keys, filters, smooth, None, compression)
-    return tokenizer, list(steps)
+def stream(
+    sampler: Sampler, weights: Weights, request: Request
+) -> Iterator[tuple[Float[Array, "batch _ _ 3"], Tokens]]:
+    """Yields images and tokens after every scale, as soon as they are drawn.
+
+    The same as `generate` gives, by a program for each scale: what is carried is donated from one
+    to the next. Images are decoded by one program for all scales.
+    """
+    carried = _begin(sampler, weights, request)
+    for scale in range(len(sampler.scales)):
+        carried, tokens = _draw_scale(sampler, weights, request, carried, scale)
+        yield _decoded(sampler, weights, carried.running), tokens
 
 
-def image_keys(seed: int, count: int) -> Key[Array, "batch"]:
-    """A random key for each of `count` images; image i's is the same whatever the count."""
-    return jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(count))
+_begin = in_32_bits(jax.jit(begin, static_argnames="sampler"))
+
+
+@in_32_bits
+@partial(jax.jit, static_argnames=("sampler", "scale"), donate_argnames="carried")
+def _draw_scale(sampler, weights, request, carried, scale):
+    carried, step = draw_scale(sampler, weights, request, carried, scale)
+    return carried, step.tokens
+
+
+def _decode(sampler, weights, running):
+    return sampler.tokenizer.bind({"params": weights.tokenizer}).decode(running)
+
+
+_decoded = in_32_bits(jax.jit(_decode, static_argnames="sampler"))

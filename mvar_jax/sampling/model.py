@@ -1,21 +1,30 @@
 """A trained model, ready to sample: what `mvar_jax.load` gives."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import jax
 import numpy as np
 
-from mvar_jax.array_types import Params
-from mvar_jax.cache import Compression, Profile, memory_bytes, prepare_compression
-from mvar_jax.checks import check, check_seed
+from mvar_jax.array_types import PyTree, in_32_bits
+from mvar_jax.cache import Profile, memory_bytes, prepare_compression
+from mvar_jax.checks import check, check_range, check_seed
 from mvar_jax.config import Config, SamplingConfig
 from mvar_jax.config.tree import from_config_dict
-from mvar_jax.models import Trunk
+from mvar_jax.models import ClassLabels, Trunk
 from mvar_jax.models.fingerprint import fingerprint
 from mvar_jax.models.heads import order_heads
-from mvar_jax.sampling import Filter, generate, grow, image_keys
-from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.sampling.generate import generate, grow, stream
+from mvar_jax.sampling.request import (
+    Filters,
+    NumberedRequest,
+    Request,
+    Sampler,
+    Weights,
+    batch_rows,
+)
+from mvar_jax.tokenizers import Tokenizer
 
 BATCH_SIZE = 100
 
@@ -32,16 +41,31 @@ class Samples:
 class Model:
     """A trained trunk with its tokenizer, ready to sample.
 
-    With a `compression`, the trunk's heads are in its order; see `compressed`.
+    Images are named by `(seed, number)`: image `number` of a seed depends on these two and its
+    label alone, whatever is drawn with it. Drawing `labels` numbers them from 0 on; with `numbers`,
+    some of them are drawn again, each with its label. Batches are filled up to few sizes, 1, 2, 4
+    and so on up to `batch_size`, so that another number of labels seldom compiles anything.
+
+    Arguments that the methods for drawing share: `labels` are class indices or class names, `seed`
+    goes from 0 to 2**32 - 1, `settings` override the config's `sampling` by name (guidance, top_k,
+    top_p, temperature, smooth). Drawing raises ValueError for an unknown label or setting.
     """
 
     config: Config
     class_names: tuple[str, ...]
-    trunk: Trunk
-    tokenizer: VQTokenizer
-    params: dict[str, Params]  # "trunk" and "tokenizer"
-    compression: Compression | None = None
-    policy: str = ""  # the name that the compression was asked for by
+    sampler: Sampler
+    weights: Weights
+    policy: str = ""  # the name that the weights' compression was asked for by
+
+    @property
+    def trunk(self) -> Trunk:
+        """The trunk without its parameters."""
+        return self.sampler.trunk
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer without its parameters."""
+        return self.sampler.tokenizer
 
     def compressed(
         self,
@@ -58,17 +82,20 @@ class Model:
         anything is compiled, for what cannot work: a model without attention over the history, an
         unknown policy, a budget that its forced tokens fill, a profile of another model.
         """
-        check(self.compression is None, "the model has a policy already; start from its original.")
-        schedule, shape = self.trunk.schedule, self.trunk.attention_shape
+        check(
+            self.weights.compression is None,
+            "the model has a policy already; start from its original.",
+        )
+        schedule, shape = self.sampler.scales, self.trunk.attention_shape
         self.check_remembers()
         if profile is not None:
-            profile.check_fits(fingerprint(self.params["trunk"]), schedule, *shape)
+            profile.check_fits(fingerprint(self.weights.trunk), schedule, *shape)
         compression = prepare_compression(
             policy, schedule, shape, ratio=ratio, budget=budget, profile=profile, **settings
         )
-        trunk = order_heads(self.params["trunk"], self.trunk, compression.plan.head_order)
-        params = {**self.params, "trunk": trunk}
-        return replace(self, params=params, compression=compression, policy=policy)
+        trunk = order_heads(self.weights.trunk, self.trunk, compression.plan.head_order)
+        weights = Weights(trunk, self.weights.tokenizer, compression)
+        return replace(self, weights=weights, policy=policy)
 
     def check_remembers(self) -> None:
         """Raises ValueError for a model without attention over the history, which has no cache."""
@@ -84,34 +111,44 @@ class Model:
         labels: Sequence[int | str],
         seed: int = 0,
         *,
+        numbers: Sequence[int] | None = None,
         batch_size: int = BATCH_SIZE,
         **settings: float | int | bool,
     ) -> Samples:
-        """Images for labels, class indices or class names.
-
-        Image i depends on the seed, i and its label only. `settings` override the config's
-        `sampling` by name: guidance, top_k, top_p, temperature, smooth. Raises ValueError for an
-        unknown label or setting.
-        """
-        parts = self._run(generate, labels, seed, batch_size, settings)
-        images, tokens = jax.tree.map(lambda *a: np.concatenate(a)[: len(labels)], *parts)
-        return Samples(images, tokens)
+        """Images for labels."""
+        parts = self._run(generate, *self._asked(labels, seed, numbers, settings), batch_size)
+        return Samples(*jax.tree.map(lambda *a: np.concatenate(a)[: len(labels)], *parts))
 
     def grow(
         self,
         labels: Sequence[int | str],
         seed: int = 0,
         *,
+        numbers: Sequence[int] | None = None,
         batch_size: int = BATCH_SIZE,
         **settings: float | int | bool,
     ) -> np.ndarray:
         """Images as they are after every scale, float32 `[scales, batch, height, width, 3]`.
 
-        They lie in [-1, 1]. The last are those that `sample` gives with the same arguments, and
-        what is wrong with these raises the same errors.
+        They lie in [-1, 1]. The last are those that `sample` gives with the same arguments.
         """
-        parts = self._run(grow, labels, seed, batch_size, settings)
+        parts = self._run(grow, *self._asked(labels, seed, numbers, settings), batch_size)
         return np.concatenate(parts, axis=1)[:, : len(labels)]
+
+    def stream(
+        self,
+        labels: Sequence[int | str],
+        seed: int = 0,
+        *,
+        numbers: Sequence[int] | None = None,
+        **settings: float | int | bool,
+    ) -> Iterator[Samples]:
+        """Yields the images after every scale as soon as they are drawn, with the tokens so far.
+
+        The last are those that `sample` gives with the same arguments. All labels are drawn at
+        once; what is wrong with the arguments is raised before the first image.
+        """
+        return self._stream(*self._asked(labels, seed, numbers, settings))
 
     def label_indices(self, labels: Sequence[int | str]) -> np.ndarray:
         """Class indices, int32, of indices or names.
@@ -124,56 +161,73 @@ class Model:
 
     def carried_state_bytes(self) -> int:
         """Most bytes that one image carries from scale to scale, with guidance (two rows)."""
-        trunk = self.trunk.bind({"params": self.params["trunk"]})
-        states = memory_bytes(jax.eval_shape(lambda: trunk.empty_memory(2, self.compression)))
-        return states + max(self.cache_bytes())
+        trunk = self.trunk.bind({"params": self.weights.trunk})
+        memory = jax.eval_shape(
+            lambda: trunk.empty_memory(2, self.weights.compression, schedule=self.sampler.scales)
+        )
+        return memory_bytes(memory) + max(self.cache_bytes())
 
     def cache_bytes(self) -> tuple[int, ...]:
         """Bytes of one image's keys and values after every scale, with guidance (two rows)."""
-        schedule, shape = self.trunk.schedule, self.trunk.attention_shape
+        schedule, shape = self.sampler.scales, self.trunk.attention_shape
         if shape.layers == 0:
             return (0,) * len(schedule)
-        compression = self.compression or prepare_compression("full", schedule, shape)
+        compression = self.weights.compression or prepare_compression("full", schedule, shape)
         return compression.bytes(2, self.config.model.head_dim, self.trunk.dtype)
 
     def cache_summary(self) -> str:
         """What the policy keeps, in words; raises ValueError where there is none."""
-        check(self.compression is not None, "the model has no policy; see Model.compressed.")
-        summary = self.compression.summary(self.config.model.head_dim, self.trunk.dtype)
+        compression = self.weights.compression
+        check(compression is not None, "the model has no policy; see Model.compressed.")
+        summary = compression.summary(self.config.model.head_dim, self.trunk.dtype)
         return f"{self.policy}: {summary}"
 
-    def _run(
+    def _asked(
         self,
-        program: Callable,
         labels: Sequence[int | str],
         seed: int,
-        batch_size: int,
+        numbers: Sequence[int] | None,
         settings: dict,
-    ) -> list:
-        """What `generate` or `grow` gives for batches of labels, on the host."""
+    ) -> tuple[Sampler, NumberedRequest]:
+        """What the arguments of a drawing ask for. Raises ValueError for what is wrong."""
         check_seed(seed)
-        check(batch_size >= 1, f"batch_size: got {batch_size}, expected at least 1.")
-        indices = self.label_indices(labels)
+        condition = ClassLabels(self.label_indices(labels))
+        numbers = range(len(labels)) if numbers is None else numbers
+        check(
+            len(numbers) == len(labels),
+            f"numbers: got {len(numbers)} for {len(labels)} labels, expected one for each.",
+        )
+        for number in numbers:
+            check_range("numbers", number, 0, 2**32 - 1)
         sampling = self._sampling(settings)
-        filters = Filter.of(sampling)
-        keys = image_keys(seed, len(indices))
-        batch_size = min(batch_size, len(indices))
+        asked = NumberedRequest(
+            condition=condition,
+            seed=np.uint32(seed),
+            numbers=np.array(numbers, np.uint32),
+            filters=Filters.of(sampling, len(self.sampler.scales)),
+        )
+        return replace(self.sampler, smooth=sampling.smooth), asked
+
+    def _run(
+        self, program: Callable, sampler: Sampler, asked: NumberedRequest, batch_size: int
+    ) -> list:
+        """What `generate` or `grow` gives for batches of images, on the host."""
+        check(batch_size >= 1, f"batch_size: got {batch_size}, expected at least 1.")
+        count = len(asked.numbers)
         parts = []
-        for first in range(0, len(indices), batch_size):
-            # The last batch is filled up, so that all have one shape and one program.
-            rows = np.minimum(np.arange(first, first + batch_size), len(indices) - 1)
-            part = program(
-                self.trunk,
-                self.tokenizer,
-                self.params,
-                indices[rows],
-                keys[rows],
-                filters,
-                sampling.smooth,
-                self.compression,
-            )
+        for rows in batch_rows(count, _filled_size(count, batch_size)):
+            part = _draw(program, sampler, self.weights, asked.images(rows))
             parts.append(jax.device_get(part))
         return parts
+
+    def _stream(self, sampler: Sampler, asked: NumberedRequest) -> Iterator[Samples]:
+        count, tokens = len(asked.numbers), ()
+        (rows,) = batch_rows(count, _filled_size(count))
+        request = _request(asked.images(rows))
+        for step in stream(sampler, self.weights, request):
+            images, own = jax.tree.map(lambda array: array[:count], jax.device_get(step))
+            tokens += (own,)
+            yield Samples(images, tokens)
 
     def _label_index(self, label: int | str) -> int:
         names, text = self.class_names, str(label).strip()
@@ -196,3 +250,25 @@ class Model:
         sampling = from_config_dict(values, SamplingConfig)
         replace(self.config, sampling=sampling)  # checks the limits against the vocabulary
         return sampling
+
+
+@in_32_bits
+def _draw(program: Callable, sampler: Sampler, weights: Weights, asked: NumberedRequest) -> PyTree:
+    return _drawn(program, sampler, weights, asked)
+
+
+@partial(jax.jit, static_argnames=("program", "sampler"))
+def _drawn(program, sampler, weights, asked):
+    # Keys are made inside: apart, they would be a program for every number of images.
+    return program(sampler, weights, asked.request())
+
+
+@in_32_bits
+def _request(asked: NumberedRequest) -> Request:
+    return jax.jit(NumberedRequest.request)(asked)
+
+
+def _filled_size(count: int, most: int | None = None) -> int:
+    """The size of the batches that images are drawn in: a power of two, or the most."""
+    size = 1 << (count - 1).bit_length()
+    return size if most is None else min(size, most)

@@ -42,17 +42,12 @@ class ResidualQuantizer(nn.Module):
         )
         self.residual = [
             nn.Conv(config.code_channels, (3, 3), precision=jax.lax.Precision.HIGHEST)
-            for _ in range(config.shared_convolutions or len(self.schedule))
+            for _ in range(config.shared_convolutions or len(config.schedule))
         ]
 
-    @property
-    def schedule(self) -> ScaleSchedule:
-        """The sizes of the token maps."""
-        return self.config.schedule
-
-    def start(self, batch: int) -> Float[Array, "batch h w code"]:
+    def start(self, batch: int, schedule: ScaleSchedule) -> Float[Array, "batch h w code"]:
         """The running reconstruction before the first scale: zeros, float32."""
-        return jnp.zeros((batch, *self.schedule.last, self.config.code_channels), jnp.float32)
+        return jnp.zeros((batch, *schedule.last, self.config.code_channels), jnp.float32)
 
     def embed(self, tokens: Int[Array, "batch n"]) -> Float[Array, "batch n code"]:
         """The codes of tokens."""
@@ -67,6 +62,7 @@ class ResidualQuantizer(nn.Module):
         running: Float[Array, "batch h w code"],
         codes: Float[Array, "batch n code"],
         scale: int,
+        schedule: ScaleSchedule,
     ) -> tuple[Float[Array, "batch h w code"], Float[Array, "batch _ code"] | None]:
         """Adds the codes of one scale to the running reconstruction.
 
@@ -74,34 +70,45 @@ class ResidualQuantizer(nn.Module):
         down to the next scale's size, or None after the last scale. Raises ValueError when the
         number of codes is not the scale's.
         """
-        height, width = self.schedule.sizes[scale]
+        height, width = schedule.sizes[scale]
         check(
             codes.shape[1] == height * width,
             f"tokens: got {codes.shape[1]} at scale {scale}, expected {height} x {width}.",
         )
         maps = rearrange(codes, "batch (h w) code -> batch h w code", h=height)
-        maps = resize_bicubic(maps, self.schedule.last)
+        maps = resize_bicubic(maps, schedule.last)
         ratio = self.config.residual_ratio
-        convolution = self.residual[shared_index(len(self.residual), len(self.schedule))[scale]]
-        running = running + (1 - ratio) * maps + ratio * convolution(maps)
-        if scale + 1 == len(self.schedule):
+        running = running + (1 - ratio) * maps + ratio * self._convolution(scale, schedule)(maps)
+        if scale + 1 == len(schedule):
             return running, None
-        return running, _vectors(running, self.schedule.sizes[scale + 1])
+        return running, _vectors(running, schedule.sizes[scale + 1])
 
-    def pyramid(self, features: Float[Array, "batch h w code"]) -> list[QuantizedScale]:
+    def _convolution(self, scale, schedule):
+        """The residual convolution of a scale."""
+        shared = self.config.shared_convolutions
+        check(
+            shared > 0 or len(schedule) <= len(self.residual),
+            f"scales: got {schedule}, but the tokenizer has convolutions for {len(self.residual)} "
+            "scales only; use as many or fewer, or train it with tokenizer.shared_convolutions.",
+        )
+        return self.residual[shared_index(shared, len(schedule))[scale] if shared else scale]
+
+    def pyramid(
+        self, features: Float[Array, "batch h w code"], schedule: ScaleSchedule
+    ) -> list[QuantizedScale]:
         """Quantizes a map; gradients reach codebook and convolutions, not the map."""
         features = jax.lax.stop_gradient(features)
-        running = self.start(features.shape[0])
+        running = self.start(features.shape[0], schedule)
         pyramid = []
-        for scale, size in enumerate(self.schedule.sizes):
+        for scale, size in enumerate(schedule.sizes):
             left = _vectors(features - running, size)
             tokens = nearest_code(left, self.codebook, self.config.normalize_codes)
-            running, next_input = self.accumulate(running, self.embed(tokens), scale)
+            running, next_input = self.accumulate(running, self.embed(tokens), scale, schedule)
             pyramid.append(QuantizedScale(tokens, running, next_input))
         return pyramid
 
     def __call__(
-        self, features: Float[Array, "batch h w code"]
+        self, features: Float[Array, "batch h w code"], schedule: ScaleSchedule
     ) -> tuple[Float[Array, "batch h w code"], Float[Array, ""]]:
         """The quantized map, straight-through in its gradient, and the quantizer's loss.
 
@@ -112,7 +119,7 @@ class ResidualQuantizer(nn.Module):
             for convolution in self.residual:  # with few scales some stay unused, but official
                 convolution(features)
         stop = jax.lax.stop_gradient
-        sums = [scale.running for scale in self.pyramid(features)]
+        sums = [scale.running for scale in self.pyramid(features, schedule)]
         losses = [
             jnp.mean((total - stop(features)) ** 2)
             + self.config.commitment * jnp.mean((stop(total) - features) ** 2)

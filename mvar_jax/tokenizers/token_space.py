@@ -16,6 +16,17 @@ class CategoricalTokens:
 
     vocabulary: int
 
+    @property
+    def logits(self) -> int:
+        """Numbers that the trunk gives for every token: one for each code."""
+        return self.vocabulary
+
+    def accuracy(
+        self, logits: Float[Array, "batch n vocab"], targets: Int[Array, "batch n"]
+    ) -> Float[Array, "batch n"]:
+        """1 for every token whose logit is the largest, else 0, float32."""
+        return (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
+
     def loss(
         self,
         logits: Float[Array, "batch n vocab"],
@@ -50,7 +61,7 @@ class CategoricalTokens:
         self, logits: Float[Array, "batch n vocab"], noise: Float[Array, "batch n vocab"]
     ) -> Int[Array, "batch n"]:
         """Draws every token from the softmax of its logits, by the Gumbel maximum."""
-        return jnp.argmax(logits + noise, axis=-1)
+        return jnp.argmax(logits + noise, axis=-1).astype(jnp.int32)
 
     def mixture(
         self,

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mvar_jax.array_types import Array, Float, Int
+from mvar_jax.array_types import Array, Float, Int, Key
 from mvar_jax.checks import check
 from mvar_jax.config import TokenizerConfig
 from mvar_jax.scales import ScaleSchedule
@@ -41,9 +41,13 @@ class VQTokenizer(nn.Module):
         """What a token is: its loss, and how it is drawn."""
         return CategoricalTokens(self.config.vocabulary)
 
-    def encode(self, images: Float[Array, "batch _ _ 3"]) -> Float[Array, "batch h w code"]:
+    def encode(
+        self, images: Float[Array, "batch _ _ 3"], schedule: ScaleSchedule | None = None
+    ) -> Float[Array, "batch h w code"]:
         """The latent maps of images. Raises ValueError for images of another size."""
-        size, expected = images.shape[1:3], tuple(self.config.image_size)
+        stride = self.config.stride
+        size = images.shape[1:3]
+        expected = tuple(stride * side for side in (schedule or self.schedule).last)
         check(
             size == expected,
             f"images: got {size[0]}x{size[1]} pixels, expected {expected[0]}x{expected[1]}; "
@@ -52,32 +56,44 @@ class VQTokenizer(nn.Module):
         return self.encoder_projection(self.encoder(images))
 
     def quantize(
-        self, features: Float[Array, "batch h w code"]
+        self, features: Float[Array, "batch h w code"], schedule: ScaleSchedule | None = None
     ) -> tuple[Int[Array, "batch _"], ...]:
         """The tokens of every scale, coarse to fine, int32 in row-major order."""
-        return tuple(scale.tokens for scale in self.quantizer.pyramid(features))
+        pyramid = self.quantizer.pyramid(features, schedule or self.schedule)
+        return tuple(scale.tokens for scale in pyramid)
 
     def training_pair(
-        self, features: Float[Array, "batch h w code"]
+        self,
+        features: Float[Array, "batch h w code"],
+        keys: Key[Array, "batch"] | None = None,
+        schedule: ScaleSchedule | None = None,
     ) -> tuple[Float[Array, "batch _ code"], Int[Array, "batch total"]]:
         """What the trunk trains on: teacher-forcing inputs and target tokens.
 
         Inputs cover all scales but the first, `[batch, total - lengths[0], code]`: before each
         scale, the sum of the coarser ones averaged down to its size. Targets are the tokens of
-        all scales, joined.
+        all scales, joined. Nothing is drawn.
         """
-        pyramid = self.quantizer.pyramid(features)
-        inputs = [self.start(features.shape[0])[:, :0, 0]]  # there is none for a single scale
+        schedule = schedule or self.schedule
+        pyramid = self.quantizer.pyramid(features, schedule)
+        inputs = [self.start(features.shape[0], schedule)[:, :0, 0]]  # none for a single scale
         inputs += [scale.next_input for scale in pyramid[:-1]]
         targets = [scale.tokens for scale in pyramid]
         return jnp.concatenate(inputs, axis=1), jnp.concatenate(targets, axis=1)
 
-    def inputs_from_tokens(self, tokens: Int[Array, "batch total"]) -> Float[Array, "batch _ code"]:
+    def inputs_from_tokens(
+        self,
+        tokens: Int[Array, "batch total"],
+        keys: Key[Array, "batch"] | None = None,
+        schedule: ScaleSchedule | None = None,
+    ) -> Float[Array, "batch _ code"]:
         """The teacher-forcing inputs of `training_pair`, from its targets instead of features."""
-        running = self.start(tokens.shape[0])
+        schedule = schedule or self.schedule
+        running = self.start(tokens.shape[0], schedule)
         inputs = [running[:, :0, 0]]  # there is none for a single scale
-        for scale, part in enumerate(self.schedule.slices[:-1]):
-            running, next_input = self.accumulate(running, self.embed(tokens[:, part]), scale)
+        for scale, part in enumerate(schedule.slices[:-1]):
+            codes = self.embed(tokens[:, part])
+            running, next_input = self.accumulate(running, codes, scale, schedule)
             inputs.append(next_input)
         return jnp.concatenate(inputs, axis=1)
 
@@ -85,40 +101,46 @@ class VQTokenizer(nn.Module):
         """The codes of tokens."""
         return self.quantizer.embed(tokens)
 
-    def mix(self, weights: Float[Array, "batch n vocab"]) -> Float[Array, "batch n code"]:
+    def mix(self, mixture: Float[Array, "batch n vocab"]) -> Float[Array, "batch n code"]:
         """The weighted sums of all codes, for weights that add up to 1."""
-        return self.quantizer.mix(weights)
+        return self.quantizer.mix(mixture)
 
-    def start(self, batch: int) -> Float[Array, "batch h w code"]:
+    def start(
+        self, batch: int, schedule: ScaleSchedule | None = None
+    ) -> Float[Array, "batch h w code"]:
         """The running reconstruction before the first scale."""
-        return self.quantizer.start(batch)
+        return self.quantizer.start(batch, schedule or self.schedule)
 
     def accumulate(
         self,
         running: Float[Array, "batch h w code"],
         codes: Float[Array, "batch n code"],
         scale: int,
+        schedule: ScaleSchedule | None = None,
     ) -> tuple[Float[Array, "batch h w code"], Float[Array, "batch _ code"] | None]:
         """Adds the codes of one scale; returns the sum and the next scale's input, if any.
 
         Codes rather than tokens, so that mixtures of codes pass too. Raises ValueError when the
         number of codes is not the scale's.
         """
-        return self.quantizer.accumulate(running, codes, scale)
+        return self.quantizer.accumulate(running, codes, scale, schedule or self.schedule)
 
     def decode(self, running: Float[Array, "batch h w code"]) -> Float[Array, "batch _ _ 3"]:
         """The images of summed codes, clipped to [-1, 1]."""
         return jnp.clip(self._decode(running), -1.0, 1.0)
 
     def reconstruct(
-        self, images: Float[Array, "batch height width 3"]
+        self,
+        images: Float[Array, "batch height width 3"],
+        schedule: ScaleSchedule | None = None,
     ) -> tuple[Float[Array, "batch height width 3"], Float[Array, ""]]:
         """The training pass: images through the quantizer and back, and the quantizer's loss.
 
         The reconstruction is not clipped, and its gradient passes straight through the
         quantizer. Raises ValueError for images of another size.
         """
-        quantized, loss = self.quantizer(self.encode(images))
+        features = self.encode(images, schedule)
+        quantized, loss = self.quantizer(features, schedule or self.schedule)
         return self._decode(quantized), loss
 
     def __call__(self, images):

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mvar_jax.array_types import HostArray
+from mvar_jax.array_types import HostArray, batch_size
 from mvar_jax.config import TrainingConfig
 from mvar_jax.training.checkpoint import Checkpoints
 from mvar_jax.training.guard import Guard, TooManySkippedError, check_finite
@@ -171,7 +171,7 @@ def _validate(
     rows, sizes = [], []
     for batch in batches:
         rows.append(jax.device_get(evaluate(state, batch, *frozen)))
-        sizes.append(len(batch["label"]))
+        sizes.append(batch_size(batch))
     if not rows:
         raise ValueError("validation: got no images, expected at least one; check data's splits.")
     return {

@@ -2,18 +2,20 @@
 
 import jax.numpy as jnp
 
-from mvar_jax.array_types import Array, Float, Int
+from mvar_jax.array_types import Array, Float
 from mvar_jax.ops.fidelity import psnr
-from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.scales import ScaleSchedule
+from mvar_jax.tokenizers import Tokenizer, Tokens
 
 Metrics = dict[str, Array]
 
 
 def trunk_loss(
-    logits: Float[Array, "batch total vocab"],
-    targets: Int[Array, "batch total"],
-    tokenizer: VQTokenizer,
+    logits: Float[Array, "batch total logits"],
+    targets: Tokens,
+    tokenizer: Tokenizer,
     smoothing: Float[Array, ""] | float = 0.0,
+    schedule: ScaleSchedule | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
     """Mean cross-entropy in nats over all positions of all scales and samples, and metrics.
 
@@ -21,9 +23,10 @@ def trunk_loss(
     from 0 to 1), both for every scale alone, `loss_scale_1` and so on from the coarsest, and for
     the last one again as `loss_tail` and `accuracy_tail` (VAR, arXiv 2404.02905, section 3).
     """
-    losses = tokenizer.token_space.loss(logits, targets, smoothing)
-    right = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
-    loss, slices = jnp.mean(losses), tokenizer.schedule.slices
+    space, slices = tokenizer.token_space, (schedule or tokenizer.schedule).slices
+    losses = space.loss(logits, targets, smoothing)
+    right = space.accuracy(logits, targets)
+    loss = jnp.mean(losses)
     metrics = {"loss": loss, "accuracy": jnp.mean(right)}
     for name, values in (("loss", losses), ("accuracy", right)):
         scales = [jnp.mean(values[:, own]) for own in slices]

@@ -12,14 +12,16 @@ split among do not change it.
 import functools
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from mvar_jax.array_types import Array, Params
+from mvar_jax.array_types import Array, Params, batch_size
 from mvar_jax.config import TrainingConfig
-from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.models import Trunk
+from mvar_jax.models.conditioner import read_condition
+from mvar_jax.ops.noise import make_key
+from mvar_jax.tokenizers import Tokenizer
 from mvar_jax.training.accumulation import accumulated_gradients
 from mvar_jax.training.losses import Metrics, tokenizer_loss, trunk_loss
 from mvar_jax.training.optimizer import current_learning_rate
@@ -27,8 +29,8 @@ from mvar_jax.training.state import TrainState, apply_gradients
 
 
 def make_trunk_step(
-    trunk: nn.Module,
-    tokenizer: VQTokenizer,
+    trunk: Trunk,
+    tokenizer: Tokenizer,
     optimizer: optax.GradientTransformation,
     config: TrainingConfig,
     seed: int,
@@ -52,7 +54,7 @@ def make_trunk_step(
 
 
 def make_trunk_gradient(
-    trunk: nn.Module, tokenizer: VQTokenizer, config: TrainingConfig, seed: int
+    trunk: Trunk, tokenizer: Tokenizer, config: TrainingConfig, seed: int
 ) -> Callable:
     """What an update of the trunk follows.
 
@@ -60,12 +62,12 @@ def make_trunk_gradient(
     """
 
     def gradient(params, step, batch, tokenizer_params):
-        key = jax.random.fold_in(jax.random.key(seed), step)
-        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(len(batch["label"])))
+        key = jax.random.fold_in(make_key(seed), step)
+        keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch_size(batch)))
 
         def loss(params, part):
             inputs, targets = _teacher_forcing(tokenizer, tokenizer_params, part)
-            logits = trunk.apply({"params": params}, part["label"], inputs, part["key"])
+            logits = trunk.apply({"params": params}, read_condition(part), inputs, part["key"])
             return trunk_loss(logits, targets, tokenizer, config.label_smoothing)
 
         return accumulated_gradients(loss, batch | {"key": keys}, config.accumulate)(params)
@@ -73,7 +75,7 @@ def make_trunk_gradient(
     return gradient
 
 
-def make_trunk_evaluation(trunk: nn.Module, tokenizer: VQTokenizer) -> Callable:
+def make_trunk_evaluation(trunk: Trunk, tokenizer: Tokenizer) -> Callable:
     """The metrics of `trunk_loss`: `evaluate(state, batch, tokenizer_params)`.
 
     Of the parameters to sample with, without dropout of classes or paths and without label
@@ -83,14 +85,14 @@ def make_trunk_evaluation(trunk: nn.Module, tokenizer: VQTokenizer) -> Callable:
     @jax.jit
     def evaluate(state, batch, tokenizer_params):
         inputs, targets = _teacher_forcing(tokenizer, tokenizer_params, batch)
-        logits = trunk.apply({"params": state.sampling_params}, batch["label"], inputs)
+        logits = trunk.apply({"params": state.sampling_params}, read_condition(batch), inputs)
         return trunk_loss(logits, targets, tokenizer)[1]
 
     return evaluate
 
 
 def make_tokenizer_step(
-    tokenizer: VQTokenizer, optimizer: optax.GradientTransformation, config: TrainingConfig
+    tokenizer: Tokenizer, optimizer: optax.GradientTransformation, config: TrainingConfig
 ) -> Callable:
     """An update of the tokenizer: `step(state, batch)`.
 
@@ -109,7 +111,7 @@ def make_tokenizer_step(
     return step
 
 
-def make_tokenizer_evaluation(tokenizer: VQTokenizer) -> Callable:
+def make_tokenizer_evaluation(tokenizer: Tokenizer) -> Callable:
     """The metrics of `tokenizer_loss`, of the parameters to sample with: `evaluate(state, batch)`.
 
     Nothing is drawn at random.
@@ -145,17 +147,17 @@ def update(
 
 
 def _teacher_forcing(
-    tokenizer: VQTokenizer, params: Params, batch: dict[str, Array]
+    tokenizer: Tokenizer, params: Params, batch: dict[str, Array]
 ) -> tuple[Array, Array]:
     """The trunk's inputs and target tokens for a batch of images, or of tokens."""
-    variables = {"params": params}
+    variables, keys = {"params": params}, batch.get("key")
     if "tokens" in batch:
         tokens = batch["tokens"]
-        return tokenizer.apply(variables, tokens, method="inputs_from_tokens"), tokens
+        return tokenizer.apply(variables, tokens, keys, method="inputs_from_tokens"), tokens
     features = tokenizer.apply(variables, batch["image"], method="encode")
-    return tokenizer.apply(variables, features, method="training_pair")
+    return tokenizer.apply(variables, features, keys, method="training_pair")
 
 
-def _tokenizer_loss(tokenizer: VQTokenizer, params: Params, images: Array):
+def _tokenizer_loss(tokenizer: Tokenizer, params: Params, images: Array):
     reconstruction, vq_loss = tokenizer.apply({"params": params}, images, method="reconstruct")
     return tokenizer_loss(images, reconstruction, vq_loss)

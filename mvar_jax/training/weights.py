@@ -6,31 +6,37 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.array_types import Params, PyTree
+from mvar_jax.array_types import Params, PyTree, in_32_bits
 from mvar_jax.checks import check
 from mvar_jax.config import Config, TokenizerConfig
 from mvar_jax.models import build_trunk
-from mvar_jax.tokenizers import VQTokenizer
+from mvar_jax.models.conditioner import ClassLabels
+from mvar_jax.ops.noise import make_key
+from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.parameters import load_params
 from mvar_jax.training.placement import create_placed, with_places
 from mvar_jax.workdir import Workdir
 
 
+@in_32_bits
 def init_trunk(config: Config) -> Params:
     """Parameters of a trunk at the start of training, split over the ambient mesh if any."""
     return create_placed(partial(_draw_trunk, config))
 
 
+@in_32_bits
 def init_tokenizer(config: Config) -> Params:
     """The same of a tokenizer."""
     return create_placed(partial(_draw_tokenizer, config))
 
 
+@in_32_bits
 def trunk_shapes(config: Config) -> PyTree:
     """The shapes of a trunk's parameters."""
     return jax.eval_shape(partial(_draw_trunk, config))
 
 
+@in_32_bits
 def tokenizer_shapes(config: Config) -> PyTree:
     """The same of a tokenizer."""
     return jax.eval_shape(partial(_draw_tokenizer, config))
@@ -68,12 +74,12 @@ def load_tokenizer(config: Config, workdir: Workdir) -> Params:
 
 
 def _draw_trunk(config: Config) -> Params:
-    trunk, labels = build_trunk(config), jnp.zeros((1,), jnp.int32)
+    trunk, condition = build_trunk(config), ClassLabels(jnp.zeros((1,), jnp.int32))
     length = trunk.schedule.total - trunk.schedule.lengths[0]
     inputs = jnp.zeros((1, length, trunk.code_channels))
-    return trunk.init(jax.random.key(config.seed), labels, inputs)["params"]
+    return trunk.init(make_key(config.seed), condition, inputs)["params"]
 
 
 def _draw_tokenizer(config: Config) -> Params:
     images = jnp.zeros((1, *config.tokenizer.image_size, 3))
-    return VQTokenizer(config.tokenizer).init(jax.random.key(config.seed), images)["params"]
+    return build_tokenizer(config.tokenizer).init(make_key(config.seed), images)["params"]

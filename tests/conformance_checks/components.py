@@ -174,15 +174,15 @@ def blocks(file: ReferenceFile) -> dict[str, np.ndarray]:
     shared, offsets = build(
         "block", BlockKind.parse("history"), replace(config, shared_modulation=True)
     )
-    modulation = var.apply(own, condition, method="modulate")
+    prepared = var.apply(own, condition, method="prepare")
     together = _modulation(file, "shared_ada_lin.1", condition, 6)
     head = _modulation(file, "head_nm.ada_lin.1", condition, 2)
-    shifted = shared.apply(offsets, condition, together, method="modulate")
+    shifted = shared.apply(offsets, condition, together, method="prepare")
     computed = {
         "x": x,
         "cond": condition,
-        "var_ada": modulation,
-        "var_out": var.apply(own, x, modulation, context)[0],
+        "var_ada": prepared.modulation,
+        "var_out": var.apply(own, x, prepared, context)[0],
         "ffn_out": FeedForward(config).apply({"params": own["params"]["ffn"]}, x),
         "var_saln_gss": together[:, None],
         "var_saln_out": shared.apply(offsets, x, shifted, context)[0],
@@ -194,19 +194,19 @@ def blocks(file: ReferenceFile) -> dict[str, np.ndarray]:
 def _mvar_block(block, variables, x, condition, context):
     """The M-VAR block and its branches, one after another."""
     params, epsilon = variables["params"], block.config.norm_epsilon
-    modulation = block.apply(variables, condition, method="modulate")
-    gates, scales, shifts = rearrange(modulation, "b (three g) c -> three g b c", three=3)
+    prepared = block.apply(variables, condition, method="prepare")
+    gates, scales, shifts = rearrange(prepared.modulation, "b (three g) c -> three g b c", three=3)
     mixer = SelfAttention(block.config, "scale")
     normal = modulated_norm(x, scales[0], shifts[0], epsilon)
     mixed, _ = mixer.apply({"params": params["attention"]}, normal, context)
     after = x + gates[0][:, None] * mixed
     inner = modulated_norm(after, scales[1], shifts[1], epsilon)
     return {
-        "mvar_ada": modulation,
+        "mvar_ada": prepared.modulation,
         "mvar_attn_out": mixed,
         "mvar_mamba_in": inner,
         "mvar_mamba_out": StateSpace(block.config).apply({"params": params["ssm"]}, inner)[0],
-        "mvar_out": block.apply(variables, x, modulation, context)[0],
+        "mvar_out": block.apply(variables, x, prepared, context)[0],
     }
 
 
@@ -251,7 +251,8 @@ def phi(file: ReferenceFile) -> dict[str, np.ndarray]:
     params, codes = _quantizer_params(file, config), rearrange(maps, "b h w c -> b (h w) c")
     quantizer = ResidualQuantizer(config).bind({"params": params})
     outputs = [
-        quantizer.accumulate(jnp.zeros_like(maps), codes, scale)[0] for scale in range(count)
+        quantizer.accumulate(jnp.zeros_like(maps), codes, scale, config.schedule)[0]
+        for scale in range(count)
     ]
     return {"x": file.arrays["x"], **{f"out_{i}": to_official(o) for i, o in enumerate(outputs)}}
 
@@ -276,13 +277,13 @@ def quantizer(file: ReferenceFile) -> dict[str, np.ndarray]:
         config = _quantizer_config(about["channels"], about["V"], scales, convolutions, side)
         config = replace(config, normalize_codes=normalize)
         module = ResidualQuantizer(config).bind({"params": _quantizer_params(file, config)})
-        pyramid = module.pyramid(features)
+        pyramid = module.pyramid(features, config.schedule)
         for k, scale in enumerate(pyramid):
             computed[f"{name}_idx_s{k}"] = scale.tokens
         computed[f"{name}_f_hat"] = to_official(pyramid[-1].running)
         inputs = [scale.next_input for scale in pyramid[:-1]]
         computed[f"{name}_var_input"] = jnp.concatenate(inputs, axis=1)
-        computed[f"{name}_vq_loss"] = module(features)[1]
+        computed[f"{name}_vq_loss"] = module(features, config.schedule)[1]
     return computed
 
 

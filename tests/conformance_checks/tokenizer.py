@@ -85,7 +85,7 @@ def gradient_norms(official, names) -> np.ndarray:
 def _forward(tokenizer, params, images):
     tokenizer = tokenizer.bind({"params": params})
     features = tokenizer.encode(images)
-    pyramid = tokenizer.quantizer.pyramid(features)
+    pyramid = tokenizer.quantizer.pyramid(features, tokenizer.schedule)
     quantized, vq_loss = tokenizer.quantizer(features)
     running = pyramid[-1].running
     maps = {

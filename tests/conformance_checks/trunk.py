@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mvar_jax.config import OptimizerConfig
+from mvar_jax.config import OptimizerConfig, SamplingConfig
 from mvar_jax.convert.trunk_names import trunk_entries, trunk_params
-from mvar_jax.models import Trunk
+from mvar_jax.models import ClassLabels, Trunk
 from mvar_jax.models.context import ScaleContext
-from mvar_jax.sampling import Filter, generate_scales
+from mvar_jax.sampling import Filters, Request, Sampler, Weights, generate_scales
 from mvar_jax.training.losses import trunk_loss
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.state import apply_gradients, create_state
@@ -100,19 +100,21 @@ def _teacher_forced(trunk, params, labels, inputs) -> dict[str, np.ndarray]:
     @jax.jit
     def hidden(params):
         bound = trunk.bind({"params": params})
-        conditioning = bound.condition(labels)
-        x = bound.embed(conditioning, inputs)
+        conditioning = bound.prepare(ClassLabels(labels))
+        context = ScaleContext(trunk.schedule)
+        x = bound._embed(conditioning, inputs, context)
         states = [x]
         for layer in range(trunk.config.depth):
             repeat, place = divmod(layer, len(bound.blocks))
             own = jax.tree.map(lambda array: array[repeat], bound.block_params[place])
-            modulation = conditioning.blocks[place][repeat]
-            context = ScaleContext(trunk.schedule)
-            x, _ = bound.blocks[place].apply({"params": own}, x, modulation, context)
+            condition = jax.tree.map(lambda array: array[repeat], conditioning.blocks[place])
+            x, _ = bound.blocks[place].apply({"params": own}, x, condition, context)
             states.append(x)
         return states
 
-    apply = jax.jit(lambda params, labels: trunk.apply({"params": params}, labels, inputs))
+    apply = jax.jit(
+        lambda params, labels: trunk.apply({"params": params}, ClassLabels(labels), inputs)
+    )
     first, *states = hidden(params)
     return {
         "x_embed": first,
@@ -134,7 +136,7 @@ class Run:
     def greedy(self) -> dict[str, np.ndarray]:
         computed = {}
         for name, (guidance,) in settings(self.file, GREEDY).items():
-            steps, image = self.sample(Filter(guidance, 1, 0.0, 1.0), self._silence())
+            steps, image = self.sample(self.filters(guidance, top_k=1), self._silence())
             for k, step in enumerate(steps):
                 computed[f"{name}_logits_s{k}"] = step["logits"]
                 computed[f"{name}_idx_s{k}"] = step["tokens"]
@@ -142,8 +144,14 @@ class Run:
             computed[f"{name}_image"] = to_official(image)
         return computed
 
-    def greedy_tokens(self, filters) -> np.ndarray:
+    def filters(self, guidance, top_k, top_p=0.0) -> Filters:
+        """The settings of sampling, at temperature 1."""
+        config = SamplingConfig(guidance=guidance, top_k=top_k, top_p=top_p)
+        return Filters.of(config, len(self.trunk.schedule))
+
+    def greedy_tokens(self, guidance) -> np.ndarray:
         """The tokens of all scales, joined, without noise."""
+        filters = self.filters(guidance, top_k=1)
         steps = self._sample(self.params, filters, self._silence(), smooth=False)
         return np.concatenate([step["tokens"] for step in steps], axis=1)
 
@@ -155,7 +163,7 @@ class Run:
         gumbel = [-np.log(noise) for noise in exponential]
         computed = {f"smooth_noise_s{k}": noise for k, noise in enumerate(exponential)}
         for name, (top_k, top_p) in runs.items():
-            filters = Filter(SMOOTH_GUIDANCE, int(top_k), top_p, 1.0)
+            filters = self.filters(SMOOTH_GUIDANCE, int(top_k), top_p)
             steps, image = self.sample(filters, gumbel, smooth=True)
             for k, step in enumerate(steps):
                 computed[f"{name}_logits_s{k}"] = step["logits"]
@@ -177,13 +185,13 @@ class Run:
 
     def _silence(self) -> list[np.ndarray]:
         """No noise, which is what the single token that top-k of 1 leaves needs."""
-        batch, vocabulary = len(self.labels), self.trunk.vocabulary
+        batch, vocabulary = len(self.labels), self.trunk.logits
         lengths = self.trunk.schedule.lengths
         return [np.zeros((batch, length, vocabulary), np.float32) for length in lengths]
 
     def _noises(self, name) -> list[np.ndarray]:
         """Exp(1) noise of every scale by the recipe."""
-        batch, vocabulary = len(self.labels), self.trunk.vocabulary
+        batch, vocabulary = len(self.labels), self.trunk.logits
         noises = []
         for k, length in enumerate(self.trunk.schedule.lengths):
             generator = self.file.generator(name.format(k=k))
@@ -192,14 +200,14 @@ class Run:
         return noises
 
     def _steps(self, params, filters, noises, smooth):
-        trunk = self.trunk.bind({"params": params["trunk"]})
-        tokenizer = self.tokenizer.bind({"params": params["tokenizer"]})
+        sampler = Sampler(self.trunk, self.tokenizer, smooth=smooth)
         keys = jax.random.split(jax.random.key(0), len(self.labels))
+        request = Request(ClassLabels(self.labels), keys, filters)
 
         def given(keys, scale, tokens):
             return noises[scale]
 
-        steps = list(generate_scales(trunk, tokenizer, self.labels, keys, filters, smooth, given))
+        steps = list(generate_scales(sampler, Weights(**params), request, noise=given))
         wanted = ("logits", "tokens", "running")
         return [{name: getattr(step, name) for name in wanted} for step in steps]
 
@@ -221,7 +229,7 @@ def _training(file, trunk, tokenizer, params, batch) -> dict[str, np.ndarray]:
     )
 
     def loss(params, smoothing):
-        logits = trunk.apply({"params": params}, labels, inputs)
+        logits = trunk.apply({"params": params}, ClassLabels(labels), inputs)
         return trunk_loss(logits, targets, tokenizer, smoothing)[0]
 
     @jax.jit

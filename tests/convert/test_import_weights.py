@@ -87,7 +87,7 @@ def test_a_trunk_and_a_tokenizer_can_be_sampled(imported, tmp_path):
     samples = model.sample([0, 2, 1])
     assert samples.images.shape == (3, 4, 4, 3) and np.isfinite(samples.images).all()
     np.testing.assert_array_equal(
-        model.params["trunk"]["class_embedding"], official_weights(VAR)["class_emb.weight"]
+        model.weights.trunk["class_embedding"], official_weights(VAR)["class_emb.weight"]
     )
 
 
@@ -102,8 +102,8 @@ def test_the_other_order_and_two_directories_give_the_same(imported, tmp_path):
         mvar_jax.load(tmp_path / "alone", tokenizer=tmp_path / "run"),
     ):
         assert model.config == whole.config
-        assert model.params.keys() == whole.params.keys()
-        kernels = [m.params["tokenizer"]["quantizer"]["codebook"] for m in (model, whole)]
+        assert model.weights.trunk.keys() == whole.weights.trunk.keys()
+        kernels = [m.weights.tokenizer["quantizer"]["codebook"] for m in (model, whole)]
         np.testing.assert_array_equal(*kernels)
 
 

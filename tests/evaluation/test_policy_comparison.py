@@ -4,30 +4,28 @@ import json
 from dataclasses import replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvar_jax.api import Model
 from mvar_jax.cache import memory_bytes
 from mvar_jax.config import Config, SamplingConfig
 from mvar_jax.evaluation.cache_benchmark import made_up_profile
 from mvar_jax.evaluation.comparison_report import curves, markdown, sample_grid
 from mvar_jax.evaluation.policy_comparison import compare_policies
 from mvar_jax.models.fingerprint import fingerprint
-from mvar_jax.sampling import Filter, generate_scales, image_keys
-from tests.sampling.test_generate import tiny_models
+from mvar_jax.sampling import Model, generate_scales
+from tests.sampling.test_generate import numbered, request, tiny_models
 
 
 @pytest.fixture(scope="module")
 def model():
-    trunk, tokenizer, params = tiny_models(("history",))
+    sampler, weights = tiny_models(("history",))
     config = Config(
-        tokenizer=tokenizer.config,
-        model=trunk.config,
+        tokenizer=sampler.tokenizer.config,
+        model=sampler.trunk.config,
         sampling=SamplingConfig(guidance=1.0, top_k=0, top_p=0.9),
     )
-    return Model(config, ("a", "b", "c"), trunk, tokenizer, params)
+    return Model(config, ("a", "b", "c"), sampler, weights)
 
 
 @pytest.fixture(scope="module")
@@ -96,19 +94,14 @@ def test_refusals_do_not_stop_the_others(model):
 def test_bytes_measured_are_bytes_planned(model):
     """The memory of a real run, scale by scale, is what the plan says."""
     profile = made_up_profile(model.trunk.schedule, model.trunk.attention_shape)
-    profile = replace(profile, fingerprint=fingerprint(model.params["trunk"]))
+    profile = replace(profile, fingerprint=fingerprint(model.weights.trunk))
     small = model.compressed("hack+int8", budget=5, profile=profile)
 
-    def run(params):
-        trunk = small.trunk.bind({"params": params["trunk"]})
-        tokenizer = small.tokenizer.bind({"params": params["tokenizer"]})
-        labels, filters = jnp.zeros(1, jnp.int32), Filter(1.0, 0, 0.0, 1.0)
-        steps = generate_scales(
-            trunk, tokenizer, labels, image_keys(0, 1), filters, compression=small.compression
-        )
-        return [step.memory for step in steps]
+    def run(weights):
+        asked = request(np.zeros(1, np.int32), numbered(1))
+        return [step.memory for step in generate_scales(small.sampler, weights, asked)]
 
-    memories = jax.eval_shape(run, small.params)
+    memories = jax.eval_shape(run, small.weights)
     assert tuple(map(memory_bytes, memories)) == small.cache_bytes()
     assert max(small.cache_bytes()) == small.carried_state_bytes() > 0
 
@@ -134,8 +127,8 @@ def test_a_profile_of_other_weights_is_refused(model):
 
 
 def test_a_model_without_history_says_what_it_carries(model):
-    trunk, tokenizer, params = tiny_models(("scale+ssm",))
-    config = replace(model.config, model=trunk.config)
-    mvar = Model(config, model.class_names, trunk, tokenizer, params)
+    sampler, weights = tiny_models(("scale+ssm",))
+    config = replace(model.config, model=sampler.trunk.config)
+    mvar = Model(config, model.class_names, sampler, weights)
     with pytest.raises(ValueError, match=rf"carries {mvar.carried_state_bytes()} bytes"):
         mvar.compressed("hack", ratio=0.5)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from mvar_jax.config import ModelConfig, SSMConfig
+from mvar_jax.models import ClassLabels
 from mvar_jax.models.flops import matmul_flops
 from mvar_jax.models.trunk import Trunk
 from mvar_jax.scales import VAR_256, ScaleSchedule
@@ -27,7 +28,7 @@ CONFIG = ModelConfig(
 def traced_flops(config):
     """FLOPs of all matrix products in the trunk's forward pass of one image."""
     trunk = Trunk(config, SCHEDULE, VOCABULARY, CODES)
-    labels = jnp.zeros(BATCH, jnp.int32)
+    labels = ClassLabels(jnp.zeros(BATCH, jnp.int32))
     inputs = jnp.zeros((BATCH, SCHEDULE.total - 1, CODES))
     params = jax.eval_shape(trunk.init, jax.random.key(0), labels, inputs)
     return products(jax.make_jaxpr(trunk.apply)(params, labels, inputs).jaxpr) / BATCH

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mvar_jax.array_types import batch_size
 from mvar_jax.cache import memory_bytes
 from mvar_jax.config import ModelConfig, SSMConfig
 from mvar_jax.config.recipes import imagenet256
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.convert.trunk_names import trunk_entries
-from mvar_jax.models import Trunk, build_trunk
+from mvar_jax.models import ClassLabels, Trunk, build_trunk
+from mvar_jax.ops.noise import image_keys
 from mvar_jax.scales import ScaleSchedule
 from tests.models.weights import PATTERNS, trunk_config
 from tests.reference import GOLDEN
@@ -43,14 +45,14 @@ def example(trunk, batch=2):
     rng = np.random.default_rng(0)
     length = trunk.schedule.total - trunk.schedule.lengths[0]
     inputs = rng.standard_normal((batch, length, trunk.code_channels)).astype(np.float32)
-    return jnp.arange(batch, dtype=jnp.int32), jnp.asarray(inputs)
+    return ClassLabels(jnp.arange(batch, dtype=jnp.int32)), jnp.asarray(inputs)
 
 
 def decode(trunk, params, labels, inputs):
     """Logits of all scales, decoded one by one, and the bytes carried after each."""
     bound = trunk.bind({"params": params})
-    conditioning = bound.condition(labels)
-    memory, logits, carried = bound.empty_memory(labels.shape[0]), [], []
+    conditioning = bound.prepare(labels)
+    memory, logits, carried = bound.empty_memory(batch_size(labels)), [], []
     first = trunk.schedule.lengths[0]
     for scale, place in enumerate(trunk.schedule.slices):
         own = None if scale == 0 else inputs[:, place.start - first : place.stop - first]
@@ -126,7 +128,7 @@ def test_scan_remat_and_loop_agree_in_value_and_gradient():
         labels, inputs = example(trunk)
 
         def loss(params, trunk=trunk, labels=labels, inputs=inputs):
-            keys = jax.random.split(jax.random.key(1), len(labels))
+            keys = jax.random.split(jax.random.key(1), batch_size(labels))
             logits = trunk.apply({"params": params}, labels, inputs, keys)
             return jnp.mean(logits**2)
 
@@ -158,11 +160,11 @@ def test_kernels_change_no_number():
 
 def test_training_drops_classes_and_paths():
     labels, inputs = example(tiny(("scale",)), batch=2)
-    unconditional = jnp.full_like(labels, 3)
+    unconditional = ClassLabels(jnp.full_like(labels.label, 3))
 
     def logits(labels, seed, train=True, **changes):
         trunk = tiny(("scale",), **changes)
-        keys = jax.random.split(jax.random.key(seed), len(labels)) if train else None
+        keys = jax.random.split(jax.random.key(seed), batch_size(labels)) if train else None
         return trunk.apply({"params": random_params(trunk)}, labels, inputs, keys)
 
     np.testing.assert_allclose(
@@ -200,7 +202,7 @@ def test_official_models_map_one_to_one(name):
         about["vocab_size"],
         about["z_channels"],
     )
-    labels = jax.ShapeDtypeStruct((1,), jnp.int32)
+    labels = ClassLabels(jax.ShapeDtypeStruct((1,), jnp.int32))
     length = trunk.schedule.total - 1
     inputs = jax.ShapeDtypeStruct((1, length, trunk.code_channels), jnp.float32)
     params = jax.eval_shape(trunk.init, jax.random.key(0), labels, inputs)["params"]
@@ -238,3 +240,17 @@ def test_recipes_have_the_published_number_of_parameters(pattern, depths):
         params = jax.eval_shape(lambda trunk=trunk: trunk.init(jax.random.key(0), *example(trunk)))
         published = MANIFESTS[f"{kind}_d{depth}"]["num_parameters"]
         assert sum(leaf.size for leaf in jax.tree.leaves(params)) == published
+
+
+def test_stochastic_depth_is_keyed_by_layer_and_branch():
+    """A block with another branch beside them leaves the draws of attention and FFN as they are."""
+    keys = image_keys(0, np.arange(4))
+    deep, shallow = (
+        tiny(("scale",), depth=depth, drop_path_rate=0.5)._drops(keys)[0].draws for depth in (4, 2)
+    )
+    np.testing.assert_array_equal(deep[:2], shallow)
+    mixed = tiny(("scale", "scale+ssm"), depth=4, drop_path_rate=0.5)._drops(keys)
+    for index, drops in enumerate(mixed):
+        np.testing.assert_array_equal(drops.draws, deep[index::2])
+    draws = deep.reshape(-1)
+    assert len(np.unique(draws)) == draws.size

@@ -10,10 +10,10 @@ from mvar_jax.cache.observation import SELECTIVITY_QUERIES, attention_map, obser
 from mvar_jax.cache.plan import AttentionShape
 from mvar_jax.cache.policies.base import spread
 from mvar_jax.evaluation.cache_benchmark import made_up_profile
-from mvar_jax.sampling import Filter, calibrate, image_keys
+from mvar_jax.sampling import calibrate
 from mvar_jax.scales import ScaleSchedule
 from tests.cache.attention import DIM, SHAPE, random_tokens
-from tests.sampling.test_generate import tiny_models
+from tests.sampling.test_generate import numbered, request, tiny_models
 
 SCHEDULE = ScaleSchedule(((1, 1), (2, 2), (3, 4), (8, 9)))  # the last in two pieces of queries
 
@@ -80,12 +80,11 @@ def test_one_image_is_kept_for_looking_at(observed):
 
 
 def test_profiles_of_batches_are_averages():
-    trunk, tokenizer, params = tiny_models()
-    labels, keys = np.array([0, 1, 2, 0], np.int32), image_keys(0, 4)
+    labels, keys = np.array([0, 1, 2, 0], np.int32), numbered(4)
 
     def measure(rows):
-        rows, filters = np.array(rows), Filter(1.5, 8, 0.9, 1.0)
-        return calibrate(trunk, tokenizer, params, labels[rows], keys[rows], filters, 2).profile
+        rows = np.array(rows)
+        return calibrate(*tiny_models(), request(labels[rows], keys[rows]), batch_size=2).profile
 
     whole, halves = measure([0, 1, 2, 3]), [measure([0, 1]), measure([2, 3])]
     assert whole.samples == 4

@@ -24,10 +24,12 @@ def test_codes_add_up_linearly_so_mixtures_pass(tiny_config):
     quantizer = ResidualQuantizer(tiny_config)
     variables = {"params": recipe_params(tiny_config)["quantizer"]}
     left, right = jax.random.normal(jax.random.key(1), (2, 5, 4, 4))
-    running = quantizer.apply(variables, 5, method="start")
+    running = quantizer.apply(variables, 5, tiny_config.schedule, method="start")
 
     def add(codes):
-        return quantizer.apply(variables, running, codes, 1, method="accumulate")
+        return quantizer.apply(
+            variables, running, codes, 1, tiny_config.schedule, method="accumulate"
+        )
 
     for mixed, a, b in zip(add(0.25 * left + 0.75 * right), add(left), add(right)):
         np.testing.assert_allclose(mixed, 0.25 * a + 0.75 * b, atol=1e-6)
@@ -56,12 +58,16 @@ def test_loss_gradients_stop_where_they_should(tiny_config):
     features = jax.random.normal(jax.random.key(1), (2, 2, 3, 4))
     variables = {"params": recipe_params(config)["quantizer"]}
 
-    sums = [s.running for s in quantizer.apply(variables, features, method="pyramid")]
-    pull = jax.grad(lambda f: quantizer.apply(variables, f)[1])(features)
+    sums = [
+        s.running for s in quantizer.apply(variables, features, config.schedule, method="pyramid")
+    ]
+    pull = jax.grad(lambda f: quantizer.apply(variables, f, config.schedule)[1])(features)
     by_hand = sum(0.5 * 2 * (features - total) / features.size for total in sums) / len(sums)
     np.testing.assert_allclose(pull, by_hand, atol=1e-7)
 
-    through = jax.grad(lambda f: jnp.sum(quantizer.apply(variables, f)[0] ** 2))(features)
+    through = jax.grad(lambda f: jnp.sum(quantizer.apply(variables, f, config.schedule)[0] ** 2))(
+        features
+    )
     np.testing.assert_allclose(through, 2 * sums[-1], atol=1e-5)
 
 
@@ -70,5 +76,10 @@ def test_a_wrong_number_of_codes_is_refused(tiny_config):
     variables = {"params": recipe_params(tiny_config)["quantizer"]}
     with pytest.raises(ValueError, match=r"tokens: got 6 at scale 1, expected 2 x 2"):
         quantizer.apply(
-            variables, jnp.zeros((1, 2, 3, 4)), jnp.zeros((1, 6, 4)), 1, method="accumulate"
+            variables,
+            jnp.zeros((1, 2, 3, 4)),
+            jnp.zeros((1, 6, 4)),
+            1,
+            tiny_config.schedule,
+            method="accumulate",
         )

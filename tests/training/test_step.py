@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mvar_jax.models.conditioner import read_condition
 from mvar_jax.training.losses import trunk_loss
 from mvar_jax.training.state import place
 from tests.training.tiny import (
@@ -54,7 +55,7 @@ def test_evaluation_is_the_teacher_forced_loss_without_dropout():
     tokenizer, images = {"params": tokenizer_params()}, jnp.asarray(batch()["image"])
     features = TOKENIZER.apply(tokenizer, images, method="encode")
     inputs, targets = TOKENIZER.apply(tokenizer, features, method="training_pair")
-    logits = TRUNK.apply({"params": trunk_params()}, jnp.asarray(batch()["label"]), inputs)
+    logits = TRUNK.apply({"params": trunk_params()}, read_condition(batch()), inputs)
     assert set(metrics) == METRICS
     expected = trunk_loss(logits, targets, TOKENIZER)[1]
     for name in METRICS:

@@ -1,0 +1,156 @@
+"""What a drawing needs: the model, its weights, and what is asked of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mvar_jax.array_types import Array, Float, Int, Key, Leaf, Params, PyTree
+from mvar_jax.cache import Compression
+from mvar_jax.config import SamplingConfig
+from mvar_jax.models import Condition, Trunk
+from mvar_jax.ops.noise import image_keys
+from mvar_jax.scales import ScaleSchedule
+from mvar_jax.tokenizers import Tokenizer, Tokens
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A trunk and a tokenizer without their parameters, and how they draw; static under jit.
+
+    `schedule` None is the trunk's own. `smooth` mixes codes instead of drawing tokens.
+    """
+
+    trunk: Trunk
+    tokenizer: Tokenizer
+    schedule: ScaleSchedule | None = None
+    smooth: bool = False
+
+    @property
+    def scales(self) -> ScaleSchedule:
+        """The scales to draw."""
+        return self.schedule or self.trunk.schedule
+
+
+@flax.struct.dataclass
+class Weights:
+    """The parameters of trunk and tokenizer.
+
+    With a `compression`, the trunk's heads are in the order of its plan (`models.heads`), and
+    attention over the history remembers what its policy keeps.
+    """
+
+    trunk: Params
+    tokenizer: Params
+    compression: Compression | None = None
+
+
+@flax.struct.dataclass
+class Filters:
+    """How tokens are drawn from the trunk's logits, scale by scale.
+
+    All are traced: changing them does not compile again.
+    """
+
+    guidance: Leaf  # float32 [scales], 0 for none
+    temperature: Leaf  # float32 [scales], divides the logits
+    top_k: Leaf  # int32 scalar, 0 for all
+    top_p: Leaf  # float32 scalar, 0 for all
+
+    @classmethod
+    def of(cls, config: SamplingConfig, scales: int) -> "Filters":
+        """From a validated config, for so many scales.
+
+        Guidance grows linearly from 0 at the first scale to its full value at the last.
+        """
+        ramp = np.array([scale / max(scales - 1, 1) for scale in range(scales)], np.float32)
+        return cls(
+            guidance=np.float32(config.guidance) * ramp,
+            temperature=np.full(scales, config.temperature, np.float32),
+            top_k=np.int32(config.top_k),
+            top_p=np.float32(config.top_p),
+        )
+
+
+@flax.struct.dataclass
+class Forced:
+    """Tokens of one scale that are given instead of drawn, where the mask says so.
+
+    A mask between 0 and 1 mixes the codes of both, for soft edges; the token that counts as drawn
+    is then the given one from 1/2 on.
+    """
+
+    tokens: Leaf  # as the tokenizer has them, [batch, n]
+    mask: Leaf  # float32 [batch, n], from 0 (drawn) to 1 (given)
+
+    def tokens_of(self, drawn: Tokens) -> Tokens:
+        """The given tokens where the mask says so, else those drawn."""
+        return jnp.where(self._over(self.mask >= 0.5, drawn), self.tokens, drawn)
+
+    def codes_of(
+        self, drawn: Float[Array, "batch n code"], given: Float[Array, "batch n code"]
+    ) -> Float[Array, "batch n code"]:
+        """The codes of both, mixed by the mask; exactly one of them where it is 0 or 1."""
+        mask = self._over(self.mask, drawn)
+        mixed = (1 - mask) * drawn + mask * given
+        return jnp.where(mask == 0, drawn, jnp.where(mask == 1, given, mixed))
+
+    @staticmethod
+    def _over(mask, array):
+        """The mask over the axes that tokens or codes have behind the positions."""
+        return jnp.reshape(mask, (*jnp.shape(mask), *(1,) * (array.ndim - 2)))
+
+
+@flax.struct.dataclass
+class Request:
+    """What to draw: a batch of images, each with its condition and its key."""
+
+    condition: Condition  # of every image
+    keys: Key[Array, "batch"]
+    filters: Filters
+    forced: Sequence[Forced] | None = None  # for every scale, if any
+
+
+@flax.struct.dataclass
+class NumberedRequest:
+    """A request whose images are named by a seed and a number each; keys follow from these."""
+
+    condition: Condition  # of every image
+    seed: Leaf  # uint32 scalar
+    numbers: Leaf  # uint32 [batch]
+    filters: Filters
+    forced: Sequence[Forced] | None = None
+
+    def request(self) -> Request:
+        """The request with keys."""
+        keys = image_keys(self.seed, self.numbers)
+        return Request(self.condition, keys, self.filters, self.forced)
+
+    def images(self, rows: Int[np.ndarray, "picked"]) -> "NumberedRequest":
+        """The request for some of the images, by their rows."""
+        condition, forced = _rows((self.condition, self.forced), rows)
+        return self.replace(condition=condition, numbers=self.numbers[rows], forced=forced)
+
+
+def split_request(request: Request, size: int) -> Iterator[Request]:
+    """The images of a request, `size` at a time; the last part may be smaller."""
+    for first in range(0, request.keys.shape[0], size):
+        own = slice(first, first + size)
+        condition, forced = _rows((request.condition, request.forced), own)
+        yield Request(condition, request.keys[own], request.filters, forced)
+
+
+def _rows(tree: PyTree, rows: slice | Int[np.ndarray, "picked"]) -> PyTree:
+    return jax.tree.map(lambda array: array[rows], tree)
+
+
+def batch_rows(count: int, size: int) -> Iterator[Int[np.ndarray, "size"]]:
+    """The rows of `count` images in batches of one size, so that one program serves all.
+
+    The last batch is filled up with the last image.
+    """
+    for first in range(0, count, size):
+        yield np.minimum(np.arange(first, first + size), count - 1)

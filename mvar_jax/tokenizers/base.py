@@ -1,0 +1,130 @@
+"""What every tokenizer and every space of tokens offers; the rest of the library sees only this."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from mvar_jax.array_types import Array, Float, Int, Key, Params, PyTree
+from mvar_jax.scales import ScaleSchedule
+
+Tokens = Array
+"""Tokens of one scale, or of several joined: integers `[batch, n]`, or with more axes behind."""
+
+
+@runtime_checkable
+class TokenSpace(Protocol):
+    """What a token is: what the trunk's logits say of it, and how it is drawn.
+
+    Hashable, so static under jit.
+    """
+
+    @property
+    def logits(self) -> int:
+        """Numbers that the trunk gives for every token."""
+
+    def loss(
+        self, logits: Float[Array, "batch n logits"], targets: Tokens, smoothing: float = 0.0
+    ) -> Float[Array, "batch n"]:
+        """Cross-entropy of every token in nats, float32, with this share of label smoothing."""
+
+    def accuracy(
+        self, logits: Float[Array, "batch n logits"], targets: Tokens
+    ) -> Float[Array, "batch n"]:
+        """How much of every token is predicted, from 0 to 1, float32."""
+
+    def noise(self, keys: Key[Array, "batch"], scale: int, tokens: int) -> Array:
+        """The randomness that one scale of so many tokens is drawn with, from images' keys."""
+
+    def filter(
+        self,
+        logits: Float[Array, "batch n logits"],
+        top_k: Int[Array, ""] | int,
+        top_p: Float[Array, ""] | float,
+    ) -> Float[Array, "batch n logits"]:
+        """The logits, -inf where top-k, then top-p remove a value."""
+
+    def sample(self, logits: Float[Array, "batch n logits"], noise: Array) -> Tokens:
+        """Draws every token from its logits."""
+
+    def mixture(
+        self, logits: Float[Array, "batch n logits"], noise: Array, progress: float
+    ) -> Array:
+        """What the tokenizer's `mix` takes to make soft codes in place of drawn tokens.
+
+        `progress` goes from 0 at the first scale to 1 at the last.
+        """
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Images to tokens of every scale, and codes back to images.
+
+    A Flax module: methods below are called on a bound one, or by `apply` with `method=`. Images are
+    float32 NHWC in [-1, 1]. Everything that depends on the scales takes the schedule, static under
+    jit; without one it is the tokenizer's own. `keys`, one for each image, are for what is drawn in
+    training; without them nothing is.
+    """
+
+    @property
+    def schedule(self) -> ScaleSchedule:
+        """The scales of the config."""
+
+    @property
+    def token_space(self) -> TokenSpace:
+        """What a token is."""
+
+    def encode(
+        self, images: Float[Array, "batch _ _ 3"], schedule: ScaleSchedule | None = None
+    ) -> Float[Array, "batch h w code"]:
+        """The features of images. Raises ValueError for images of another size than the scales'."""
+
+    def quantize(
+        self, features: Float[Array, "batch h w code"], schedule: ScaleSchedule | None = None
+    ) -> tuple[Tokens, ...]:
+        """The tokens of every scale, coarse to fine, in row-major order."""
+
+    def training_pair(
+        self,
+        features: Float[Array, "batch h w code"],
+        keys: Key[Array, "batch"] | None = None,
+        schedule: ScaleSchedule | None = None,
+    ) -> tuple[Float[Array, "batch _ code"], Tokens]:
+        """Teacher-forcing inputs of all scales but the first, and target tokens of all, joined."""
+
+    def inputs_from_tokens(
+        self,
+        tokens: Tokens,
+        keys: Key[Array, "batch"] | None = None,
+        schedule: ScaleSchedule | None = None,
+    ) -> Float[Array, "batch _ code"]:
+        """The inputs of `training_pair`, from stored targets instead of features."""
+
+    def embed(self, tokens: Tokens) -> Float[Array, "batch n code"]:
+        """The codes of tokens."""
+
+    def mix(self, mixture: Array) -> Float[Array, "batch n code"]:
+        """The soft codes of the token space's `mixture`."""
+
+    def start(
+        self, batch: int, schedule: ScaleSchedule | None = None
+    ) -> Float[Array, "batch h w code"]:
+        """The running reconstruction before the first scale."""
+
+    def accumulate(
+        self,
+        running: Float[Array, "batch h w code"],
+        codes: Float[Array, "batch n code"],
+        scale: int,
+        schedule: ScaleSchedule | None = None,
+    ) -> tuple[Float[Array, "batch h w code"], Float[Array, "batch _ code"] | None]:
+        """Adds the codes of one scale; returns the sum and the next scale's input, if any."""
+
+    def decode(self, running: Float[Array, "batch h w code"]) -> Float[Array, "batch _ _ 3"]:
+        """The images of summed codes, clipped to [-1, 1]."""
+
+    def init(self, key: Key[Array, ""], images: Float[Array, "batch _ _ 3"]) -> PyTree:
+        """The parameters at the start of training, under "params"."""
+
+    def apply(self, variables: dict[str, Params], *arguments: Any, method: str) -> Any:
+        """A method, by name, with parameters."""
+
+    def bind(self, variables: dict[str, Params]) -> "Tokenizer":
+        """The tokenizer with parameters."""

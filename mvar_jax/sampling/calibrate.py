@@ -12,7 +12,7 @@ from mvar_jax.array_types import Array, Int, Key, Params
 from mvar_jax.cache import Profile
 from mvar_jax.cache.observation import Statistics, observe_full
 from mvar_jax.models import Memory, Trunk
-from mvar_jax.models.fingerprint import fingerprint
+from mvar_jax.models.checksum import checksum
 from mvar_jax.sampling.generate import Filter, generate_scales
 from mvar_jax.tokenizers import VQTokenizer
 
@@ -54,7 +54,7 @@ def calibrate(
         progress(done)
     mean = jax.tree.map(lambda array: array / done, sums)
     profile = Profile(
-        fingerprint=fingerprint(params["trunk"]),
+        checksum=checksum(params["trunk"]),
         sizes=trunk.schedule.sizes,
         samples=done,
         head_variance=mean.variance,

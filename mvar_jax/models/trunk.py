@@ -13,10 +13,10 @@ from mvar_jax.array_types import Array, Float, Int, Key
 from mvar_jax.cache import AttentionShape, Compression, LayerMemory, prepare_compression
 from mvar_jax.config import MAX_BRANCHES, Config, ModelConfig
 from mvar_jax.mesh.axes import constrain
-from mvar_jax.mesh.sharding import constrain_params
 from mvar_jax.models.block import Block, Modulation, empty_state
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import Projection, linear_std, modulated_norm
+from mvar_jax.models.parameters import constrain_params
 from mvar_jax.ops.noise import uniform_per_image
 from mvar_jax.scales import ScaleSchedule
 

@@ -9,7 +9,9 @@ import numpy as np
 from mvar_jax.checks import check
 from mvar_jax.scales import ScaleSchedule
 
-FORMAT = "mvar_jax attention profile 1"
+FORMAT = "mvar_jax attention profile 2"
+# Per format, what files call the name of the weights; format 1 named three embeddings alone.
+FORMATS = {"mvar_jax attention profile 1": "fingerprint", FORMAT: "checksum"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,22 +22,29 @@ class Profile:
     of one head's queries at one scale over all keys up to that scale.
     """
 
-    fingerprint: str  # of the model's weights
+    checksum: str  # of the model's weights
     sizes: tuple[tuple[int, int], ...]  # of the scales
     samples: int
     head_variance: np.ndarray  # [layers, heads]: how much attention at the last scale varies
     mass: np.ndarray  # [layers, heads, scales, scales]: share of queries' scale on keys' scale
     selectivity: np.ndarray  # [layers, scales]: ScaleKV's attention selectivity index
+    format: str = FORMAT
 
     @property
     def schedule(self) -> ScaleSchedule:
         """The scales that it was measured over."""
         return ScaleSchedule(self.sizes)
 
-    def check_fits(
-        self, fingerprint: str, schedule: ScaleSchedule, layers: int, heads: int
-    ) -> None:
-        """Raises ValueError unless it was made for this model and schedule."""
+    @property
+    def names_all_weights(self) -> bool:
+        """Whether its checksum is that of all weights, rather than of three embeddings."""
+        return self.format == FORMAT
+
+    def check_fits(self, checksum: str, schedule: ScaleSchedule, layers: int, heads: int) -> None:
+        """Raises ValueError unless it was made for this model and schedule.
+
+        `checksum` is the model's, of all weights or of embeddings as `names_all_weights` says.
+        """
         sides = [f"{height}x{width}" for height, width in self.sizes]
         check(
             self.schedule == schedule,
@@ -50,9 +59,9 @@ class Profile:
             "with python -m mvar_jax.calibrate.",
         )
         check(
-            self.fingerprint == fingerprint,
-            f"profile: it was made for the weights {self.fingerprint}, but the model's are "
-            f"{fingerprint}; make one with python -m mvar_jax.calibrate.",
+            self.checksum == checksum,
+            f"profile: it was made for the weights {self.checksum[:12]}, but the model's are "
+            f"{checksum[:12]}; make one with python -m mvar_jax.calibrate.",
         )
 
     def save(self, path: Path) -> None:
@@ -61,8 +70,9 @@ class Profile:
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in vars(self).items()
         }
+        names = {"format": fields.pop("format"), FORMATS[self.format]: fields.pop("checksum")}
         draft = path.with_name(f"{path.name}.unfinished")
-        draft.write_text(json.dumps({"format": FORMAT, **fields}), encoding="utf-8")
+        draft.write_text(json.dumps(names | fields), encoding="utf-8")
         draft.replace(path)
 
     @classmethod
@@ -70,14 +80,15 @@ class Profile:
         """Reads what `save` wrote. Raises ValueError for a file that is no profile."""
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
-            sound = fields.pop("format") == FORMAT
+            written = fields.pop("format")
             profile = cls(
-                fingerprint=str(fields.pop("fingerprint")),
+                format=written,
+                checksum=str(fields.pop(FORMATS[written])),
                 sizes=tuple(tuple(map(int, size)) for size in fields.pop("sizes")),
                 samples=int(fields.pop("samples")),
                 **{name: np.asarray(value, np.float32) for name, value in fields.items()},
             )
-            sound = sound and profile._is_sound()
+            sound = profile._is_sound()
         except FileNotFoundError:
             raise ValueError(
                 f"{path}: no such profile; make one with python -m mvar_jax.calibrate."

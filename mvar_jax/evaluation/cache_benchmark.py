@@ -30,7 +30,7 @@ def made_up_profile(schedule: ScaleSchedule, shape: AttentionShape) -> Profile:
     """A profile of no model, to plan with where only the sizes of what is planned matter."""
     rng, scales = np.random.default_rng(0), len(schedule)
     return Profile(
-        fingerprint="none",
+        checksum="none",
         sizes=schedule.sizes,
         samples=1,
         head_variance=rng.random(shape, np.float32),

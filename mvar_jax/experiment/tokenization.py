@@ -28,8 +28,8 @@ from mvar_jax.data.token_manifest import MANIFEST, PLAN, Shard, TokenManifest, c
 from mvar_jax.data.token_record import TokenRecord
 from mvar_jax.mesh.processes import from_first
 from mvar_jax.mesh.progress import progress_bar
+from mvar_jax.models.checksum import checksum
 from mvar_jax.tokenizers import build_tokenizer
-from mvar_jax.tokenizers.checksum import checksum
 from mvar_jax.training.weights import load_tokenizer
 from mvar_jax.workdir import Workdir
 

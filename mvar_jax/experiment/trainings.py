@@ -21,10 +21,10 @@ from mvar_jax.experiment.pictures import tokenizer_pictures, trunk_pictures
 from mvar_jax.mesh.processes import announce, from_first
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.models import build_trunk
+from mvar_jax.models.checksum import checksum
 from mvar_jax.models.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.sampling import Sampler
 from mvar_jax.tokenizers import build_tokenizer
-from mvar_jax.tokenizers.checksum import checksum
 from mvar_jax.training.loop import Outcome, fit
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.parameters import save_placed

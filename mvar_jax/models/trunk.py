@@ -13,11 +13,11 @@ from mvar_jax.cache import AttentionShape, Compression, LayerMemory, prepare_com
 from mvar_jax.checks import check
 from mvar_jax.config import BRANCHES, Config, ModelConfig
 from mvar_jax.mesh.axes import constrain
-from mvar_jax.mesh.sharding import constrain_params
 from mvar_jax.models.block import Block, Drops, Modulation, empty_state
 from mvar_jax.models.conditioner import ClassConditioner, Condition, choose
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import Projection, linear_std, modulated_norm
+from mvar_jax.models.parameters import constrain_params
 from mvar_jax.ops.noise import fold_each, uniform_per_image
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers import build_tokenizer

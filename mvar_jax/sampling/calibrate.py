@@ -12,7 +12,7 @@ from mvar_jax.array_types import in_32_bits
 from mvar_jax.cache import Profile
 from mvar_jax.cache.observation import Statistics, observe_full
 from mvar_jax.models import Memory
-from mvar_jax.models.fingerprint import fingerprint
+from mvar_jax.models.checksum import checksum
 from mvar_jax.sampling.generate import generate_scales
 from mvar_jax.sampling.request import Request, Sampler, Weights, split_request
 
@@ -53,7 +53,7 @@ def calibrate(
         progress(done)
     mean = jax.tree.map(lambda array: array / done, sums)
     profile = Profile(
-        fingerprint=fingerprint(weights.trunk),
+        checksum=checksum(weights.trunk),
         sizes=sampler.scales.sizes,
         samples=done,
         head_variance=mean.variance,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from mvar_jax.checks import check, check_range, check_seed
 from mvar_jax.config import Config, SamplingConfig
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.models import ClassLabels, Trunk
-from mvar_jax.models.fingerprint import fingerprint
+from mvar_jax.models.checksum import checksum, embeddings_checksum
 from mvar_jax.models.heads import order_heads
 from mvar_jax.sampling.generate import generate, grow, stream
 from mvar_jax.sampling.request import (
@@ -89,7 +89,9 @@ class Model:
         schedule, shape = self.sampler.scales, self.trunk.attention_shape
         self.check_remembers()
         if profile is not None:
-            profile.check_fits(fingerprint(self.weights.trunk), schedule, *shape)
+            full = profile.names_all_weights
+            name = self._checksum if full else embeddings_checksum(self.weights.trunk)
+            profile.check_fits(name, schedule, *shape)
         compression = prepare_compression(
             policy, schedule, shape, ratio=ratio, budget=budget, profile=profile, **settings
         )
@@ -181,6 +183,11 @@ class Model:
         check(compression is not None, "the model has no policy; see Model.compressed.")
         summary = compression.summary(self.config.model.head_dim, self.trunk.dtype)
         return f"{self.policy}: {summary}"
+
+    @cached_property
+    def _checksum(self) -> str:
+        """The name of the trunk's weights; a comparison of policies asks for it many times."""
+        return checksum(self.weights.trunk)
 
     def _asked(
         self,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from mvar_jax.array_types import Array, Params, PyTree
-from mvar_jax.mesh.sharding import constrain_params
+from mvar_jax.models.parameters import constrain_params
 from mvar_jax.training.losses import Metrics
 
 

@@ -1,30 +1,12 @@
 """AdamW as VAR trains with it: clipped gradients, scheduled rates, decay for some parameters."""
 
-import re
-
 import jax
 import optax
 
 from mvar_jax.array_types import Array, Params, PyTree, path_name
 from mvar_jax.config import OptimizerConfig
+from mvar_jax.models.parameters import parameter
 from mvar_jax.training.schedules import learning_rate_schedule, weight_decay_schedule
-
-NO_DECAY = (
-    r"(^|/|_)bias$",
-    r"(^|/|_)scale$",  # of norms, and of queries
-    r"^start_position$",
-    r"^position_embedding$",
-    r"^level_embedding$",
-    r"(^|/)modulation_offset$",
-    r"/A_log$",
-    r"/D$",
-)
-"""Paths of the parameters that are not decayed.
-
-The official rule spares one-dimensional tensors, biases, and pos_start, pos_1LC, lvl_embed,
-ada_gss and scale_mul by name. It is spelled out by path because rank tells nothing here: layers
-are stacked and heads are split. The class embedding and convolutions are decayed.
-"""
 
 
 def make_optimizer(
@@ -53,13 +35,15 @@ def make_optimizer(
 
 
 def decays(params: Params) -> PyTree:
-    """Which parameters are decayed: the same tree with a bool for every array."""
+    """Which parameters are decayed: the same tree with a bool for every array.
 
-    def decayed(path, _):
-        name = path_name(path)
-        return not any(re.search(pattern, name) for pattern in NO_DECAY)
-
-    return jax.tree_util.tree_map_with_path(decayed, params)
+    As the table of parameters says, where the class embedding and convolutions are decayed, and
+    biases, scales, position and level embeddings are not. Raises ValueError for a parameter that
+    it does not know.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: parameter(path_name(path)).decayed, params
+    )
 
 
 def current_learning_rate(opt_state: PyTree) -> Array:

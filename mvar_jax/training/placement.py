@@ -7,7 +7,7 @@ import jax
 import optax
 
 from mvar_jax.array_types import Params, PyTree
-from mvar_jax.mesh.sharding import param_shardings
+from mvar_jax.models.parameters import param_shardings
 from mvar_jax.training.state import TrainState, create_state
 
 

@@ -12,7 +12,7 @@ from mvar_jax.config import Config, SamplingConfig
 from mvar_jax.evaluation.cache_benchmark import made_up_profile
 from mvar_jax.evaluation.comparison_report import curves, markdown, sample_grid
 from mvar_jax.evaluation.policy_comparison import compare_policies
-from mvar_jax.models.fingerprint import fingerprint
+from mvar_jax.models.checksum import checksum, embeddings_checksum
 from mvar_jax.sampling import Model, generate_scales
 from tests.sampling.test_generate import numbered, request, tiny_models
 
@@ -94,7 +94,7 @@ def test_refusals_do_not_stop_the_others(model):
 def test_bytes_measured_are_bytes_planned(model):
     """The memory of a real run, scale by scale, is what the plan says."""
     profile = made_up_profile(model.trunk.schedule, model.trunk.attention_shape)
-    profile = replace(profile, fingerprint=fingerprint(model.weights.trunk))
+    profile = replace(profile, checksum=checksum(model.weights.trunk))
     small = model.compressed("hack+int8", budget=5, profile=profile)
 
     def run(weights):
@@ -124,6 +124,26 @@ def test_a_profile_of_other_weights_is_refused(model):
     profile = made_up_profile(model.trunk.schedule, model.trunk.attention_shape)
     with pytest.raises(ValueError, match="weights none"):
         model.compressed("hack", budget=5, profile=profile)
+
+
+def test_a_profile_is_of_all_weights_and_one_of_format_1_of_embeddings(model):
+    made_up = made_up_profile(model.trunk.schedule, model.trunk.attention_shape)
+    trunk = model.weights.trunk
+    new = replace(made_up, checksum=checksum(trunk))
+    short = embeddings_checksum(trunk)
+    old = replace(made_up, checksum=short, format="mvar_jax attention profile 1")
+    head = {**trunk["head"], "bias": trunk["head"]["bias"] + 1}
+    tuned = replace(model, weights=model.weights.replace(trunk={**trunk, "head": head}))
+    for profile in (new, old):
+        order = model.compressed(
+            "hack", budget=5, profile=profile
+        ).weights.compression.plan.head_order
+        assert order is not None
+    with pytest.raises(ValueError, match=f"weights {new.checksum[:12]}, but the model's are"):
+        tuned.compressed("hack", budget=5, profile=new)
+    tuned.compressed("hack", budget=5, profile=old)  # the weights that it names are the same
+    with pytest.raises(ValueError, match="weights none, but the model's are"):
+        model.compressed("hack", budget=5, profile=replace(old, checksum="none"))
 
 
 def test_a_model_without_history_says_what_it_carries(model):

@@ -17,7 +17,7 @@ from mvar_jax.data.token_source import TokenSource
 from mvar_jax.experiment import tokenization, trainings
 from mvar_jax.experiment.tokenization import tokenize_split
 from mvar_jax.experiment.trainings import train_tokenizer, train_trunk
-from mvar_jax.tokenizers.checksum import checksum
+from mvar_jax.models.checksum import checksum
 from mvar_jax.training.loop import Outcome
 from mvar_jax.training.parameters import save_params
 from mvar_jax.workdir import Workdir

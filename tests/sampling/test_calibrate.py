@@ -1,5 +1,7 @@
 """Calibration measures what whole attention matrices would show."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,9 +113,32 @@ def test_a_profile_survives_its_file_and_is_checked(tmp_path):
             again.check_fits(*arguments)
 
 
+def test_a_profile_of_format_1_is_read_and_written_as_such(tmp_path):
+    path = tmp_path / "profile.json"
+    made_up_profile(SCHEDULE, SHAPE).save(path)
+    assert Profile.load(path).names_all_weights
+    fields = json.loads(path.read_text())
+    assert (fields["format"], fields["checksum"]) == ("mvar_jax attention profile 2", "none")
+    fields |= {"format": "mvar_jax attention profile 1", "fingerprint": "71d049fe5d12aa25"}
+    del fields["checksum"]
+    path.write_text(json.dumps(fields))
+    old = Profile.load(path)
+    old.check_fits("71d049fe5d12aa25", SCHEDULE, *SHAPE)
+    assert not old.names_all_weights
+    old.save(path)
+    assert json.loads(path.read_text()) == fields
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"format": "mvar_jax attention profile 1"}', "<html>not found</html>"],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": "mvar_jax attention profile 1"}',
+        '{"format": "mvar_jax attention profile 3", "checksum": "none"}',
+        "<html>not found</html>",
+    ],
 )
 def test_a_file_that_is_no_profile_is_refused(tmp_path, text):
     (tmp_path / "profile.json").write_text(text)

@@ -9,8 +9,9 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mvar_jax.config import MeshConfig
-from mvar_jax.mesh.sharding import BatchLayout, make_mesh, param_shardings
+from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.models import build_trunk
+from mvar_jax.models.parameters import param_shardings
 from mvar_jax.ops.kernels.lanes import LANES
 from mvar_jax.ops.kernels.scale_attention import scale_attention
 from mvar_jax.ops.kernels.ssd import ssd
@@ -52,7 +53,7 @@ def train(layout: BatchLayout) -> tuple[list[float], list[float], str]:
 
 
 def check_places(state, mesh) -> None:
-    """After many steps every array still lies where the rules say, its averages alike."""
+    """After many steps every array still lies where the table says, its averages alike."""
     for leaf, expected in zip(
         jax.tree.leaves(state), jax.tree.leaves(param_shardings(state, mesh))
     ):

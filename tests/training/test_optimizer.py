@@ -82,8 +82,8 @@ def test_rates_follow_their_schedules():
         "blocks_0/ssm/norm_scale",
         "blocks_0/ssm/conv_x/bias",
         "blocks_0/ffn/down/bias",
-        "encoder/norm/scale",
-        "encoder/norm/bias",
+        "encoder/norm_out/scale",
+        "encoder/norm_out/bias",
     ],
 )
 def test_not_decayed(path):
@@ -98,7 +98,7 @@ def test_not_decayed(path):
         "head/kernel",
         "shared_modulation/kernel",
         "blocks_0/modulation/kernel",
-        "blocks_0/attention/qkv/kernel",
+        "blocks_0/attention/qkv",
         "blocks_0/ssm/in_dt/kernel",
         "blocks_0/ssm/conv_x/kernel",
         "blocks_0/ssm/out/kernel",

@@ -1,0 +1,155 @@
+"""The table of parameters: what splits each over the mesh, whether it decays, where its heads are.
+
+Sharding (here), weight decay (`training.optimizer`) and the order of heads (`models.heads`) follow
+from it. A parameter without a row is an error in all of them: a new parameter needs one row.
+"""
+
+import re
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+
+from mvar_jax.array_types import PyTree, path_name
+from mvar_jax.checks import check
+from mvar_jax.mesh.axes import Axes, describe_mesh, devices_along
+
+
+class Parameter(NamedTuple):
+    """A row of the table: all parameters whose whole path matches `path`."""
+
+    path: str  # regular expression
+    axes: Axes  # of the mesh, per dimension; dimensions beyond them are replicated
+    decayed: bool
+    # The dimension that counts heads of self-attention, which cache policies reorder; None for
+    # what belongs to no such head.
+    heads: int | None = None
+
+
+REPLICATED: Axes = ()
+FSDP_TENSOR = ("fsdp", "tensor")  # one dimension over both axes
+
+# The first dimension of `blocks_i` counts layers and is never split: every step of the scan over
+# layers would have to fetch its layer from one device. What is not decayed are the official
+# groups: biases, scales of norms and queries, pos_start, pos_1LC, lvl_embed, ada_gss, and the SSM's
+# A_log and D. Rank would not tell: layers are stacked and heads are split.
+PARAMETERS = (
+    # Embeddings.
+    Parameter("class_embedding", (None, "fsdp"), decayed=True),
+    Parameter("position_embedding", (None, "fsdp"), decayed=False),
+    Parameter("start_position|level_embedding", REPLICATED, decayed=False),
+    Parameter("word_embedding/kernel", (None, "fsdp"), decayed=True),
+    Parameter("word_embedding/bias", REPLICATED, decayed=False),
+    # Attention: kernels are [layers, width, 3, heads, dim] and [layers, heads, dim, width].
+    Parameter(
+        r"blocks_\d+/attention/qkv", (None, "fsdp", None, "tensor", None), decayed=True, heads=3
+    ),
+    Parameter(
+        r"blocks_\d+/attention/(query_bias|value_bias|query_scale)",
+        REPLICATED,
+        decayed=False,
+        heads=1,
+    ),
+    Parameter(
+        r"blocks_\d+/attention/out/kernel", (None, "tensor", None, "fsdp"), decayed=True, heads=1
+    ),
+    Parameter(r"blocks_\d+/attention/out/bias", REPLICATED, decayed=False),
+    # The state-space layer: [layers, width, 2, heads, dim], [layers, width, 2, state], ...
+    Parameter(r"blocks_\d+/ssm/in_zx/kernel", (None, "fsdp", None, "tensor", None), decayed=True),
+    Parameter(r"blocks_\d+/ssm/in_bc/kernel", (None, "fsdp", None, None), decayed=True),
+    Parameter(r"blocks_\d+/ssm/in_dt/kernel", (None, "fsdp", "tensor"), decayed=True),
+    Parameter(r"blocks_\d+/ssm/conv_(x|bc)/kernel", REPLICATED, decayed=True),
+    Parameter(r"blocks_\d+/ssm/conv_(x|bc)/bias", REPLICATED, decayed=False),
+    Parameter(r"blocks_\d+/ssm/(dt_bias|A_log|D|norm_scale)", REPLICATED, decayed=False),
+    Parameter(r"blocks_\d+/ssm/out/kernel", (None, "tensor", None, "fsdp"), decayed=True),
+    # The feed-forward: [layers, width, hidden], [layers, hidden, width].
+    Parameter(r"blocks_\d+/ffn/up/kernel", (None, "fsdp", "tensor"), decayed=True),
+    Parameter(r"blocks_\d+/ffn/down/kernel", (None, "tensor", "fsdp"), decayed=True),
+    Parameter(r"blocks_\d+/ffn/(up|down)/bias", REPLICATED, decayed=False),
+    # Modulation, [layers, width, groups, width], by its outputs: vectors are computed where the
+    # weights lie and then exchanged. They are far smaller than the weights, a third of a trunk.
+    Parameter(r"blocks_\d+/modulation/kernel", (None, None, None, FSDP_TENSOR), decayed=True),
+    Parameter(r"(head|shared)_modulation/kernel", (None, None, FSDP_TENSOR), decayed=True),
+    Parameter(r"(blocks_\d+/|head_|shared_)modulation/bias", REPLICATED, decayed=False),
+    Parameter(r"blocks_\d+/modulation_offset", REPLICATED, decayed=False),
+    # The logits: [width, vocab].
+    Parameter("head/kernel", ("fsdp", "tensor"), decayed=True),
+    Parameter("head/bias", REPLICATED, decayed=False),
+    # The tokenizer: a tenth of a large trunk, and convolutions do not split by channels.
+    Parameter(r"(encoder|decoder)(/\w+)+/kernel", REPLICATED, decayed=True),
+    Parameter(r"(encoder|decoder)(/\w+)+/(bias|scale)", REPLICATED, decayed=False),
+    Parameter(r"(encoder|decoder)_projection/kernel", REPLICATED, decayed=True),
+    Parameter(r"(encoder|decoder)_projection/bias", REPLICATED, decayed=False),
+    Parameter("quantizer/codebook", REPLICATED, decayed=True),
+    Parameter(r"quantizer/residual_\d+/kernel", REPLICATED, decayed=True),
+    Parameter(r"quantizer/residual_\d+/bias", REPLICATED, decayed=False),
+)
+
+# Where a training state holds arrays that lie as the parameter whose path theirs ends in: itself,
+# its average, and the optimizer's moments of it.
+STATE_PREFIX = r"((params|average|opt_state(/\w+)*)/)?"
+COUNTS = ("step", "skipped", "opt_state")  # where a training state holds counts and rates
+
+
+def parameter(path: str) -> Parameter:
+    """The row of a path such as `blocks_0/ffn/up/kernel`, by itself or inside a training state.
+
+    Raises ValueError for a path of which the table does not have exactly one row.
+    """
+    found = [row for row in PARAMETERS if re.fullmatch(f"{STATE_PREFIX}({row.path})", path)]
+    check(
+        len(found) == 1,
+        f"parameters: {path} matches {len(found)} rows of mvar_jax.models.parameters.PARAMETERS, "
+        "expected exactly 1; write there what splits it, whether it decays and where its heads "
+        "are.",
+    )
+    return found[0]
+
+
+def param_shardings(tree: PyTree, mesh: Mesh | AbstractMesh) -> PyTree:
+    """The shardings of a tree of parameters, or of a whole training state.
+
+    Leaves are arrays or `jax.ShapeDtypeStruct`s. Raises ValueError for a parameter that the table
+    does not know, and, naming path, shape and mesh, for a dimension that its axes do not divide.
+    """
+
+    def sharding(path, leaf):
+        return NamedSharding(mesh, _spec(path_name(path), leaf, mesh))
+
+    return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def constrain_params(tree: PyTree, stack: str = "") -> PyTree:
+    """A tree of parameters, or gradients of them, split as the table says; needs no mesh.
+
+    With `stack`, `tree` is one layer sliced from the stack of that name. It is split as the stack
+    is: its gradients are then reduce-scattered over devices instead of summed whole on each.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.size <= 1:
+        return tree
+
+    def constrained(path, leaf):
+        if not stack:
+            return jax.lax.with_sharding_constraint(leaf, _spec(path_name(path), leaf, mesh))
+        whole = jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype)
+        spec = _spec(f"{stack}/{path_name(path)}", whole, mesh)
+        return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*spec[1:]))
+
+    return jax.tree_util.tree_map_with_path(constrained, tree)
+
+
+def _spec(path: str, leaf: PyTree, mesh: Mesh | AbstractMesh) -> PartitionSpec:
+    counts = leaf.ndim == 0 or not jnp.issubdtype(leaf.dtype, jnp.inexact)
+    if counts and path.partition("/")[0] in COUNTS:
+        return PartitionSpec()
+    axes = parameter(path).axes
+    for names, size in zip(axes, leaf.shape):
+        parts = devices_along(names, mesh)
+        check(
+            size % parts == 0,
+            f"sharding: cannot split {size} into {parts} ({names}) in {path} of shape "
+            f"{leaf.shape} on the mesh {describe_mesh(mesh)}; change the mesh or the size.",
+        )
+    return PartitionSpec(*axes)

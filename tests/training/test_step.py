@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mvar_jax.training.losses import trunk_loss
-from mvar_jax.training.state import place
+from mvar_jax.training.placement import place
 from tests.training.tiny import (
     TOKENIZER,
     TRUNK,

@@ -1,15 +1,31 @@
 """Next-scale image generation in JAX: M-VAR, VAR and what lies between.
 
-`load(workdir)` opens a trained model, see `mvar_jax.api`.
+`load(workdir)` opens a trained model and `import_weights(file, Workdir.of(path))` makes one of
+official weights; see `mvar_jax.api` and `mvar_jax.convert`. Every name is imported when it is
+first used: `import mvar_jax` alone takes no time.
 """
 
+import gc
 import importlib
 
-__all__ = ["Model", "Samples", "load"]
+__all__ = ["Model", "Samples", "Workdir", "import_weights", "load"]
+
+MODULES = {"Workdir": "mvar_jax.workdir", "import_weights": "mvar_jax.convert.import_weights"}
 
 
 def __getattr__(name: str):
-    # On demand: modules below need not import the data libraries that the API needs.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("mvar_jax.api"), name)
+    # Importing makes many objects and next to no garbage; looking for it takes a quarter as long.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        module = importlib.import_module(MODULES.get(name, "mvar_jax.api"))
+    finally:
+        if collects:
+            gc.enable()
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

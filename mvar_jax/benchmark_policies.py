@@ -5,69 +5,68 @@
 The model has random weights: neither memory nor time depends on what it has learned.
 """
 
-import jax
 import jax.numpy as jnp
 from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.cache import POLICIES, parse_policy, prepare_compression
 from mvar_jax.checks import check
-from mvar_jax.config import ModelConfig, TokenizerConfig
-from mvar_jax.evaluation.benchmark import MIB, made_up_arrays, markdown_header, markdown_line
-from mvar_jax.evaluation.cache_benchmark import block_memory, made_up_profile, sampling_seconds
-from mvar_jax.models import ClassLabels, Trunk
-from mvar_jax.sampling import Sampler, Weights
+from mvar_jax.config import Config, ModelConfig, SamplingConfig
+from mvar_jax.evaluation.benchmark import MIB, markdown_header, markdown_line
+from mvar_jax.evaluation.cache_benchmark import (
+    block_memory,
+    made_up_profile,
+    random_weights,
+    sampling_seconds,
+    small_tokenizer,
+)
+from mvar_jax.models import build_trunk
+from mvar_jax.sampling import Sampler
 from mvar_jax.scales import VAR_SCHEDULES
 from mvar_jax.tokenizers import build_tokenizer
 
-SCHEDULE = flags.DEFINE_enum("schedule", "1024", VAR_SCHEDULES, "Image side of VAR's schedule.")
-NAMES = sorted(name for name in POLICIES if name != "full")
-WANTED = flags.DEFINE_list("policies", NAMES, "As hack, scalekv@before, hack+int8, full+int8.")
-RATIO = flags.DEFINE_float("ratio", 0.7, "Share of all tokens that is evicted.")
-DEPTH = flags.DEFINE_integer("depth", 2, "Blocks of the sampler; 0 to leave its time out.", 0)
-HEADS = flags.DEFINE_integer("heads", 4, "Heads of every block.", lower_bound=1)
-DIM = flags.DEFINE_integer("dim", 64, "Channels of a head.", lower_bound=1)
-REPEATS = flags.DEFINE_integer("repeats", 3, "Times that every sampler runs.", lower_bound=1)
 MEMORY = ("inherited MiB", "attended MiB", "block's temporaries MiB", "block MiB")
 TIME = ("s an image", "of full", "compile s")
 
 
+def define_flags() -> None:
+    """Defines the flags of this program."""
+    names = sorted(name for name in POLICIES if name != "full")
+    flags.DEFINE_enum("schedule", "1024", VAR_SCHEDULES, "Image side of VAR's schedule.")
+    flags.DEFINE_list("policies", names, "As hack, scalekv@before, hack+int8, full+int8.")
+    flags.DEFINE_float("ratio", 0.7, "Share of all tokens that is evicted.")
+    flags.DEFINE_integer("depth", 2, "Blocks of the sampler; 0 to leave its time out.", 0)
+    flags.DEFINE_integer("heads", 4, "Heads of every block.", lower_bound=1)
+    flags.DEFINE_integer("dim", 64, "Channels of a head.", lower_bound=1)
+    flags.DEFINE_integer("repeats", 3, "Times that every sampler runs.", lower_bound=1)
+
+
 def main() -> None:
     """Compiles, runs and prints a table."""
-    check(0 < RATIO.value < 1, f"--ratio: got {RATIO.value}, expected a share above 0, below 1.")
-    schedule, depth = VAR_SCHEDULES[SCHEDULE.value], max(DEPTH.value, 1)
-    side = schedule.last[0]
-    tokenizer = TokenizerConfig(
-        image_size=(side, side),
-        scales=schedule.sizes,
-        vocabulary=64,
-        code_channels=8,
-        base_channels=8,
-        channel_multipliers=(1,),
-        blocks_per_level=1,
-        norm_groups=4,
-        attention=False,
+    values = flags.FLAGS
+    check(0 < values.ratio < 1, f"--ratio: got {values.ratio}, expected a share above 0, below 1.")
+    schedule = VAR_SCHEDULES[values.schedule]
+    tokenizer = small_tokenizer(schedule)
+    width = values.heads * values.dim
+    config = ModelConfig(
+        depth=max(values.depth, 1), width=width, heads=values.heads, pattern=("history",)
     )
-    width = HEADS.value * DIM.value
-    config = ModelConfig(depth=depth, width=width, heads=HEADS.value, pattern=("history",))
-    trunk = Trunk(config, schedule, tokenizer.vocabulary, tokenizer.code_channels)
-    shape = trunk.attention_shape
-    profile = made_up_profile(schedule, shape)
-    compressions = {"full": prepare_compression("full", schedule, shape)}
-    for name in WANTED.value:
-        ratio = None if parse_policy(name)[0] is POLICIES["full"] else RATIO.value
+    trunk = build_trunk(Config(model=config, tokenizer=tokenizer, sampling=SamplingConfig(top_k=0)))
+    sampler = Sampler(trunk, build_tokenizer(tokenizer))
+    profile = made_up_profile(schedule, trunk.attention_shape)
+    compressions = {}
+    for name in ("full", *values.policies):
+        ratio = None if parse_policy(name)[0] is POLICIES["full"] else values.ratio
         compressions[name] = prepare_compression(
-            name, schedule, shape, ratio=ratio, profile=profile
+            name, schedule, trunk.attention_shape, ratio=ratio, profile=profile
         )
     seconds = {}
-    if DEPTH.value:
-        sampler = Sampler(trunk, build_tokenizer(tokenizer))
-        weights = _random_weights(sampler)
-        seconds = sampling_seconds(sampler, weights, compressions, repeats=REPEATS.value)
-    header = ("policy", *MEMORY, *(TIME if seconds else ()))
-    print(markdown_header(header))
+    if values.depth:
+        weights = random_weights(sampler)
+        seconds = sampling_seconds(sampler, weights, compressions, repeats=values.repeats)
+    print(markdown_header(("policy", *MEMORY, *(TIME if seconds else ()))))
     for name, compression in compressions.items():
-        memory = block_memory(compression, DIM.value, jnp.float32)
+        memory = block_memory(compression, values.dim, jnp.float32)
         parts = (memory.inherited, memory.attended, memory.temporaries, memory.total)
         cells = [f"{part / MIB:.1f}" for part in parts]
         if seconds:
@@ -76,21 +75,5 @@ def main() -> None:
         print(markdown_line((name, *cells)), flush=True)
 
 
-def _random_weights(sampler: Sampler) -> Weights:
-    """Parameters of both, normal with a small spread."""
-    trunk, tokenizer = sampler.trunk, sampler.tokenizer
-    labels, side = ClassLabels(jnp.zeros(1, jnp.int32)), tokenizer.config.image_size
-    inputs = jnp.zeros((1, trunk.schedule.total - trunk.schedule.lengths[0], trunk.code_channels))
-
-    def start(key):
-        one, other = jax.random.split(key)
-        return Weights(
-            trunk=trunk.init(one, labels, inputs)["params"],
-            tokenizer=tokenizer.init(other, jnp.zeros((1, *side, 3)))["params"],
-        )
-
-    return made_up_arrays(jax.eval_shape(start, jax.random.key(0)), spread=0.02)
-
-
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags, times_compilation=True)

@@ -6,7 +6,6 @@ The blocks are those of an M-VAR of this size, in float32, on TPUs in bfloat16 a
 kernels beside the plain forms. Naive forms take gigabytes where width, batch or schedule are large.
 """
 
-import jax
 from absl import flags
 
 from mvar_jax import cli
@@ -23,33 +22,36 @@ from mvar_jax.ops.kernels.lanes import on_tpu
 from mvar_jax.scales import VAR_SCHEDULES
 from mvar_jax.training.progress import Countdown
 
-SCHEDULE = flags.DEFINE_enum("schedule", "256", VAR_SCHEDULES, "Image side of VAR's schedule.")
-WIDTH = flags.DEFINE_integer("width", 256, "Channels of a token.", lower_bound=1)
-HEADS = flags.DEFINE_integer("heads", 4, "Heads of attention.", lower_bound=1)
-DEPTH = flags.DEFINE_integer("depth", 4, "Layers of the trunk.", lower_bound=1)
-BATCH = flags.DEFINE_integer("batch", 1, "Images at once.", lower_bound=1)
-REPEATS = flags.DEFINE_integer("repeats", 9, "Times that every program runs.", lower_bound=1)
+
+def define_flags() -> None:
+    """Defines the flags of this program."""
+    flags.DEFINE_enum("schedule", "256", VAR_SCHEDULES, "Image side of VAR's schedule.")
+    flags.DEFINE_integer("width", 256, "Channels of a token.", lower_bound=1)
+    flags.DEFINE_integer("heads", 4, "Heads of attention.", lower_bound=1)
+    flags.DEFINE_integer("depth", 4, "Layers of the trunk.", lower_bound=1)
+    flags.DEFINE_integer("batch", 1, "Images at once.", lower_bound=1)
+    flags.DEFINE_integer("repeats", 9, "Times that every program runs.", lower_bound=1)
 
 
 def main() -> None:
     """Compiles, runs and prints a table."""
-    jax.config.update("jax_enable_compilation_cache", False)  # compiling is timed
+    values = flags.FLAGS
     config = ModelConfig(
-        depth=DEPTH.value,
-        width=WIDTH.value,
-        heads=HEADS.value,
+        depth=values.depth,
+        width=values.width,
+        heads=values.heads,
         compute_dtype="bfloat16" if on_tpu() else "float32",
     )
-    blocks = training_blocks(config, VAR_SCHEDULES[SCHEDULE.value], BATCH.value)
+    blocks = training_blocks(config, VAR_SCHEDULES[values.schedule], values.batch)
     runs = [(block, passes) for block in blocks for passes in PASSES]
     countdown = Countdown("measuring", len(runs), "pass")
     print(markdown_header(HEADER))
     for done, (block, passes) in enumerate(runs, start=1):
-        costs = measure(block, passes, REPEATS.value)
+        costs = measure(block, passes, values.repeats)
         for line in table_lines(block.name, passes, costs):
             print(line, flush=True)
         countdown.reach(done)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags, times_compilation=True)

@@ -6,15 +6,13 @@ Samples with the full cache and writes a profile for every policy that needs one
 beside it: what `--policy` makes of the profile, and attention maps that show why.
 """
 
-from pathlib import Path
-
 import numpy as np
 from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.api import load
 from mvar_jax.cache import POLICIES
-from mvar_jax.checks import check, check_seed
+from mvar_jax.checks import check_seed
 from mvar_jax.models import ClassLabels
 from mvar_jax.pictures.attention import draw_attention, draw_profile
 from mvar_jax.sampling import Filters, calibrate
@@ -22,42 +20,42 @@ from mvar_jax.sampling.request import NumberedRequest
 from mvar_jax.training.progress import Countdown
 
 CALIBRATED = sorted(name for name, kind in POLICIES.items() if kind.needs)
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)
-POLICY = flags.DEFINE_enum("policy", "hack", CALIBRATED, "The policy that pictures are of.")
-SAMPLES = flags.DEFINE_integer("samples", 50, "Images to average over.", lower_bound=1)
-BATCH = flags.DEFINE_integer("batch_size", 10, "Images at a time.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 1, "Seed of the randomness.", lower_bound=0)
-OUT = flags.DEFINE_string("out", None, "The JSON file to write.", required=True)
+
+
+def define_flags() -> None:
+    """Defines the flags of this program."""
+    flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)
+    flags.DEFINE_enum("policy", "hack", CALIBRATED, "The policy that pictures are of.")
+    flags.DEFINE_integer("samples", 50, "Images to average over.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 10, "Images at a time.", lower_bound=1)
+    flags.DEFINE_integer("seed", 1, "Seed of the randomness.", lower_bound=0)
+    flags.DEFINE_string("out", None, "The JSON file to write.", required=True)
 
 
 def main() -> None:
     """Samples, measures, writes and draws."""
-    out = Path(OUT.value).expanduser()
-    check_seed(SEED.value)
-    check(out.suffix == ".json", f"--out: got {OUT.value!r}, expected a name that ends in .json.")
-    check(not out.is_dir(), f"--out: {out} is a directory, expected a file.")
-    check(
-        out.absolute().parent.is_dir(), f"--out: {out.absolute().parent} is no directory; make it."
-    )
-    model = load(WORKDIR.value)
+    values = flags.FLAGS
+    check_seed(values.seed)
+    out = cli.output_file(".json")
+    model = load(values.workdir)
     model.check_remembers()
     schedule = model.sampler.scales
-    numbers = np.arange(SAMPLES.value, dtype=np.uint32)
+    numbers = np.arange(values.samples, dtype=np.uint32)
     labels = numbers.astype(np.int32) % model.config.model.num_classes
     filters = Filters.of(model.config.sampling, len(schedule))
-    asked = NumberedRequest(ClassLabels(labels), np.uint32(SEED.value), numbers, filters)
-    countdown = Countdown("calibration", SAMPLES.value, "image")
+    asked = NumberedRequest(ClassLabels(labels), np.uint32(values.seed), numbers, filters)
+    countdown = Countdown("calibration", values.samples, "image")
     calibration = calibrate(
         model.sampler,
         model.weights,
         asked.request(),
-        batch_size=min(BATCH.value, SAMPLES.value),
+        batch_size=min(values.batch_size, values.samples),
         progress=countdown.reach,
     )
     profile, scale = calibration.profile, model.config.model.softmax_scale
-    policy = POLICIES[POLICY.value](schedule.total // 4)
+    policy = POLICIES[values.policy](schedule.total // 4)
     pictures = {
-        POLICY.value: draw_profile(profile, policy),
+        values.policy: draw_profile(profile, policy),
         "attention": draw_attention(profile, calibration.query, calibration.key, scale),
     }
     profile.save(out)
@@ -67,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags)

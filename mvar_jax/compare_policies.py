@@ -8,78 +8,72 @@ curves.png and samples.png. Policies that need a profile take it from --profile,
 measured on another seed than is reported.
 """
 
-import json
 from pathlib import Path
 
 from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.api import load
-from mvar_jax.cache import POLICIES, Profile, parse_policy
+from mvar_jax.cache import POLICIES, parse_policy
 from mvar_jax.checks import check, check_seed
-from mvar_jax.config import Config
-from mvar_jax.evaluation.class_conditional import ClassConditionalJudge, RealImages
-from mvar_jax.evaluation.comparison_report import curves, markdown, sample_grid
+from mvar_jax.evaluation.class_conditional import ClassConditionalJudge
+from mvar_jax.evaluation.comparison_report import markdown, save_pictures, save_report
 from mvar_jax.evaluation.policy_comparison import compare_policies
-from mvar_jax.pictures.image_grid import save_png
 from mvar_jax.training.progress import Countdown
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)
-NAMES = sorted(name for name in POLICIES if name != "full")
-WANTED = flags.DEFINE_list("policies", NAMES, "As hack, scalekv@before, hack+int8, full+int8.")
-RATIOS = flags.DEFINE_list("ratios", ["0.3", "0.5", "0.7", "0.9"], "Shares to evict.")
-SAMPLES = flags.DEFINE_integer("samples", 256, "Images of every run.", lower_bound=2)
-BATCH = flags.DEFINE_integer("batch_size", 32, "Images at a time.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "Seed of the noise.", lower_bound=0)
-JUDGE = flags.DEFINE_bool("judge", True, "Fit a classifier on the data, for label accuracy.")
-PROFILE = flags.DEFINE_string("profile", None, "What python -m mvar_jax.calibrate measured.")
-OUT = flags.DEFINE_string("out", None, "Directory to write into; made if missing.", required=True)
+
+def define_flags() -> None:
+    """Defines the flags of this program."""
+    names = sorted(name for name in POLICIES if name != "full")
+    flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)
+    flags.DEFINE_list("policies", names, "As hack, scalekv@before, hack+int8, full+int8.")
+    flags.DEFINE_list("ratios", ["0.3", "0.5", "0.7", "0.9"], "Shares to evict.")
+    flags.DEFINE_integer("samples", 256, "Images of every run.", lower_bound=2)
+    flags.DEFINE_integer("batch_size", 32, "Images at a time.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Seed of the noise.", lower_bound=0)
+    flags.DEFINE_bool("judge", True, "Fit a classifier on the data, for label accuracy.")
+    cli.define_profile()
+    flags.DEFINE_string("out", None, "Directory to write into; made if missing.", required=True)
 
 
 def main() -> None:
     """Runs everything, and writes what came of it."""
-    try:
-        ratios = [float(ratio) for ratio in RATIOS.value]
-    except ValueError:
-        raise ValueError(f"--ratios: got {RATIOS.value}, expected numbers as 0.5,0.7.") from None
-    for ratio in ratios:
-        check(0 < ratio < 1, f"--ratios: got {ratio}, expected shares above 0 and below 1.")
-    profile = None if PROFILE.value is None else Profile.load(Path(PROFILE.value).expanduser())
-    check_seed(SEED.value)
-    check(len(ratios) > 0, "--ratios: got none, expected shares as 0.5,0.7.")
-    check(len(WANTED.value) > 0, "--policies: got none, expected names as hack,snapkv.")
-    for name in WANTED.value:
+    values, ratios, profile = flags.FLAGS, _ratios(flags.FLAGS.ratios), cli.get_profile()
+    check_seed(values.seed)
+    check(len(values.policies) > 0, "--policies: got none, expected names as hack,snapkv.")
+    for name in values.policies:
         parse_policy(name)
-    model, out = load(WORKDIR.value), Path(OUT.value).expanduser()
+    model, out = load(values.workdir), Path(values.out).expanduser()
     model.check_remembers()
-    judge = _judge(model.config) if JUDGE.value else None
+    judge = ClassConditionalJudge.of(model.config) if values.judge else None
     out.mkdir(parents=True, exist_ok=True)  # before anything runs long
     real = {"label_accuracy_real": judge.real()["label_accuracy_real"]} if judge else {}
+    sizes = (values.samples, values.seed, values.batch_size)
     comparisons = compare_policies(
         model,
-        WANTED.value,
+        values.policies,
         ratios,
-        SAMPLES.value,
-        SEED.value,
-        BATCH.value,
+        *sizes,
         profile,
         judge.accuracy if judge else None,
-        lambda name: Countdown(name, SAMPLES.value, "image").reach,
+        lambda name: Countdown(name, values.samples, "image").reach,
     )
     for comparison in comparisons:
-        report = comparison.report() | {"seed": SEED.value, **real}
-        (out / "comparison.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
-        (out / "comparison.md").write_text(markdown(comparison), encoding="utf-8")
-    curves(comparison).savefig(out / "curves.png", dpi=120)
-    save_png(sample_grid(comparison), out / "samples.png")
+        save_report(comparison, out, {"seed": values.seed, **real})
+    save_pictures(comparison, out)
     print(markdown(comparison))
 
 
-def _judge(config: Config) -> ClassConditionalJudge:
-    """A classifier of the real images that the model was trained on."""
-    splits = (config.data.train_split, config.data.validation_split)
-    return ClassConditionalJudge(*(RealImages.load(config, split) for split in splits))
+def _ratios(texts: list[str]) -> list[float]:
+    try:
+        ratios = [float(text) for text in texts]
+    except ValueError:
+        raise ValueError(f"--ratios: got {texts}, expected numbers as 0.5,0.7.") from None
+    for ratio in ratios:
+        check(0 < ratio < 1, f"--ratios: got {ratio}, expected shares above 0 and below 1.")
+    check(len(ratios) > 0, "--ratios: got none, expected shares as 0.5,0.7.")
+    return ratios
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags, times_compilation=True)

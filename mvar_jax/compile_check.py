@@ -20,13 +20,16 @@ from mvar_jax.checks import check
 from mvar_jax.compilation.sampling_check import check_sampling
 from mvar_jax.compilation.training_check import check_training
 
-TOPOLOGY = flags.DEFINE_string(
-    "topology", None, "Chips, as in v5e:16x16 or v4:4x4x4.", required=True
-)
-SAMPLE = flags.DEFINE_bool("sample", False, "Check the sampler instead of the training step.")
-JSON = flags.DEFINE_string("json", None, "File to write the figures to.")
 DOES_NOT_FIT = 1  # exit code
 NAMED = 8  # of the largest arrays
+
+
+def define_flags() -> None:
+    """Defines the flags of this program."""
+    cli.define_config()
+    flags.DEFINE_string("topology", None, "Chips, as in v5e:16x16 or v4:4x4x4.", required=True)
+    flags.DEFINE_bool("sample", False, "Check the sampler instead of the training step.")
+    flags.DEFINE_string("json", None, "File to write the figures to.")
 
 
 def main() -> None:
@@ -34,15 +37,15 @@ def main() -> None:
     # Nothing runs here: neither TPUs nor their locks are to be looked for.
     jax.config.update("jax_platforms", "cpu")
     os.environ.update(ALLOW_MULTIPLE_LIBTPU_LOAD="true", TPU_SKIP_MDS_QUERY="1")
-    config = cli.get_config()
-    out = Path(JSON.value) if JSON.value else None
+    config, values = cli.get_config(), flags.FLAGS
+    out = Path(values.json) if values.json else None
     check(out is None or out.parent.is_dir(), f"--json: {out.parent if out else ''} is no folder.")
     try:
-        report = (check_sampling if SAMPLE.value else check_training)(config, TOPOLOGY.value)
+        report = (check_sampling if values.sample else check_training)(config, values.topology)
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        print(_largest_arrays(str(error)), file=sys.stderr)
+        print(_largest_arrays(str(error), values.topology), file=sys.stderr)
         sys.exit(DOES_NOT_FIT)
     print(report.as_text())
     if out is not None:
@@ -52,19 +55,16 @@ def main() -> None:
         sys.exit(DOES_NOT_FIT)
 
 
-def _largest_arrays(message: str) -> str:
+def _largest_arrays(message: str, topology: str) -> str:
     """What the compiler says of memory that ran out, in a few lines."""
     need = re.search(r"Used [^.]*\.[^.]*\.", message)
     arrays = re.findall(
         r"Size: (\S+).*?(?:op_name=\"([^\"]*)\")?\s+Shape: (\S+)", message, re.DOTALL
     )
-    lines = [
-        f"error: does not fit into {TOPOLOGY.value}. {need[0] if need else ''} Largest arrays:"
-    ]
+    lines = [f"error: does not fit into {topology}. {need[0] if need else ''} Largest arrays:"]
     lines += [f"  {size} {shape} {source}" for size, source, shape in arrays[:NAMED]]
     return "\n".join([*lines, "Use more chips, a smaller batch_size, accumulate or fsdp."])
 
 
 if __name__ == "__main__":
-    cli.define_config()
-    cli.run(main)
+    cli.run(main, define_flags, times_compilation=True)

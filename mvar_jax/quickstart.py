@@ -20,14 +20,17 @@ from mvar_jax.experiment.trainings import train_tokenizer, train_trunk
 from mvar_jax.pictures.image_grid import save_png
 from mvar_jax.workdir import Workdir
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Where to work; made if missing.", required=True)
-PRESET = flags.DEFINE_string("preset", "", "Preset of configs/digits.py, such as runlocal.")
+
+def define_flags() -> None:
+    """Defines the flags of this program."""
+    flags.DEFINE_string("workdir", None, "Where to work; made if missing.", required=True)
+    flags.DEFINE_string("preset", "", "Preset of configs/digits.py, such as runlocal.")
 
 
 def main() -> None:
     """Trains both models, samples, judges and writes what came out."""
-    started, workdir = time.monotonic(), Workdir.of(WORKDIR.value)
-    config = from_config_dict(load_config(f"digits.py:{PRESET.value}"))
+    started, workdir = time.monotonic(), Workdir.of(flags.FLAGS.workdir)
+    config = from_config_dict(load_config(f"digits.py:{flags.FLAGS.preset}"))
     outcomes = {
         "tokenizer": train_tokenizer(config, workdir),
         "trunk": train_trunk(config, workdir),
@@ -43,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define_flags)

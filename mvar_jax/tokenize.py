@@ -13,18 +13,24 @@ from mvar_jax import cli
 from mvar_jax.experiment.tokenization import tokenize_split
 from mvar_jax.workdir import Workdir
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the tokenizer is.", required=True)
-OUT = flags.DEFINE_string("out", None, "Folder to write; new, or begun before.", required=True)
-SPLIT = flags.DEFINE_string("split", None, "Split to read; config.data.train_split if left out.")
-CROPS = flags.DEFINE_integer("crops", 1, "Crops of every image; a single one is its middle.")
+
+def define_flags() -> None:
+    """Defines the flags of this program."""
+    cli.define_config()
+    cli.define_distributed()
+    flags.DEFINE_string("workdir", None, "Where the tokenizer is.", required=True)
+    flags.DEFINE_string("out", None, "Folder to write; new, or begun before.", required=True)
+    flags.DEFINE_string("split", None, "Split to read; config.data.train_split if left out.")
+    flags.DEFINE_integer("crops", 1, "Crops of every image; a single one is its middle.")
 
 
 def main() -> None:
     """Writes the tokens, and says how many."""
-    config, out = cli.get_config(), Path(OUT.value).expanduser()
+    values = flags.FLAGS
+    config, out = cli.get_config(), Path(values.out).expanduser()
     cli.join()
-    split = config.data.train_split if SPLIT.value is None else SPLIT.value
-    manifest = tokenize_split(config, Workdir.of(WORKDIR.value), out, split, CROPS.value)
+    split = config.data.train_split if values.split is None else values.split
+    manifest = tokenize_split(config, Workdir.of(values.workdir), out, split, values.crops)
     left_out = manifest.examples - manifest.records
     cli.say(
         f"The tokens of {manifest.records} images ({manifest.crops} crops of each) are in {out}; "
@@ -33,6 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.define_config()
-    cli.define_distributed()
-    cli.run(main)
+    cli.run(main, define_flags)

@@ -12,22 +12,26 @@ from mvar_jax import cli
 from mvar_jax.experiment.trainings import train_trunk
 from mvar_jax.workdir import Workdir
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)
-TOKENIZER = flags.DEFINE_string("tokenizer", None, "Working directory to copy a tokenizer from.")
-INIT = flags.DEFINE_string("init", None, "Working directory to take the first weights from.")
+
+def define_flags() -> None:
+    """Defines the flags of this program."""
+    cli.define_config()
+    cli.define_distributed()
+    flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)
+    flags.DEFINE_string("tokenizer", None, "Working directory to copy a tokenizer from.")
+    flags.DEFINE_string("init", None, "Working directory to take the first weights from.")
 
 
 def main() -> None:
     """Trains, and says where the result lies."""
-    workdir = Workdir.of(WORKDIR.value)
-    init, tokenizer = (Workdir.of(flag.value) if flag.value else None for flag in (INIT, TOKENIZER))
+    values = flags.FLAGS
+    workdir = Workdir.of(values.workdir)
+    others = (Workdir.of(name) if name else None for name in (values.init, values.tokenizer))
     config = cli.get_config()
     cli.join()
-    train_trunk(config, workdir, init, tokenizer)
+    train_trunk(config, workdir, *others)
     cli.say(f"The model is in {workdir.path}; sample with python -m mvar_jax.sample.")
 
 
 if __name__ == "__main__":
-    cli.define_config()
-    cli.define_distributed()
-    cli.run(main)
+    cli.run(main, define_flags)

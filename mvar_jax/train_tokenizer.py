@@ -9,12 +9,17 @@ from mvar_jax import cli
 from mvar_jax.experiment.trainings import train_tokenizer
 from mvar_jax.workdir import Workdir
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)
+
+def define_flags() -> None:
+    """Defines the flags of this program."""
+    cli.define_config()
+    cli.define_distributed()
+    flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)
 
 
 def main() -> None:
     """Trains, and says where the result lies."""
-    workdir = Workdir.of(WORKDIR.value)
+    workdir = Workdir.of(flags.FLAGS.workdir)
     config = cli.get_config()
     cli.join()
     train_tokenizer(config, workdir)
@@ -22,6 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.define_config()
-    cli.define_distributed()
-    cli.run(main)
+    cli.run(main, define_flags)

@@ -15,7 +15,8 @@ from mvar_jax.models import build_trunk
 from mvar_jax.models.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.optimizer import make_optimizer
-from mvar_jax.training.placement import state_shapes, with_places
+from mvar_jax.training.placement import with_places
+from mvar_jax.training.state import state_shapes
 from mvar_jax.training.step import make_trunk_gradient, make_trunk_step, update
 from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
 

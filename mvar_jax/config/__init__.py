@@ -7,13 +7,14 @@ got, what was expected, how to mend it.
 """
 
 from mvar_jax.config.data import DataConfig
-from mvar_jax.config.experiment import Config, MeshConfig, SamplingConfig
+from mvar_jax.config.experiment import SAMPLING_PRESETS, Config, MeshConfig, SamplingConfig
 from mvar_jax.config.model import BRANCHES, BlockKind, InitConfig, ModelConfig, SSMConfig
 from mvar_jax.config.tokenizer import TokenizerConfig
 from mvar_jax.config.training import OptimizerConfig, TrainingConfig
 
 __all__ = [
     "BRANCHES",
+    "SAMPLING_PRESETS",
     "BlockKind",
     "Config",
     "DataConfig",

@@ -35,6 +35,13 @@ class SamplingConfig:
         )
 
 
+SAMPLING_PRESETS = {
+    "fid": {"guidance": 1.5, "top_k": 900, "top_p": 0.96},  # near the data's distribution
+    "picture": {"guidance": 4.0, "top_k": 900, "top_p": 0.95},  # for looking at
+}
+"""The official settings of sampling, by purpose."""
+
+
 @dataclass(frozen=True)
 class MeshConfig:
     """How devices are arranged (docs/sharding.md); -1, on one axis, takes all that remain.

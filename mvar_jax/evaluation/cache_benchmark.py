@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mvar_jax.cache import AttentionShape, Compression, Profile
-from mvar_jax.config import SamplingConfig
-from mvar_jax.evaluation.benchmark import compile_timed, median_seconds
+from mvar_jax.config import SamplingConfig, TokenizerConfig
+from mvar_jax.evaluation.benchmark import compile_timed, made_up_arrays, median_seconds
 from mvar_jax.models import ClassLabels
 from mvar_jax.sampling import Filters, Sampler, Weights, generate
 from mvar_jax.sampling.request import NumberedRequest
@@ -37,6 +37,37 @@ def made_up_profile(schedule: ScaleSchedule, shape: AttentionShape) -> Profile:
         mass=rng.random((*shape, scales, scales), np.float32),
         selectivity=rng.random((shape.layers, scales), np.float32),
     )
+
+
+def small_tokenizer(schedule: ScaleSchedule) -> TokenizerConfig:
+    """A tokenizer that takes next to no time beside a trunk, of a token a pixel."""
+    return TokenizerConfig(
+        image_size=schedule.last,
+        scales=schedule.sizes,
+        vocabulary=64,
+        code_channels=8,
+        base_channels=8,
+        channel_multipliers=(1,),
+        blocks_per_level=1,
+        norm_groups=4,
+        attention=False,
+    )
+
+
+def random_weights(sampler: Sampler) -> Weights:
+    """Parameters of both, normal with a small spread."""
+    trunk, tokenizer = sampler.trunk, sampler.tokenizer
+    labels, side = ClassLabels(jnp.zeros(1, jnp.int32)), tokenizer.config.image_size
+    inputs = jnp.zeros((1, trunk.schedule.total - trunk.schedule.lengths[0], trunk.code_channels))
+
+    def start(key):
+        one, other = jax.random.split(key)
+        return Weights(
+            trunk=trunk.init(one, labels, inputs)["params"],
+            tokenizer=tokenizer.init(other, jnp.zeros((1, *side, 3)))["params"],
+        )
+
+    return made_up_arrays(jax.eval_shape(start, jax.random.key(0)), spread=0.02)
 
 
 def block_memory(compression: Compression, dim: int, dtype: jnp.dtype) -> BlockMemory:

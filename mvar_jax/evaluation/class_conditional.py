@@ -42,6 +42,12 @@ class ClassConditionalJudge:
         self._test_features = self._classifier.features(test.images)
         self._train_features = self._classifier.features(train.images)
 
+    @classmethod
+    def of(cls, config: Config) -> "ClassConditionalJudge":
+        """Fitted and judging on the images that the config trains and validates on."""
+        splits = (config.data.train_split, config.data.validation_split)
+        return cls(*(RealImages.load(config, split) for split in splits))
+
     def real(self) -> dict[str, float]:
         """What real images reach: accuracy on the test split, distance of train from test."""
         accuracy = self._classifier.accuracy(self._test.images, self._test.labels)

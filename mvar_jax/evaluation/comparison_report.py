@@ -1,13 +1,15 @@
 """A comparison of policies as a Markdown table, curves and a picture of samples."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
 from mvar_jax.evaluation.comparison import EQUAL_PSNR, Comparison, Duel, Row
-from mvar_jax.pictures.image_grid import image_grid
+from mvar_jax.pictures.image_grid import image_grid, save_png
 
 MIB = 2**20
 HEADER = (
@@ -25,6 +27,19 @@ HEADER = (
     "ms an image",
     "compile s",
 )
+
+
+def save_report(comparison: Comparison, folder: Path, more: Mapping[str, float]) -> None:
+    """Writes `comparison.json`, with more figures of the whole comparison, and `comparison.md`."""
+    report = json.dumps({**comparison.report(), **more}, indent=2)
+    (folder / "comparison.json").write_text(report, encoding="utf-8")
+    (folder / "comparison.md").write_text(markdown(comparison), encoding="utf-8")
+
+
+def save_pictures(comparison: Comparison, folder: Path) -> None:
+    """Writes `curves.png` and `samples.png`."""
+    curves(comparison).savefig(folder / "curves.png", dpi=120)
+    save_png(sample_grid(comparison), folder / "samples.png")
 
 
 def markdown(comparison: Comparison) -> str:

@@ -28,7 +28,7 @@ from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.loop import Outcome, fit
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.parameters import save_placed
-from mvar_jax.training.placement import new_state, state_shapes
+from mvar_jax.training.state import new_state, state_shapes
 from mvar_jax.training.step import (
     make_tokenizer_evaluation,
     make_tokenizer_step,

@@ -15,11 +15,12 @@ from mvar_jax.config import TrainingConfig
 from mvar_jax.training.checkpoint import Checkpoints
 from mvar_jax.training.guard import Guard, TooManySkippedError, check_finite
 from mvar_jax.training.metrics import Row
+from mvar_jax.training.placement import place
 from mvar_jax.training.preemption import Preempted, Preemption
 from mvar_jax.training.profiler import Profiler
 from mvar_jax.training.progress import Progress
 from mvar_jax.training.run_log import RunLog
-from mvar_jax.training.state import TrainState, place
+from mvar_jax.training.state import TrainState
 from mvar_jax.training.stopwatch import Stopwatch
 from mvar_jax.training.throughput import StepCost, Throughput
 

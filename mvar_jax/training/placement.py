@@ -1,14 +1,12 @@
-"""Parameters and states that are made, or loaded, where they belong on the ambient mesh."""
+"""Arrays that are made, or loaded, where they belong on the ambient mesh."""
 
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import jax
-import optax
 
-from mvar_jax.array_types import Params, PyTree
+from mvar_jax.array_types import PyTree
 from mvar_jax.models.parameters import param_shardings
-from mvar_jax.training.state import TrainState, create_state
 
 
 def create_placed(make: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
@@ -24,21 +22,6 @@ def create_placed(make: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
     return jax.jit(make, out_shardings=shardings, donate_argnums=donated)(*arguments)
 
 
-def new_state(
-    params: Params, optimizer: optax.GradientTransformation, ema_decay: float
-) -> TrainState:
-    """The state before the first update, which takes over the memory of `params`."""
-    return create_placed(partial(create_state, optimizer=optimizer, ema_decay=ema_decay), params)
-
-
-def state_shapes(
-    params: PyTree, optimizer: optax.GradientTransformation, ema_decay: float
-) -> TrainState:
-    """The shapes of that state, of shapes of parameters, with the devices they belong on."""
-    make = partial(create_state, optimizer=optimizer, ema_decay=ema_decay)
-    return with_places(jax.eval_shape(make, params))
-
-
 def with_places(shapes: PyTree) -> PyTree:
     """Shapes of parameters, or of a state, with the devices they belong on; without, if no mesh."""
     mesh = jax.sharding.get_mesh()
@@ -49,3 +32,17 @@ def with_places(shapes: PyTree) -> PyTree:
         shapes,
         param_shardings(shapes, mesh),
     )
+
+
+def place(tree: PyTree) -> PyTree:
+    """The tree with every array committed to where it lies.
+
+    As restored arrays are: were they to differ in this, jit would compile once for each.
+    """
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, placement(leaf)), tree)
+
+
+def placement(leaf: Any) -> jax.sharding.Sharding:
+    """The devices of an array; this process's first one for shapes and for NumPy arrays."""
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return getattr(leaf, "sharding", None) or here

@@ -1,6 +1,6 @@
 """What training carries from step to step."""
 
-from typing import Any
+from functools import partial
 
 import flax.struct
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from mvar_jax.array_types import Array, Bool, Params, PyTree
+from mvar_jax.training.placement import create_placed, with_places
 
 
 @flax.struct.dataclass
@@ -47,6 +48,21 @@ def _copy(tree: PyTree) -> PyTree:
     return jax.tree.map(jnp.copy, tree)
 
 
+def new_state(
+    params: Params, optimizer: optax.GradientTransformation, ema_decay: float
+) -> TrainState:
+    """The state before the first update, which takes over the memory of `params`."""
+    return create_placed(partial(create_state, optimizer=optimizer, ema_decay=ema_decay), params)
+
+
+def state_shapes(
+    params: PyTree, optimizer: optax.GradientTransformation, ema_decay: float
+) -> TrainState:
+    """The shapes of that state, of shapes of parameters, with the devices they belong on."""
+    make = partial(create_state, optimizer=optimizer, ema_decay=ema_decay)
+    return with_places(jax.eval_shape(make, params))
+
+
 def apply_gradients(
     state: TrainState,
     gradients: Params,
@@ -74,17 +90,3 @@ def apply_gradients(
         average=choose(average, state.average),
         skipped=choose(state.skipped * jnp.array([1, 0], jnp.int32), state.skipped + 1),
     )
-
-
-def place(tree: PyTree) -> PyTree:
-    """The tree with every array committed to where it lies.
-
-    As restored arrays are: were they to differ in this, jit would compile once for each.
-    """
-    return jax.tree.map(lambda leaf: jax.device_put(leaf, placement(leaf)), tree)
-
-
-def placement(leaf: Any) -> jax.sharding.Sharding:
-    """The devices of an array; this process's first one for shapes and for NumPy arrays."""
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return getattr(leaf, "sharding", None) or here

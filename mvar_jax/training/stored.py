@@ -10,8 +10,8 @@ from orbax.checkpoint import v1 as ocp
 
 from mvar_jax.array_types import PyTree, path_name
 from mvar_jax.checks import check, first_line
+from mvar_jax.training.placement import placement
 from mvar_jax.training.seal import SEAL, find_damage, sealed_parts
-from mvar_jax.training.state import placement
 
 
 class DamagedError(ValueError):

@@ -15,7 +15,7 @@ from mvar_jax.models.parameters import param_shardings
 from mvar_jax.ops.kernels.lanes import LANES
 from mvar_jax.ops.kernels.scale_attention import scale_attention
 from mvar_jax.ops.kernels.ssd import ssd
-from mvar_jax.training.placement import new_state
+from mvar_jax.training.state import new_state
 from mvar_jax.training.step import make_trunk_evaluation, make_trunk_step
 from tests.training.tiny import CONFIG, TOKENIZER, images, optimizer, tokenizer_params, trunk_params
 

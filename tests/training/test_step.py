@@ -7,7 +7,7 @@ import pytest
 
 from mvar_jax.models.conditioner import read_condition
 from mvar_jax.training.losses import trunk_loss
-from mvar_jax.training.state import place
+from mvar_jax.training.placement import place
 from tests.training.tiny import (
     TOKENIZER,
     TRUNK,

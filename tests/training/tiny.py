@@ -21,7 +21,8 @@ from mvar_jax.models import ClassLabels, build_trunk
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.training.loop import fit
 from mvar_jax.training.optimizer import make_optimizer
-from mvar_jax.training.state import create_state, place
+from mvar_jax.training.placement import place
+from mvar_jax.training.state import create_state
 from mvar_jax.training.step import (
     make_tokenizer_evaluation,
     make_tokenizer_step,

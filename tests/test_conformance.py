@@ -43,8 +43,8 @@ def test_what_is_printed(capsys):
 def test_another_softmax_scale_fails(capsys, monkeypatch):
     """Half of the usual scale where VAR's is a quarter of it."""
 
-    def twice(query, key, value, slices, scale, reach):
-        return right(query, key, value, slices, 2 * scale, reach)
+    def twice(*vectors, softmax_scale, **rest):
+        return right(*vectors, softmax_scale=2 * softmax_scale, **rest)
 
     right = attention.scale_attention
     monkeypatch.setattr(attention, "scale_attention", twice)

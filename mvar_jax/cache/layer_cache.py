@@ -70,7 +70,7 @@ def _attend_group(policy, plan, cache, probe, key, value):
     selection = policy.select(union.replace(key=keys, value=values), probe, plan)
     if selection.attend is not None:
         keys, values = policy.gather(keys, values, selection.attend, probe, plan)
-    mixed = attention(probe.query, keys, values, probe.softmax_scale)
+    mixed = attention(probe.query, keys, values, softmax_scale=probe.softmax_scale)
     if selection.score is not None:
         union = union.replace(score=selection.score)
     if plan.keep[scale] == 0:

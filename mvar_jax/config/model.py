@@ -77,7 +77,8 @@ class InitConfig:
     gate: float = 1e-5
 
 
-KERNELS = ("auto", "pallas", "none")
+KERNELS = ("auto", "xla", "pallas_tpu")
+RENAMED_KERNELS = {"none": "xla", "pallas": "pallas_tpu"}  # as saved configs have them
 REMATS = ("none", "products", "full")
 
 
@@ -91,10 +92,11 @@ class ModelConfig:
     in the last block, rising linearly from 0. `class_drop_rate` is the share of labels that
     training replaces by "no class". `qk_norm` is cosine attention with a learned scale per head
     (`attn_l2_norm` in the official code); without it the softmax scale is 0.25 / sqrt(head_dim).
-    `kernels` says whether training runs fused kernels: "auto" on TPUs, "pallas" everywhere
-    (interpreted, so slowly, off TPUs), "none" nowhere; the numbers are the same. `remat` is what
-    the backward pass computes again to save memory: "none", all but "products" with weights, or
-    "full", everything inside a repetition of the pattern.
+    `kernels` names the implementation of attention and the SSM in training: "xla" is plain JAX,
+    "pallas_tpu" are fused kernels for TPUs (interpreted, so slowly, elsewhere), "auto" takes the
+    kernels where they run and fit; the numbers are the same. `remat` is what the backward pass
+    computes again to save memory: "none", all but "products" with weights, or "full", everything
+    inside a repetition of the pattern.
     """
 
     num_classes: int = 1000
@@ -116,6 +118,8 @@ class ModelConfig:
     scan: bool = True
 
     def __post_init__(self):
+        kernels = RENAMED_KERNELS.get(self.kernels, self.kernels)
+        object.__setattr__(self, "kernels", kernels)  # the dataclass is frozen
         check(
             self.num_classes >= 0,
             f"model.num_classes: got {self.num_classes}, expected 0 (the dataset's) or more.",
@@ -140,8 +144,8 @@ class ModelConfig:
         )
         if any(kind.ssm for kind in self.kinds):
             check(
-                (self.ssm.expand * self.width) % self.ssm.head_dim == 0,
-                f"model: the SSM's inner width {self.ssm.expand * self.width} is not divisible by "
+                self.ssm_width % self.ssm.head_dim == 0,
+                f"model: the SSM's inner width {self.ssm_width} is not divisible by "
                 f"ssm.head_dim {self.ssm.head_dim}; change one of them.",
             )
         if self.shared_modulation:
@@ -171,9 +175,35 @@ class ModelConfig:
         return tuple(BlockKind.parse(name) for name in self.pattern)
 
     @property
+    def repeats(self) -> int:
+        """How often the pattern is repeated."""
+        return self.depth // len(self.pattern)
+
+    @property
+    def history_positions(self) -> tuple[int, ...]:
+        """Where in the pattern blocks attend over the history, in ascending order."""
+        kinds = enumerate(self.kinds)
+        return tuple(i for i, kind in kinds if kind.attention_reach == "history")
+
+    @property
     def head_dim(self) -> int:
         """Channels of one attention head."""
         return self.width // self.heads
+
+    @property
+    def hidden_width(self) -> int:
+        """Channels between the two layers of the feed-forward."""
+        return round(self.mlp_ratio * self.width)
+
+    @property
+    def ssm_width(self) -> int:
+        """Channels inside the SSM, of all its heads."""
+        return self.ssm.expand * self.width
+
+    @property
+    def ssm_heads(self) -> int:
+        """Heads of the SSM."""
+        return self.ssm_width // self.ssm.head_dim
 
     @property
     def softmax_scale(self) -> float:

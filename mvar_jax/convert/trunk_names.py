@@ -60,7 +60,7 @@ def block_entries(
     yield from attention_entries(f"{name}.attn", (*path, "attention"), config, layer)
     if kind.ssm:
         yield from state_space_entries(f"{name}.mamba", (*path, "ssm"), config, layer)
-    hidden = round(config.mlp_ratio * width)
+    hidden = config.hidden_width
     yield from linear_entries(f"{name}.ffn.fc1", (*path, "ffn", "up"), (width,), (hidden,), layer)
     yield from linear_entries(f"{name}.ffn.fc2", (*path, "ffn", "down"), (hidden,), (width,), layer)
     if not config.shared_modulation:
@@ -94,8 +94,8 @@ def state_space_entries(
 ) -> Iterator[Entry]:
     """A `StateSpace`."""
     ssm, width = config.ssm, config.width
-    inner, state = ssm.expand * width, ssm.state_size
-    heads = (inner // ssm.head_dim, ssm.head_dim)
+    inner, state = config.ssm_width, ssm.state_size
+    heads = (config.ssm_heads, ssm.head_dim)
     for last in ("dt_bias", "A_log", "D"):
         yield Entry(f"{name}.{last}", heads[:1], (*path, last), heads[:1], layer=layer)
 

@@ -23,11 +23,8 @@ from mvar_jax.evaluation.benchmark import (
     median_seconds,
 )
 from mvar_jax.models import ClassLabels, Trunk
-from mvar_jax.ops.attention import scale_attention
-from mvar_jax.ops.kernels.lanes import use_kernels
-from mvar_jax.ops.kernels.scale_attention import scale_attention as scale_attention_kernel
-from mvar_jax.ops.kernels.ssd import ssd as ssd_kernel
-from mvar_jax.ops.ssd import ssd
+from mvar_jax.ops.scale_attention import SCALE_ATTENTION, scale_attention
+from mvar_jax.ops.ssd import SSD, ssd
 from mvar_jax.scales import ScaleSchedule
 
 VOCABULARY, CODE_CHANNELS = 64, 8  # of the trunk, small, so that layers are what it costs
@@ -108,23 +105,23 @@ def training_blocks(config: ModelConfig, schedule: ScaleSchedule, batch: int) ->
 
 def attention_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) -> Block:
     """Attention of every token to its own scale; the fused kernel too where the config runs it."""
-    slices, heads, scale = schedule.slices, config.heads, config.head_dim**-0.5
+    heads, dim = config.heads, config.head_dim
 
-    def apart(form):
+    def apart(form, **options):
         def run(*inputs):
             split = (rearrange(x, "b n (h d) -> b h n d", h=heads) for x in inputs)
-            return rearrange(form(*split, slices, scale), "b h n d -> b n (h d)")
+            mixed = form(*split, slices=schedule.slices, softmax_scale=dim**-0.5, **options)
+            return rearrange(mixed, "b h n d -> b n (h d)")
 
         return run
 
     forms = {
         "dense, masked": apart(dense_attention),
-        "scale by scale": apart(partial(scale_attention, reach="scale")),
+        "scale by scale": apart(scale_attention, reach="scale", implementation="xla"),
     }
-    if use_kernels(config.kernels, config.width, config.head_dim):
-        forms["fused kernel"] = partial(
-            scale_attention_kernel, slices=slices, heads=heads, scale=scale, reach="scale"
-        )
+    picked = SCALE_ATTENTION.pick(config.kernels, heads=heads, dim=dim).name
+    if picked != "xla":
+        forms["fused kernel"] = apart(scale_attention, reach="scale", implementation=picked)
     shape = (batch, schedule.total, config.width)
     token = jax.ShapeDtypeStruct(shape, config.compute_dtype)
     return Block("attention", forms, made_up_arrays((token,) * 3, spread=1.0))
@@ -132,9 +129,7 @@ def attention_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) ->
 
 def state_space_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) -> Block:
     """The recurrence of Mamba-2; the fused kernel too where the config runs it."""
-    ssm = config.ssm
-    inner = ssm.expand * config.width
-    heads = inner // ssm.head_dim
+    ssm, inner, heads = config.ssm, config.ssm_width, config.ssm_heads
 
     def apart(form):
         def run(x, *rest):
@@ -143,12 +138,14 @@ def state_space_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) 
 
         return run
 
-    forms = {
-        "scan over tokens": apart(ssd_by_scan),
-        "chunked": apart(lambda *inputs: ssd(*inputs, chunk=ssm.chunk)[0]),
-    }
-    if use_kernels(config.kernels, inner, ssm.head_dim):
-        forms["fused kernel"] = partial(ssd_kernel, skip=jnp.zeros(heads))
+    def ours(implementation):
+        options = {"chunk": ssm.chunk, "return_state": False, "implementation": implementation}
+        return apart(lambda *inputs: ssd(*inputs, **options)[0])
+
+    forms = {"scan over tokens": apart(ssd_by_scan), "chunked": ours("xla")}
+    picked = SSD.pick(config.kernels, heads=heads, dim=ssm.head_dim, stateful=False).name
+    if picked != "xla":
+        forms["fused kernel"] = ours(picked)
 
     def tokens(*channels, dtype=config.compute_dtype):
         return jax.ShapeDtypeStruct((batch, schedule.total, *channels), dtype)
@@ -183,13 +180,14 @@ def dense_attention(
     query: Float[Array, "batch heads total dim"],
     key: Float[Array, "batch heads total dim"],
     value: Float[Array, "batch heads total dim"],
+    *,
     slices: Sequence[slice],
-    scale: float,
+    softmax_scale: float,
 ) -> Float[Array, "batch heads total dim"]:
     """Attention over all tokens, with those of other scales masked away."""
     scale_of = np.repeat(np.arange(len(slices)), [own.stop - own.start for own in slices])
     logits = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=jnp.float32)
-    logits = jnp.where(scale_of[:, None] == scale_of, logits * scale, -jnp.inf)
+    logits = jnp.where(scale_of[:, None] == scale_of, logits * softmax_scale, -jnp.inf)
     weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
     return jnp.einsum("bhnm,bhmd->bhnd", weights, value)
 

@@ -9,9 +9,8 @@ from mvar_jax.cache import LayerCache
 from mvar_jax.config import ModelConfig
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import Projection, flat_product, linear_std
-from mvar_jax.ops.attention import cosine_normalize, scale_attention
-from mvar_jax.ops.kernels.lanes import use_kernels
-from mvar_jax.ops.kernels.scale_attention import scale_attention as scale_attention_kernel
+from mvar_jax.ops.attention import cosine_normalize
+from mvar_jax.ops.scale_attention import SCALE_ATTENTION, scale_attention
 
 
 class SelfAttention(nn.Module):
@@ -40,17 +39,17 @@ class SelfAttention(nn.Module):
         """
         config = self.config
         shape = (config.heads, config.head_dim)
-        parameters = self._parameters(shape)
-        if cache is None and use_kernels(config.kernels, config.width, config.head_dim):
-            mixed = self._kernel(x, context.slices, *parameters)
+        *projection, query_scale = self._parameters(shape)
+        if cache is None:
+            mixed = self._among_themselves(x, context.slices, projection, query_scale)
         else:
-            query, key, value, raw_query = self._project(x, *parameters)
-            scale = config.softmax_scale
-            if cache is None:
-                mixed = scale_attention(query, key, value, context.slices, scale, self.reach)
-            else:
-                mixed, cache = cache.attend(query, key, value, raw_query, scale, context.scale)
-            mixed = rearrange(mixed, "batch heads n dim -> batch n (heads dim)")
+            query, key, value, raw_query = self._project(x, *projection)
+            if query_scale is not None:
+                query, key = cosine_normalize(query, key, query_scale)
+            mixed, cache = cache.attend(
+                query, key, value, raw_query, config.softmax_scale, context.scale
+            )
+        mixed = rearrange(mixed, "batch heads n dim -> batch n (heads dim)")
         std = linear_std(config.width) / (2 * config.depth) ** 0.5
         return Projection(shape, (config.width,), std, name="out")(mixed), cache
 
@@ -66,22 +65,35 @@ class SelfAttention(nn.Module):
             query_scale = self.param("query_scale", start, shape[:1])
         return kernel, query_bias, value_bias, query_scale
 
-    def _kernel(self, x, slices, kernel, query_bias, value_bias, query_scale):
-        """Attention with the heads side by side, [batch, n, width], normalised in the kernel."""
+    def _among_themselves(self, x, slices, projection, query_scale):
+        """Attention without a cache, [batch, heads, n, dim]."""
+        config = self.config
+        picked = SCALE_ATTENTION.pick(config.kernels, heads=config.heads, dim=config.head_dim)
+        project = self._project_apart if picked.flat_heads else self._project
+        query, key, value, *_ = project(x, *projection)
+        return scale_attention(
+            query,
+            key,
+            value,
+            slices=slices,
+            softmax_scale=config.softmax_scale,
+            reach=self.reach,
+            log_scale=query_scale,
+            implementation=picked.name,
+        )
+
+    def _project_apart(self, x, kernel, query_bias, value_bias):
+        """Queries, keys and values, by a matmul each onto heads side by side, then rearranged."""
         query, key, value = (flat_product(x, kernel[:, i]) for i in range(3))
         query = query + query_bias.reshape(-1).astype(x.dtype)
         value = value + value_bias.reshape(-1).astype(x.dtype)
-        scale = self.config.softmax_scale
-        return scale_attention_kernel(
-            query, key, value, slices, self.config.heads, scale, self.reach, query_scale
-        )
+        order, heads = "batch n (heads dim) -> batch heads n dim", self.config.heads
+        return (rearrange(array, order, heads=heads) for array in (query, key, value))
 
-    def _project(self, x, kernel, query_bias, value_bias, query_scale):
-        """Queries, keys, values and bare queries, each [batch, heads, n, dim]."""
+    def _project(self, x, kernel, query_bias, value_bias):
+        """Queries, keys, values and bare queries, each [batch, heads, n, dim], by one matmul."""
         qkv = jnp.tensordot(x, kernel.astype(x.dtype), axes=1)
         raw_query, key, value = rearrange(qkv, "batch n qkv heads dim -> qkv batch heads n dim")
         query = raw_query + query_bias.astype(x.dtype)[:, None]
         value = value + value_bias.astype(x.dtype)[:, None]
-        if query_scale is not None:
-            query, key = cosine_normalize(query, key, query_scale)
         return query, key, value, raw_query

@@ -25,7 +25,7 @@ class FeedForward(nn.Module):
     def __call__(self, x: Float[Array, "batch n width"]) -> Float[Array, "batch n width"]:
         """Maps every token by itself."""
         config = self.config
-        hidden, std = round(config.mlp_ratio * config.width), linear_std(config.width)
+        hidden, std = config.hidden_width, linear_std(config.width)
         x = Projection((config.width,), (hidden,), std, name="up")(x)
         x = jax.nn.gelu(x, approximate=True)
         std /= (2 * config.depth) ** 0.5
@@ -156,6 +156,5 @@ class Block(nn.Module):
 
 def empty_state(config: ModelConfig, batch: int, dtype: jnp.dtype) -> SSMState:
     """What a block's state-space layer remembers before the first scale."""
-    ssm = config.ssm
-    heads = ssm.expand * config.width // ssm.head_dim
+    ssm, heads = config.ssm, config.ssm_heads
     return SSMState.zeros(batch, heads, ssm.head_dim, ssm.state_size, ssm.conv_size, dtype)

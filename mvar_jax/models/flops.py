@@ -18,27 +18,25 @@ def matmul_flops(config: ModelConfig, schedule: ScaleSchedule, logits: int) -> i
     embedding, and what recomputation repeats.
     """
     width, tokens = config.width, schedule.total
-    repeats = config.depth // len(config.kinds)
     blocks = sum(_block(config, kind, schedule) for kind in config.kinds)
     groups = 2  # of the head
     if config.shared_modulation:
         groups += config.kinds[0].groups
     else:
-        groups += repeats * sum(kind.groups for kind in config.kinds)
+        groups += config.repeats * sum(kind.groups for kind in config.kinds)
     head = 2 * tokens * width * logits
-    return repeats * blocks + 2 * width * width * groups + head
+    return config.repeats * blocks + 2 * width * width * groups + head
 
 
 def _block(config: ModelConfig, kind: BlockKind, schedule: ScaleSchedule) -> int:
     """FLOPs of one block, without its modulation."""
-    width, hidden = config.width, round(config.mlp_ratio * config.width)
+    width, hidden = config.width, config.hidden_width
     weights = 4 * width * width + 2 * width * hidden  # qkv and out; up and down
     mixing = 4 * width * _pairs(kind, schedule)  # query-key and weights-value products
     if kind.ssm:
-        ssm = config.ssm
-        inner = ssm.expand * width
-        weights += width * (2 * inner + 2 * ssm.state_size + inner // ssm.head_dim) + inner * width
-        mixing += 4 * schedule.total * inner * ssm.state_size  # writing and reading the state
+        inner, state = config.ssm_width, config.ssm.state_size
+        weights += width * (2 * inner + 2 * state + config.ssm_heads) + inner * width
+        mixing += 4 * schedule.total * inner * state  # writing and reading the state
     return 2 * schedule.total * weights + mixing
 
 

@@ -10,8 +10,6 @@ from mvar_jax.cache import SSMState
 from mvar_jax.config import ModelConfig
 from mvar_jax.models.layers import Projection, linear_std
 from mvar_jax.ops.causal_conv import causal_conv
-from mvar_jax.ops.kernels.lanes import use_kernels
-from mvar_jax.ops.kernels.ssd import ssd as ssd_kernel
 from mvar_jax.ops.ssd import ssd
 
 NORM_EPSILON = 1e-5
@@ -34,10 +32,13 @@ class StateSpace(nn.Module):
     @nn.compact
     def __call__(
         self, tokens: Float[Array, "batch n width"], memory: SSMState | None = None
-    ) -> tuple[Float[Array, "batch n width"], SSMState]:
-        """Runs over the tokens in order, from `memory` or from nothing; returns what is carried."""
-        width, ssm = self.config.width, self.config.ssm
-        heads, std = ssm.expand * width // ssm.head_dim, linear_std(width)
+    ) -> tuple[Float[Array, "batch n width"], SSMState | None]:
+        """Runs over the tokens in order; returns them with the memory for those that follow.
+
+        `memory` None is the teacher-forced pass from an empty state; it returns no memory either.
+        """
+        width, ssm, heads = self.config.width, self.config.ssm, self.config.ssm_heads
+        std = linear_std(width)
         zx = Projection((width,), (2, heads, ssm.head_dim), std, bias=False, name="in_zx")
         z, x = zx.apart(tokens) if memory is None else jnp.split(zx(tokens), 2, axis=2)
         bc = Projection((width,), (2, ssm.state_size), std, bias=False, name="in_bc")(tokens)
@@ -50,7 +51,7 @@ class StateSpace(nn.Module):
         y, state = self._recur(x, dt, *jnp.split(bc, 2, axis=2), state)
         y = self._gated_norm(y, z)
         out = Projection((heads, ssm.head_dim), (width,), std, bias=False, name="out")(y)
-        return out, SSMState(tail_x, tail_bc, state)
+        return out, None if memory is None else SSMState(tail_x, tail_bc, state)
 
     def _convolve(self, name, x, channels, tail):
         """Causal convolution and SiLU."""
@@ -65,11 +66,18 @@ class StateSpace(nn.Module):
         skip = self.param("D", nn.initializers.ones, (heads,))
         dtype = jnp.promote_types(x.dtype, jnp.float32)
         dt = jax.nn.softplus(dt.astype(dtype) + dt_bias)
-        if state is None and use_kernels(self.config.kernels, x.shape[2], ssm.head_dim):
-            return ssd_kernel(x, dt, -jnp.exp(decay), b, c, skip), None
-        apart = rearrange(x, "b n (h d) -> b n h d", h=heads)
-        y, state = ssd(apart, dt, -jnp.exp(decay), b, c, state, ssm.chunk)
-        y = y + skip.astype(x.dtype)[:, None] * apart
+        y, state = ssd(
+            rearrange(x, "b n (h d) -> b n h d", h=heads),
+            dt,
+            -jnp.exp(decay),
+            b,
+            c,
+            skip=skip,
+            initial=state,
+            return_state=state is not None,
+            chunk=ssm.chunk,
+            implementation=self.config.kernels if state is None else "auto",
+        )
         return rearrange(y, "b n h d -> b n (h d)"), state
 
     def _gated_norm(self, y, z):

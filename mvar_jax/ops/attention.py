@@ -1,8 +1,6 @@
-"""Attention inside every scale, or over every scale so far, without a mask."""
+"""Attention of queries over all keys at hand, and the normalisation of both before it."""
 
-from collections.abc import Sequence
 from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +35,8 @@ def attention(
     query: Float[Array, "batch heads n dim"],
     key: Float[Array, "batch heads m dim"],
     value: Float[Array, "batch heads m dim"],
-    scale: float,
+    *,
+    softmax_scale: float,
 ) -> Float[Array, "batch heads n dim"]:
     """Softmax attention of every query over all keys; logits and softmax in at least float32.
 
@@ -46,10 +45,10 @@ def attention(
     for CPUs fuses the whole into one kernel that stores no logits, and parts would halve its speed.
     """
     parts = -(-query.shape[2] * key.shape[2] // LOGITS_AT_ONCE)
-    whole = partial(_attend, scale=scale)
+    whole = partial(_attend, softmax_scale=softmax_scale)
     if parts == 1:
         return whole(query, key, value)
-    in_parts = partial(attend_in_parts, scale=scale, parts=parts)
+    in_parts = partial(attend_in_parts, softmax_scale=softmax_scale, parts=parts)
     return jax.lax.platform_dependent(query, key, value, cpu=whole, default=in_parts)
 
 
@@ -57,41 +56,21 @@ def attend_in_parts(
     query: Float[Array, "batch heads n dim"],
     key: Float[Array, "batch heads m dim"],
     value: Float[Array, "batch heads m dim"],
-    scale: float,
+    *,
+    softmax_scale: float,
     parts: int,
 ) -> Float[Array, "batch heads n dim"]:
     """Softmax attention with the queries in so many parts, one after another."""
     padding = -query.shape[2] % parts
     padded = jnp.pad(query, ((0, 0), (0, 0), (0, padding), (0, 0)))
     split = jnp.moveaxis(padded.reshape(*query.shape[:2], parts, -1, query.shape[3]), 2, 0)
-    mixed = jnp.moveaxis(jax.lax.map(lambda part: _attend(part, key, value, scale), split), 0, 2)
+    attend = partial(_attend, key=key, value=value, softmax_scale=softmax_scale)
+    mixed = jnp.moveaxis(jax.lax.map(attend, split), 0, 2)
     return mixed.reshape(padded.shape)[:, :, : query.shape[2]]
 
 
-def _attend(query, key, value, scale):
+def _attend(query, key, value, softmax_scale):
     dtype = jnp.promote_types(query.dtype, jnp.float32)
     logits = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=dtype)
-    weights = jax.nn.softmax(logits * scale, axis=-1).astype(value.dtype)
+    weights = jax.nn.softmax(logits * softmax_scale, axis=-1).astype(value.dtype)
     return jnp.einsum("bhnm,bhmd->bhnd", weights, value)
-
-
-def scale_attention(
-    query: Float[Array, "batch heads total dim"],
-    key: Float[Array, "batch heads total dim"],
-    value: Float[Array, "batch heads total dim"],
-    slices: Sequence[slice],
-    scale: float,
-    reach: Literal["scale", "history"],
-) -> Float[Array, "batch heads total dim"]:
-    """Attention over a joined sequence of scales, each scale's queries at once.
-
-    With reach "scale" a token sees its own scale (M-VAR, arXiv 2411.10433, section 3.2), with
-    "history" its own and all earlier ones (VAR, arXiv 2404.02905, section 3.1). Every scale is
-    attention over a slice of keys, so nothing is computed only to be masked away, and the
-    largest matrix is that of the last scale.
-    """
-    outputs = []
-    for own in slices:
-        seen = own if reach == "scale" else slice(0, own.stop)
-        outputs.append(attention(query[:, :, own], key[:, :, seen], value[:, :, seen], scale))
-    return jnp.concatenate(outputs, axis=2)

@@ -227,3 +227,28 @@ def test_a_config_that_says_whether_to_recompute_is_understood():
     for old, new in ((False, "none"), (True, "full")):
         values["model"]["remat"] = old
         assert from_json(json.dumps(values)).model.remat == new
+
+
+@pytest.mark.parametrize(("old", "new"), [("none", "xla"), ("pallas", "pallas_tpu")])
+def test_kernels_by_their_former_names_are_understood(old, new):
+    values = json.loads(to_json(Config()))
+    values["model"]["kernels"] = old
+    assert ModelConfig(kernels=old).kernels == new
+    assert from_json(json.dumps(values)).model.kernels == new
+    assert from_config_dict(ConfigDict({"model": {"kernels": old}})) == Config(
+        model=ModelConfig(kernels=new)
+    )
+
+
+def test_what_follows_from_the_sizes_of_a_trunk():
+    config = ModelConfig(
+        depth=6,
+        width=96,
+        heads=4,
+        pattern=("history", "scale+ssm", "history"),
+        mlp_ratio=1.5,
+        ssm=SSMConfig(expand=2, head_dim=48),
+    )
+    assert (config.repeats, config.history_positions) == (2, (0, 2))
+    assert (config.head_dim, config.hidden_width) == (24, 144)
+    assert (config.ssm_width, config.ssm_heads) == (192, 4)

@@ -14,7 +14,7 @@ from mvar_jax.config import BlockKind, ModelConfig, SSMConfig, TokenizerConfig
 from mvar_jax.convert import tokenizer_names, trunk_names
 from mvar_jax.convert.names import read_params
 from mvar_jax.models.attention import SelfAttention
-from mvar_jax.models.block import Block, FeedForward, Modulation
+from mvar_jax.models.block import Block, FeedForward, Modulation, empty_state
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import modulated_norm
 from mvar_jax.models.state_space import StateSpace
@@ -74,19 +74,22 @@ def _mamba2(file, case, about):
     weights = file.normal(f"input:mamba2_{case}_loss", x.shape)
 
     def loss(params, x):
-        y, memory = layer.apply({"params": params}, x)
-        return jnp.sum(y * weights) / (x.shape[0] * x.shape[1]), (y, memory)
+        y, _ = layer.apply({"params": params}, x)
+        return jnp.sum(y * weights) / (x.shape[0] * x.shape[1]), y
 
     run = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
-    (gradients, x_gradient), (y, final) = run(params, x)
+    (gradients, x_gradient), y = run(params, x)
 
-    apply = jax.jit(layer.apply)
-    _, prefix = apply({"params": params}, x[:, : about["prefix"]])
+    @jax.jit
+    def memory_of(params, x):
+        return layer.apply({"params": params}, x, empty_state(config, x.shape[0], x.dtype))[1]
+
+    final, prefix = memory_of(params, x), memory_of(params, x[:, : about["prefix"]])
 
     def conv_state(memory, length):
         """The original keeps one input of the convolution more than it needs, the oldest."""
         before = x[:, max(0, length - ssm.conv_size) : length - 1]
-        first = _tails(apply({"params": params}, before)[1])[..., :1] if length > 1 else 0
+        first = _tails(memory_of(params, before))[..., :1] if length > 1 else 0
         tails = _tails(memory)
         return jnp.concatenate([jnp.broadcast_to(first, tails[..., :1].shape), tails], axis=-1)
 

@@ -43,7 +43,7 @@ def test_both_forms_give_the_same_numbers(make):
 @pytest.mark.parametrize("make", [attention_block, state_space_block])
 def test_the_fused_kernel_is_given_the_same_problem(make):
     ssm = SSMConfig(expand=1, head_dim=128, state_size=4)
-    config = ModelConfig(width=128, heads=1, ssm=ssm, kernels="pallas")
+    config = ModelConfig(width=128, heads=1, ssm=ssm, kernels="pallas_tpu")
     block = make(config, ScaleSchedule.squares(1, 2), batch=1)
     expected, _, found = (jax.jit(form)(*block.inputs) for form in block.forms.values())
     _assert_close(found, expected)

@@ -8,6 +8,7 @@ import pytest
 from mvar_jax.config import ModelConfig
 from mvar_jax.convert.names import read_params
 from mvar_jax.convert.trunk_names import state_space_entries
+from mvar_jax.models.block import empty_state
 from mvar_jax.models.state_space import StateSpace
 from tests.reference import recipe_array, recipe_weights
 
@@ -24,8 +25,11 @@ def test_a_cut_sequence_goes_on_where_it_stopped(length, cut):
 
     @jax.jit
     def run(params, x):
-        whole, final = layer.apply({"params": params}, x)
-        first, middle = layer.apply({"params": params}, x[:, :cut])
+        whole, none = layer.apply({"params": params}, x)
+        assert none is None
+        empty = empty_state(config, 2, x.dtype)
+        _, final = layer.apply({"params": params}, x, empty)
+        first, middle = layer.apply({"params": params}, x[:, :cut], empty)
         second, last = layer.apply({"params": params}, x[:, cut:], middle)
         return whole, jnp.concatenate([first, second], axis=1), final, last
 

@@ -142,7 +142,7 @@ def test_scan_remat_and_loop_agree_in_value_and_gradient():
 
 def test_kernels_change_no_number():
     results = []
-    for kernels in ("none", "pallas"):
+    for kernels in ("xla", "pallas_tpu"):
         sizes = {"width": 128, "heads": 2, "ssm": SSMConfig(state_size=8, head_dim=64)}
         trunk = tiny(("scale+ssm", "history"), kernels=kernels, remat="full", **sizes)
         # At this width, weights as large as elsewhere here would blow activations up.

@@ -1,63 +1,30 @@
-"""Attention scale by scale equals dense attention under the official masks."""
+"""Attention with the queries in parts, its precision, and cosine attention."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvar_jax.ops.attention import attend_in_parts, attention, cosine_normalize, scale_attention
-from mvar_jax.scales import ScaleSchedule
+from mvar_jax.ops.attention import attend_in_parts, attention, cosine_normalize
 
-SCHEDULE = ScaleSchedule(((1, 1), (1, 2), (2, 3)))
 SCALE = 0.3
-
-
-def masked_attention(query, key, value, reach):
-    """The whole matrix, what a token may not see masked away."""
-    scales = np.repeat(np.arange(len(SCHEDULE)), SCHEDULE.lengths)
-    own, other = scales[:, None], scales[None]
-    seen = own == other if reach == "scale" else own >= other
-    logits = SCALE * jnp.einsum("bhnd,bhmd->bhnm", query, key)
-    weights = jax.nn.softmax(jnp.where(seen, logits, -jnp.inf), axis=-1)
-    return jnp.einsum("bhnm,bhmd->bhnd", weights, value)
-
-
-def value_and_gradients(function, arrays):
-    def loss(arrays):
-        mixed = function(*arrays)
-        return jnp.sum(jnp.sin(mixed)), mixed
-
-    (_, mixed), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(arrays)
-    return mixed, gradients
-
-
-@pytest.mark.parametrize("reach", ["scale", "history"])
-def test_equals_masked_dense_attention(reach):
-    with jax.enable_x64(True):
-        shape = (3, 2, 2, SCHEDULE.total, 4)
-        arrays = tuple(jnp.asarray(np.random.default_rng(0).standard_normal(shape)))
-        actual = value_and_gradients(
-            lambda *arrays: scale_attention(*arrays, SCHEDULE.slices, SCALE, reach), arrays
-        )
-        expected = value_and_gradients(lambda *arrays: masked_attention(*arrays, reach), arrays)
-        assert actual[0].dtype == jnp.float64
-        for left, right in zip(jax.tree.leaves(actual), jax.tree.leaves(expected)):
-            np.testing.assert_allclose(left, right, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("parts", [2, 3, 7])
 def test_queries_in_parts_change_nothing(parts):
     query, key, value = jnp.float32(np.random.default_rng(0).standard_normal((3, 2, 2, 7, 4)))
-    whole = attention(query, key, value, SCALE)
-    mixed = attend_in_parts(query, key, value, SCALE, parts)
+    whole = attention(query, key, value, softmax_scale=SCALE)
+    mixed = attend_in_parts(query, key, value, softmax_scale=SCALE, parts=parts)
     np.testing.assert_allclose(mixed, whole, rtol=0, atol=1e-6)
 
 
 def test_many_logits_change_nothing(monkeypatch):
     query, key, value = jnp.float32(np.random.default_rng(0).standard_normal((3, 2, 2, 7, 4)))
-    whole = attention(query, key, value, SCALE)
+    whole = attention(query, key, value, softmax_scale=SCALE)
     monkeypatch.setattr("mvar_jax.ops.attention.LOGITS_AT_ONCE", 10)
-    np.testing.assert_allclose(attention(query, key, value, SCALE), whole, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        attention(query, key, value, softmax_scale=SCALE), whole, rtol=0, atol=1e-6
+    )
 
 
 def test_bfloat16_weights_come_from_a_float32_softmax():
@@ -65,7 +32,7 @@ def test_bfloat16_weights_come_from_a_float32_softmax():
     query = jnp.full((1, 1, 1, 2), 16.0, jnp.bfloat16)
     key = jnp.array([[16.0, 0.0], [16.0, 0.0625]], jnp.bfloat16)[None, None]
     value = jnp.array([0.0, 1.0], jnp.bfloat16)[None, None, :, None].repeat(2, axis=-1)
-    mixed = attention(query, key, value, 1.0)
+    mixed = attention(query, key, value, softmax_scale=1.0)
     assert mixed.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.float32(mixed), jax.nn.sigmoid(1.0), rtol=1e-2)
 

@@ -1,4 +1,4 @@
-"""The chunked state-space layer equals the plain recurrence, in value and gradient."""
+"""The state-space layer equals the plain recurrence, in value and gradient, in all forms."""
 
 import functools
 
@@ -7,9 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvar_jax.ops.ssd import ssd
+from mvar_jax.ops.ssd import SSD, ssd
+from tests.ops.agreement import ImplementationsAgree
 
 HEADS, DIM, STATE = 2, 3, 4
+CASES = {
+    f"{length} tokens, {'skip' if skip else 'no skip'}": (length, skip)
+    for length, skip in ((24, True), (128, False), (300, True))
+}
 
 
 def recurrence(x, dt, decay_rate, b, c, initial=None, chunk=None):
@@ -62,6 +67,9 @@ def exact(length, with_initial):
     return value_and_gradient(recurrence, make_inputs(length, "float64", with_initial), None)
 
 
+chunked = functools.partial(ssd, implementation="xla")
+
+
 @pytest.mark.parametrize("with_initial", [False, True])
 @pytest.mark.parametrize("length", [1, 2, 3, 63, 64, 65, 680, 2240])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-5)])
@@ -69,5 +77,33 @@ def test_chunked_equals_recurrence(length, with_initial, dtype, tolerance):
     with jax.enable_x64(True):
         inputs = make_inputs(length, dtype, with_initial)
         for chunk in {min(size, length) for size in (64, 256, length)}:
-            actual = value_and_gradient(ssd, inputs, chunk)
+            actual = value_and_gradient(chunked, inputs, chunk)
             assert_close(actual, exact(length, with_initial), tolerance)
+
+
+def test_a_skip_adds_the_inputs_and_no_state_is_returned_unasked():
+    inputs = make_inputs(5, "float32", False)
+    y, _ = ssd(**inputs)
+    skip = jnp.array([0.5, 2.0])
+    skipped, state = ssd(**inputs, skip=skip, return_state=False)
+    assert state is None
+    np.testing.assert_allclose(skipped, y + skip[:, None] * inputs["x"], rtol=0, atol=1e-6)
+
+
+class TestImplementations(ImplementationsAgree):
+    op = SSD
+    tolerance = 1e-5
+    cases = CASES
+
+    def arrays(self, case):
+        length, skip = case
+        keys = jax.random.split(jax.random.key(length), 6)
+        x = jax.random.normal(keys[0], (2, length, 4, 64))
+        dt = jax.nn.softplus(jax.random.normal(keys[1], (2, length, 4)) - 2)
+        decay_rate = -jnp.exp(jax.random.normal(keys[2], (4,)))
+        b, c = (jax.random.normal(key, (2, length, 16)) for key in keys[3:5])
+        return x, dt, decay_rate, b, c, jax.random.normal(keys[5], (4,)) if skip else None
+
+    def compute(self, case, arrays, implementation):
+        *inputs, skip = arrays
+        return ssd(*inputs, skip=skip, return_state=False, implementation=implementation)[0]

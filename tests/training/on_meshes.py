@@ -6,15 +6,16 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mvar_jax.config import MeshConfig
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.models import build_trunk
 from mvar_jax.models.parameters import param_shardings
-from mvar_jax.ops.kernels.lanes import LANES
-from mvar_jax.ops.kernels.scale_attention import scale_attention
-from mvar_jax.ops.kernels.ssd import ssd
+from mvar_jax.ops.kernels.requirements import LANES
+from mvar_jax.ops.scale_attention import scale_attention
+from mvar_jax.ops.ssd import ssd
 from mvar_jax.training.state import new_state
 from mvar_jax.training.step import make_trunk_evaluation, make_trunk_step
 from tests.training.tiny import CONFIG, TOKENIZER, images, optimizer, tokenizer_params, trunk_params
@@ -78,15 +79,28 @@ def check_kernels(mesh) -> None:
         x = jax.random.normal(jax.random.key(0), (batch, 6, groups * LANES))
         by_head = jax.random.uniform(jax.random.key(1), (batch, 6, 2 * groups))
         b, c = x[..., 2:6], x[..., 6:10]
-        check_kernel(ssd, (x, by_head, -by_head[0, 0], b, c, by_head[0, 1]), mesh)
+        check_kernel(state_space, (x, by_head, -by_head[0, 0], b, c, by_head[0, 1]), mesh)
         check_kernel(attention, (x, x + 1, x - 1, by_head[0, 0]), mesh)
 
 
 def attention(query, key, value, log_scale):
     """The kernel over two scales, with normalised queries and keys."""
-    slices = (slice(0, 2), slice(2, 6))
-    heads = len(log_scale)
-    return scale_attention(query, key, value, slices, heads, 1.0, "scale", log_scale)
+    order, heads = "batch n (heads dim) -> batch heads n dim", len(log_scale)
+    return scale_attention(
+        *(rearrange(array, order, heads=heads) for array in (query, key, value)),
+        slices=(slice(0, 2), slice(2, 6)),
+        softmax_scale=1.0,
+        reach="scale",
+        log_scale=log_scale,
+        implementation="pallas_tpu",
+    )
+
+
+def state_space(x, dt, decay_rate, b, c, skip):
+    """The kernel, with its skip."""
+    x = rearrange(x, "batch n (heads dim) -> batch n heads dim", heads=len(skip))
+    options = {"skip": skip, "return_state": False, "implementation": "pallas_tpu"}
+    return ssd(x, dt, decay_rate, b, c, **options)[0]
 
 
 def check_kernel(kernel, arguments, mesh) -> None:

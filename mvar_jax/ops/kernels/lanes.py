@@ -15,35 +15,11 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from mvar_jax.array_types import Array, Leaf
-from mvar_jax.checks import check
 from mvar_jax.mesh.axes import batch_axes, head_axis
+from mvar_jax.ops.implementations import on_tpu
+from mvar_jax.ops.kernels.requirements import LANES
 
-LANES = 128
 Kind = Literal["lanes", "heads", "shared"]
-
-
-def use_kernels(choice: str, width: int, dim: int) -> bool:
-    """Whether kernels run instead of the plain form, for heads of `dim` of `width` channels.
-
-    `choice` is "auto", on TPUs where the heads fill whole groups of lanes, "pallas", on any
-    device (interpreted, so slowly, unless it is a TPU), or "none". Raises ValueError when
-    "pallas" is asked for and the heads do not fit.
-    """
-    fits = width % LANES == 0 and LANES % dim == 0
-    check(
-        fits or choice != "pallas",
-        f"model.kernels: got 'pallas' for heads of {dim} channels in {width}, expected heads that "
-        f"divide {LANES} and fill multiples of it; set it to 'auto' or 'none'.",
-    )
-    return choice == "pallas" or (choice == "auto" and fits and on_tpu())
-
-
-def on_tpu() -> bool:
-    """Whether what is being traced will run on TPUs: those of the mesh, or else the default."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return (device.device_kind if device else jax.devices()[0].device_kind).startswith("TPU")
-
-
 Heads = list[tuple[Array, Array]]
 
 

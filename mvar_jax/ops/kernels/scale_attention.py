@@ -1,6 +1,6 @@
 """Attention over a joined sequence of scales as one TPU kernel, forward and backward.
 
-The plain form, `ops.attention.scale_attention`, writes every scale's logits to memory, in float32
+In plain JAX, `ops._xla_scale_attention`, every scale's logits go to memory, in float32
 and several times over. Here a program holds the whole sequence of a few heads on chip and walks
 over blocks of queries; what leaves the chip is the inputs and the outputs.
 """
@@ -11,12 +11,12 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax.experimental import pallas as pl
 
 from mvar_jax.array_types import Array, Float
 from mvar_jax.ops.attention import MAX_LOG_SCALE
 from mvar_jax.ops.kernels.lanes import (
-    LANES,
     add_column,
     group_heads,
     lane_sum,
@@ -24,6 +24,7 @@ from mvar_jax.ops.kernels.lanes import (
     product,
     sequence_call,
 )
+from mvar_jax.ops.kernels.requirements import LANES
 
 QUERIES = 128  # in a block
 KINDS = ("lanes", "lanes", "lanes", "heads")  # query, key, value, temperature
@@ -36,33 +37,36 @@ class _Static(NamedTuple):
     slices: tuple[tuple[int, int], ...]
     heads: int
     dim: int
-    scale: float
+    softmax_scale: float
     reach: Reach
     normalize: bool
 
 
 def scale_attention(
-    query: Float[Array, "batch total width"],
-    key: Float[Array, "batch total width"],
-    value: Float[Array, "batch total width"],
+    query: Float[Array, "batch heads total dim"],
+    key: Float[Array, "batch heads total dim"],
+    value: Float[Array, "batch heads total dim"],
+    *,
     slices: Sequence[slice],
-    heads: int,
-    scale: float,
+    softmax_scale: float,
     reach: Reach,
-    log_scale: Float[Array, "heads"] | None = None,
-) -> Float[Array, "batch total width"]:
-    """`ops.attention.scale_attention` with the heads side by side in the last axis.
+    log_scale: Float[Array, "heads"] | None,
+) -> Float[Array, "batch heads total dim"]:
+    """See `ops.scale_attention`; off TPUs it is interpreted, slowly.
 
-    With `log_scale`, queries and keys are normalised first, as by `cosine_normalize`. Heads must
-    fill whole groups of 128 channels. Off TPUs it is interpreted, slowly.
+    It computes on heads side by side: arrays that were rearranged from [batch, total, heads * dim]
+    are taken as they were, since the compiler drops a pair of transposes.
     """
-    batch, _, width = query.shape
+    batch, heads, _, dim = query.shape
+    query, key, value = (rearrange(a, "b h n d -> b n (h d)") for a in (query, key, value))
     spans = tuple((own.start, own.stop) for own in slices)
-    static = _Static(spans, heads, width // heads, scale, reach, log_scale is not None)
+    static = _Static(spans, heads, dim, softmax_scale, reach, log_scale is not None)
     if log_scale is None:
         log_scale = jnp.zeros(heads)
     temperature = jnp.exp(jnp.minimum(log_scale, MAX_LOG_SCALE))
-    return _attention(query, key, value, jnp.broadcast_to(temperature, (batch, 1, heads)), static)
+    temperature = jnp.broadcast_to(temperature, (batch, 1, heads))
+    mixed = _attention(query, key, value, temperature, static)
+    return rearrange(mixed, "b n (h d) -> b h n d", h=heads)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -99,7 +103,7 @@ def _forward(query_ref, key_ref, value_ref, temperature_ref, out_ref, keys, *, s
         visible = _visible(block, static)
         mixed = jnp.zeros(query.shape, jnp.float32)
         for _, lanes in heads:
-            weights = _weights(jnp.where(lanes, query, 0), key, visible, static.scale)
+            weights = _weights(jnp.where(lanes, query, 0), key, visible, static.softmax_scale)
             mixed += jnp.where(lanes, product("qk,kc->qc", weights.astype(dtype), value), 0)
         out_ref[0, block.rows] = mixed.astype(dtype)
 
@@ -127,11 +131,11 @@ def _backward(
         dquery = jnp.zeros(query.shape, jnp.float32)
         for head, lanes in heads:
             own_query, own_gradient = jnp.where(lanes, query, 0), jnp.where(lanes, gradient, 0)
-            weights = _weights(own_query, key, visible, static.scale)
+            weights = _weights(own_query, key, visible, static.softmax_scale)
             dweights = product("qc,kc->qk", own_gradient, value)
             # A row's keys are all here, so that the softmax needs no statistics of the forward.
             centred = dweights - jnp.sum(weights * dweights, axis=1, keepdims=True)
-            dlogits = (weights * centred * static.scale).astype(dtype)
+            dlogits = (weights * centred * static.softmax_scale).astype(dtype)
             own_dquery = jnp.where(lanes, product("qk,kc->qc", dlogits, key), 0)
             dquery += own_dquery
             dkey[block.keys] += product("qk,qc->kc", dlogits, own_query)
@@ -170,9 +174,9 @@ def _through_unit(gradient, unit, inverse, heads, static):
     return inverse * (gradient - unit * along)
 
 
-def _weights(query, key, visible, scale):
+def _weights(query, key, visible, softmax_scale):
     """Softmax over the visible keys, float32."""
-    logits = jnp.where(visible, product("qc,kc->qk", query, key) * scale, -jnp.inf)
+    logits = jnp.where(visible, product("qc,kc->qk", query, key) * softmax_scale, -jnp.inf)
     weights = jnp.exp(logits - jnp.max(logits, axis=1, keepdims=True))
     return weights / jnp.sum(weights, axis=1, keepdims=True)
 

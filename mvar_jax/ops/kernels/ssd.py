@@ -1,21 +1,21 @@
 """Mamba-2's state-space layer as one TPU kernel, forward and backward.
 
-The plain form, `ops.ssd.ssd`, writes the decays between all pairs of tokens of a chunk to memory,
-per head and in float32. Here a program walks over the chunks of one sequence and a few heads with
+In plain JAX, `ops._xla_ssd`, the decays between all pairs of tokens of a chunk go to memory, per
+head and in float32. Here a program walks over the chunks of one sequence and a few heads with
 the state on chip; what leaves the chip is the inputs and the outputs. The backward pass walks
 forward once more to recover the states, then back.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax.experimental import pallas as pl
 
 from mvar_jax.array_types import Array, Float
 from mvar_jax.ops.kernels.lanes import (
-    LANES,
     add_column,
     column,
     group_heads,
@@ -24,28 +24,35 @@ from mvar_jax.ops.kernels.lanes import (
     product,
     sequence_call,
 )
+from mvar_jax.ops.kernels.requirements import LANES
 
 CHUNK = 128  # tokens that are mixed by one matrix product
 KINDS = ("lanes", "heads", "heads", "shared", "shared", "heads")  # x, dt, decay, b, c, skip
 
 
 def ssd(
-    x: Float[Array, "batch n inner"],
+    x: Float[Array, "batch n heads dim"],
     dt: Float[Array, "batch n heads"],
     decay_rate: Float[Array, "heads"],
     b: Float[Array, "batch n state"],
     c: Float[Array, "batch n state"],
-    skip: Float[Array, "heads"],
-) -> Float[Array, "batch n inner"]:
-    """`skip * x` and the outputs of `ops.ssd.ssd` from an empty state.
+    *,
+    skip: Float[Array, "heads"] | None,
+    initial: None,
+    return_state: Literal[False],
+    chunk: int,
+) -> tuple[Float[Array, "batch n heads dim"], None]:
+    """See `ops.ssd`; from an empty state to none, in chunks of its own size.
 
-    As there, with the heads side by side in the last axis.
-
-    Heads must fill whole groups of 128 channels. Off TPUs it is interpreted, slowly.
+    It computes on heads side by side, which is how x lies in memory. Off TPUs it is interpreted,
+    slowly.
     """
-    dt = dt.astype(jnp.float32)
-    skip = jnp.broadcast_to(skip, (x.shape[0], 1, skip.shape[0]))
-    return _ssd(x, dt, _decay_in_chunk(dt * decay_rate), b, c, skip)
+    heads, dt = x.shape[2], dt.astype(jnp.float32)
+    skip = jnp.zeros(heads) if skip is None else skip
+    skip = jnp.broadcast_to(skip, (x.shape[0], 1, heads))
+    flat = rearrange(x, "b n h d -> b n (h d)")
+    y = _ssd(flat, dt, _decay_in_chunk(dt * decay_rate), b, c, skip)
+    return rearrange(y, "b n (h d) -> b n h d", h=heads), None
 
 
 def _decay_in_chunk(steps):

@@ -1,0 +1,124 @@
+"""Which implementation of an op is picked, and what is refused."""
+
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AbstractMesh
+
+from mvar_jax.config.model import KERNELS
+from mvar_jax.ops import implementations
+from mvar_jax.ops.implementations import Implementation, Op, platform
+from mvar_jax.ops.scale_attention import SCALE_ATTENTION, scale_attention
+from mvar_jax.ops.ssd import SSD, ssd
+
+OPS = {SCALE_ATTENTION: scale_attention, SSD: ssd}
+ROWS = [
+    pytest.param(op, row, id=f"{op.name}-{row.name}") for op in OPS for row in op.implementations
+]
+
+
+def too_long(*, n):
+    return f"{n} tokens, expected at most 4" if n > 4 else None
+
+
+TABLE = Op(
+    "count",
+    (
+        Implementation("fast", "builtins:len", ("tpu",), interpreted=True, mismatch=too_long),
+        Implementation("cuda", "builtins:len", ("gpu",)),
+        Implementation("xla", "builtins:len"),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("here", "n", "name"),
+    [("tpu", 4, "fast"), ("tpu", 5, "xla"), ("gpu", 4, "cuda"), ("cpu", 4, "xla")],
+)
+def test_auto_is_the_first_that_is_compiled_here_and_fits(monkeypatch, here, n, name):
+    monkeypatch.setattr(implementations, "platform", lambda: here)
+    assert TABLE.pick("auto", n=n).name == name
+
+
+def test_a_named_implementation_is_picked_where_it_runs():
+    picked = TABLE.pick("fast", n=3)
+    assert picked.name == "fast"  # interpreted
+    assert picked([1, 2, 3]) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "sentence"),
+    [
+        ("fats", 1, "count: got implementation 'fats', expected 'auto' or one of 'fast', 'cuda',"),
+        ("cuda", 1, "count: implementation 'cuda' got the platform 'cpu', expected 'gpu'; use"),
+        ("fast", 5, "count: implementation 'fast' got 5 tokens, expected at most 4; use 'auto'"),
+    ],
+)
+def test_what_cannot_run_is_refused_in_one_sentence(name, n, sentence):
+    with pytest.raises(ValueError) as error:
+        TABLE.pick(name, n=n)
+    assert str(error.value).startswith(sentence)
+    assert str(error.value).endswith(".") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("TPU v5 lite", "tpu"), ("NVIDIA H100 80GB HBM3", "gpu"), ("cpu", "cpu")]
+)
+def test_the_platform_is_that_of_the_ambient_mesh(monkeypatch, kind, name):
+    assert platform() == "cpu"
+    device = jax.sharding.AbstractDevice(device_kind=kind, num_cores=1, platform=name)
+    mesh = AbstractMesh((1,), ("data",), abstract_device=device)
+    with jax.sharding.use_abstract_mesh(mesh):
+        assert platform() == name
+
+
+def test_configs_name_what_the_tables_hold():
+    assert set(KERNELS) == {"auto"} | {row.name for op in OPS for row in op.implementations}
+
+
+@pytest.mark.parametrize(("op", "row"), ROWS)
+def test_an_implementation_takes_the_arguments_of_the_op(op, row):
+    module, _, name = row.function.partition(":")
+    own = inspect.signature(getattr(import_module(module), name)).parameters
+    expected = inspect.signature(OPS[op]).parameters
+    assert list(own) == [name for name in expected if name != "implementation"]
+
+
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+def test_the_last_implementation_runs_everywhere(op):
+    last = op.implementations[-1]
+    assert last.name == "xla" and last.platforms == implementations.PLATFORMS
+    assert last.mismatch(heads=3, dim=48) is None
+
+
+def test_heads_that_fill_no_registers_are_refused_by_tpu_kernels():
+    array = jnp.ones((1, 2, 1, 48))
+    rest = {"slices": (slice(0, 1),), "softmax_scale": 1.0, "reach": "scale"}
+    sentence = "'pallas_tpu' got heads of 48 channels in 96, expected heads that divide 128 and"
+    with pytest.raises(ValueError, match=f"scale_attention: implementation {sentence}"):
+        scale_attention(array, array, array, **rest, implementation="pallas_tpu")
+
+
+def test_a_state_is_refused_by_tpu_kernels():
+    x, by_head, b = jnp.ones((1, 2, 2, 64)), jnp.ones((1, 2, 2)), jnp.ones((1, 2, 4))
+    with pytest.raises(ValueError, match="ssd: implementation 'pallas_tpu' got a state to start"):
+        ssd(x, by_head, -by_head[0, 0], b, b, implementation="pallas_tpu")
+
+
+def test_plain_jax_imports_no_pallas():
+    program = """
+import sys
+import jax.numpy as jnp
+from mvar_jax.models import Trunk
+from mvar_jax.ops.scale_attention import scale_attention
+x = jnp.ones((1, 2, 1, 64))
+scale_attention(x, x, x, slices=(slice(0, 1),), softmax_scale=1.0, reach="scale")
+assert "jax.experimental.pallas" not in sys.modules
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr.decode()

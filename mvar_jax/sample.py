@@ -3,6 +3,7 @@
     python -m mvar_jax.sample --workdir=runs/digits --labels=3,7 --seed=0 --out=grid.png
 
 With `--policy`, attention over the history remembers less, `--ratio` or `--budget` says how much.
+Image 7 of the grid is drawn again alone by `--numbers=7`, with the same labels and columns.
 With `--grow`, each image has a row of its own, which shows it after every scale.
 Trunk and tokenizer may lie in two directories, given by `--checkpoint` and `--tokenizer`.
 """
@@ -27,6 +28,7 @@ def define_flags() -> None:
     flags.DEFINE_string("out", None, "The PNG file to write.", required=True)
     flags.DEFINE_integer("seed", 0, "Seed of the randomness.", lower_bound=0)
     flags.DEFINE_integer("columns", 8, "Images per label.", lower_bound=1)
+    flags.DEFINE_list("numbers", None, "Images of the grid to draw alone, counted from 0.")
     flags.DEFINE_bool("grow", False, "Draw a row per image, a column per scale.")
     flags.DEFINE_string("policy", None, "How the attention cache is compressed, as hack.")
     flags.DEFINE_float("ratio", None, "Share of all tokens that the policy evicts.")
@@ -49,17 +51,31 @@ def main() -> None:
     indices = model.label_indices(values.labels)
     given = cli.given("guidance", "top_k", "top_p", "temperature", "smooth")
     settings = PRESETS.get(values.preset, {}) | given
-    labels = np.repeat(indices, values.columns).tolist()
+    labels, columns = np.repeat(indices, values.columns), values.columns
+    numbers = np.arange(len(labels))
+    if values.numbers is not None:
+        numbers, columns = _numbers(values.numbers, len(labels)), 1
+    labels = labels[numbers].tolist()
+    names = [model.class_names[label] for label in labels]
     enlarge = max(1, 64 // model.config.tokenizer.image_size[1])  # the side of a drawn pixel
     if values.grow:
-        names = [model.class_names[label] for label in labels]
-        picture = growth_grid(model.grow(labels, values.seed, **settings), names, enlarge)
+        grown = model.grow(labels, values.seed, numbers=numbers.tolist(), **settings)
+        picture = growth_grid(grown, names, enlarge)
     else:
-        names = [model.class_names[index] for index in indices]
-        images = model.sample(labels, values.seed, **settings).images
-        picture = image_grid(images, values.columns, names, enlarge)
+        images = model.sample(labels, values.seed, numbers=numbers.tolist(), **settings).images
+        picture = image_grid(images, columns, names[::columns], enlarge)
     save_png(picture, out)
     print(f"Wrote {values.out}.")
+
+
+def _numbers(wanted: list[str], count: int) -> np.ndarray:
+    """Which images of a grid of so many to draw."""
+    known = all(text.isdecimal() and int(text) < count for text in wanted)
+    check(
+        known and len(wanted) > 0,
+        f"--numbers: got {','.join(wanted)!r}, expected images of the grid from 0 to {count - 1}.",
+    )
+    return np.array([int(text) for text in wanted])
 
 
 def _compressed(model: Model) -> Model:

@@ -20,8 +20,7 @@ def order_heads(params: Params, trunk: Trunk, order: Sequence[Sequence[int]] | N
     """
     if order is None:
         return params
-    reaches = [kind.attention_reach == "history" for kind in trunk.config.kinds]
-    blocks = [f"blocks_{place}" for place, reach in enumerate(reaches) if reach]
+    blocks = [f"blocks_{index}" for index in trunk.config.history_positions]
     # Per block of the pattern, [repetitions, heads].
     orders = {block: np.array(order[i :: len(blocks)]) for i, block in enumerate(blocks)}
 

@@ -27,7 +27,7 @@ from mvar_jax.tokenizers import build_tokenizer
 class Run:
     """The memory of repetitions of the pattern that follow each other and are shaped alike."""
 
-    layers: tuple[LayerMemory, ...] | None  # per place in the pattern, repetitions stacked
+    layers: tuple[LayerMemory, ...] | None  # by index in the pattern, repetitions stacked
     start: int = flax.struct.field(pytree_node=False)
     stop: int = flax.struct.field(pytree_node=False)
 
@@ -91,27 +91,22 @@ class Trunk(nn.Module):
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        """One unbound block per place in the pattern; parameters are given when it is applied."""
+        """One unbound block per index in the pattern; parameters are given when it is applied."""
         return tuple(Block(self.config, kind, parent=None) for kind in self.config.kinds)
-
-    @property
-    def repeats(self) -> int:
-        """How often the pattern is repeated."""
-        return self.config.depth // len(self.config.kinds)
 
     @property
     def dtype(self) -> jnp.dtype:
         """The dtype of activations."""
         return jnp.dtype(self.config.compute_dtype)
 
-    def _stacked(self, place):
+    def _stacked(self, index):
         def start(key):
             def one(key):
-                return self.blocks[place].init(key, method="initialize")["params"]
+                return self.blocks[index].init(key, method="initialize")["params"]
 
-            return jax.vmap(one)(jax.random.split(key, self.repeats))
+            return jax.vmap(one)(jax.random.split(key, self.config.repeats))
 
-        return self.param(f"blocks_{place}", start)
+        return self.param(f"blocks_{index}", start)
 
     def __call__(
         self,
@@ -164,8 +159,8 @@ class Trunk(nn.Module):
     @property
     def attention_shape(self) -> AttentionShape:
         """The blocks that attend over the history, in order of depth, and their heads."""
-        places = sum(kind.attention_reach == "history" for kind in self.config.kinds)
-        return AttentionShape(self.repeats * places, self.config.heads)
+        layers = self.config.repeats * len(self.config.history_positions)
+        return AttentionShape(layers, self.config.heads)
 
     def empty_memory(
         self,
@@ -187,22 +182,22 @@ class Trunk(nn.Module):
             "policy: it was planned for other scales than those to draw; prepare it for the "
             "schedule at hand.",
         )
-        repetitions = [self._empty_repetition(i, batch, compression) for i in range(self.repeats)]
+        repeats = self.config.repeats
+        repetitions = [self._empty_repetition(i, batch, compression) for i in range(repeats)]
         structures = [jax.tree.structure(layers) for layers in repetitions]
-        starts = [i for i in range(self.repeats) if i == 0 or structures[i] != structures[i - 1]]
+        starts = [i for i in range(repeats) if i == 0 or structures[i] != structures[i - 1]]
         return tuple(
             Run(jax.tree.map(lambda *a: jnp.stack(a), *repetitions[start:stop]), start, stop)
-            for start, stop in zip(starts, [*starts[1:], self.repeats])
+            for start, stop in zip(starts, [*starts[1:], repeats])
         )
 
     def _empty_repetition(self, repeat, batch, compression):
         """The memory of the blocks of one repetition of the pattern."""
-        reaches = [kind.attention_reach == "history" for kind in self.config.kinds]
-        layers = []
-        for place, kind in enumerate(self.config.kinds):
+        history, layers = self.config.history_positions, []
+        for index, kind in enumerate(self.config.kinds):
             cache, state = None, None
-            if reaches[place]:
-                layer = repeat * sum(reaches) + sum(reaches[:place])
+            if index in history:
+                layer = repeat * len(history) + history.index(index)
                 cache = compression.empty_layer(layer, batch, self.config.head_dim, self.dtype)
             if kind.ssm:
                 state = empty_state(self.config, batch, self.dtype)
@@ -284,7 +279,7 @@ class Trunk(nn.Module):
             index, memories = index_and_memories
             return repetition(x, jax.tree.map(lambda array: array[index], layers), memories)
 
-        runs = memory or (Run(None, 0, self.repeats),)
+        runs = memory or (Run(None, 0, self.config.repeats),)
         remembered = []
         for run in runs:
             x, own = self._loop(numbered, x, run)

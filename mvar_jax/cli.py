@@ -163,14 +163,14 @@ def _joins() -> bool:
 
 
 def _keep_programs() -> None:
-    """Lets JAX keep what it compiles where the flags say; see the head of this file."""
+    """Lets JAX keep what it compiles where the flags say; see the top of this file."""
     named = flags.FLAGS.compilation_cache
     if named == "":
         jax.config.update("jax_enable_compilation_cache", False)
     if named == "" or (named is None and ("JAX_COMPILATION_CACHE_DIR" in os.environ or _joins())):
         return
     try:
-        folder = _cache_folder() if named is None else Path(named).expanduser().absolute()
+        folder = (_cache_folder() if named is None else Path(named).expanduser()).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         check(os.access(folder, os.W_OK), f"{folder}: it cannot be written")
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: there is no home

@@ -1,12 +1,12 @@
 """Attention over a joined sequence of scales, scale by scale in plain JAX."""
 
 from collections.abc import Sequence
-from typing import Literal
+from functools import partial
 
 import jax.numpy as jnp
 
 from mvar_jax.array_types import Array, Float
-from mvar_jax.ops.attention import attention, cosine_normalize
+from mvar_jax.ops.attention import Reach, attention, cosine_normalize
 
 
 def scale_attention(
@@ -16,7 +16,7 @@ def scale_attention(
     *,
     slices: Sequence[slice],
     softmax_scale: float,
-    reach: Literal["scale", "history"],
+    reach: Reach,
     log_scale: Float[Array, "heads"] | None,
 ) -> Float[Array, "batch heads total dim"]:
     """See `ops.scale_attention`.
@@ -26,9 +26,8 @@ def scale_attention(
     """
     if log_scale is not None:
         query, key = cosine_normalize(query, key, log_scale)
-    outputs = []
+    attend, outputs = partial(attention, softmax_scale=softmax_scale), []
     for own in slices:
         seen = own if reach == "scale" else slice(0, own.stop)
-        keys, values = key[:, :, seen], value[:, :, seen]
-        outputs.append(attention(query[:, :, own], keys, values, softmax_scale=softmax_scale))
+        outputs.append(attend(query[:, :, own], key[:, :, seen], value[:, :, seen]))
     return jnp.concatenate(outputs, axis=2)

@@ -1,6 +1,7 @@
 """Attention of queries over all keys at hand, and the normalisation of both before it."""
 
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from mvar_jax.array_types import Array, Float
 
 MAX_LOG_SCALE = 4.605170185988092  # log(100), the ceiling of the learned logit scale
 LOGITS_AT_ONCE = 2**22  # of one row and head
+Reach = Literal["scale", "history"]  # whether a token sees its own scale, or all earlier ones too
 
 
 def cosine_normalize(

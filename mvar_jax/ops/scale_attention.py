@@ -1,9 +1,9 @@
 """Attention over a joined sequence of scales."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from mvar_jax.array_types import Array, Float
+from mvar_jax.ops.attention import Reach
 from mvar_jax.ops.implementations import Implementation, Op
 from mvar_jax.ops.kernels.requirements import heads_mismatch
 
@@ -31,7 +31,7 @@ def scale_attention(
     *,
     slices: Sequence[slice],
     softmax_scale: float,
-    reach: Literal["scale", "history"],
+    reach: Reach,
     log_scale: Float[Array, "heads"] | None = None,
     implementation: str = "auto",
 ) -> Float[Array, "batch heads total dim"]:

@@ -1,13 +1,13 @@
 """Attention over a joined sequence of scales as one TPU kernel, forward and backward.
 
-In plain JAX, `ops._xla_scale_attention`, every scale's logits go to memory, in float32
-and several times over. Here a program holds the whole sequence of a few heads on chip and walks
-over blocks of queries; what leaves the chip is the inputs and the outputs.
+In plain JAX, `ops._xla_scale_attention`, every scale's logits go to memory, in float32 and several
+times over. Here a program holds the whole sequence of a few heads on chip and walks over blocks of
+queries; what leaves the chip is the inputs and the outputs.
 """
 
 import functools
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from einops import rearrange
 from jax.experimental import pallas as pl
 
 from mvar_jax.array_types import Array, Float
-from mvar_jax.ops.attention import MAX_LOG_SCALE
+from mvar_jax.ops.attention import MAX_LOG_SCALE, Reach
 from mvar_jax.ops.kernels.lanes import (
     add_column,
     group_heads,
@@ -28,7 +28,6 @@ from mvar_jax.ops.kernels.requirements import LANES
 
 QUERIES = 128  # in a block
 KINDS = ("lanes", "lanes", "lanes", "heads")  # query, key, value, temperature
-Reach = Literal["scale", "history"]
 
 
 class _Static(NamedTuple):

@@ -15,6 +15,7 @@ from mvar_jax import cli
 from mvar_jax.api import load
 from mvar_jax.cache import POLICIES
 from mvar_jax.checks import check, check_seed
+from mvar_jax.files import written_whole
 from mvar_jax.pictures.attention import draw_attention, draw_profile
 from mvar_jax.sampling import Filter, calibrate, image_keys
 from mvar_jax.training.progress import Countdown
@@ -60,7 +61,8 @@ def main() -> None:
     }
     profile.save(out)
     for name, picture in pictures.items():
-        picture.savefig(out.with_suffix(f".{name}.png"), dpi=120)
+        with written_whole(out.with_suffix(f".{name}.png")) as draft:
+            picture.savefig(draft, dpi=120, format="png")
     print(f"Wrote {out}; look at {', '.join(f'{out.stem}.{name}.png' for name in pictures)}.")
 
 

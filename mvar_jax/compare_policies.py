@@ -21,6 +21,7 @@ from mvar_jax.config import Config
 from mvar_jax.evaluation.class_conditional import ClassConditionalJudge, RealImages
 from mvar_jax.evaluation.comparison_report import curves, markdown, sample_grid
 from mvar_jax.evaluation.policy_comparison import compare_policies
+from mvar_jax.files import write_text, written_whole
 from mvar_jax.pictures.image_grid import save_png
 from mvar_jax.training.progress import Countdown
 
@@ -68,9 +69,10 @@ def main() -> None:
     )
     for comparison in comparisons:
         report = comparison.report() | {"seed": SEED.value, **real}
-        (out / "comparison.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
-        (out / "comparison.md").write_text(markdown(comparison), encoding="utf-8")
-    curves(comparison).savefig(out / "curves.png", dpi=120)
+        write_text(out / "comparison.json", json.dumps(report, indent=2))
+        write_text(out / "comparison.md", markdown(comparison))
+    with written_whole(out / "curves.png") as draft:
+        curves(comparison).savefig(draft, dpi=120, format="png")
     save_png(sample_grid(comparison), out / "samples.png")
     print(markdown(comparison))
 

@@ -19,6 +19,7 @@ from mvar_jax import cli
 from mvar_jax.checks import check
 from mvar_jax.compilation.sampling_check import check_sampling
 from mvar_jax.compilation.training_check import check_training
+from mvar_jax.files import write_text
 
 TOPOLOGY = flags.DEFINE_string(
     "topology", None, "Chips, as in v5e:16x16 or v4:4x4x4.", required=True
@@ -46,7 +47,7 @@ def main() -> None:
         sys.exit(DOES_NOT_FIT)
     print(report.as_text())
     if out is not None:
-        out.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
+        write_text(out, json.dumps(report.as_json(), indent=1) + "\n")
     if report.share > 1:
         print(f"error: does not fit: takes {report.share:.0%} of the memory.", file=sys.stderr)
         sys.exit(DOES_NOT_FIT)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mvar_jax.checks import check
+from mvar_jax.files import write_text
 from mvar_jax.scales import ScaleSchedule
 
 FORMAT = "mvar_jax attention profile 1"
@@ -61,9 +62,7 @@ class Profile:
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in vars(self).items()
         }
-        draft = path.with_name(f"{path.name}.unfinished")
-        draft.write_text(json.dumps({"format": FORMAT, **fields}), encoding="utf-8")
-        draft.replace(path)
+        write_text(path, json.dumps({"format": FORMAT, **fields}))
 
     @classmethod
     def load(cls, path: Path) -> "Profile":

@@ -1,6 +1,5 @@
 """Official weights into a working directory."""
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mvar_jax.convert.state_dict import tokenizer_state, trunk_state
 from mvar_jax.convert.tensor_file import StateDict, find_state_dict
 from mvar_jax.convert.tokenizer_names import tokenizer_entries
 from mvar_jax.convert.trunk_names import trunk_entries
+from mvar_jax.files import draft_folder
 from mvar_jax.scales import VAR_256, ScaleSchedule
 from mvar_jax.training.parameters import save_params
 from mvar_jax.training.weights import with_tokenizer
@@ -119,20 +119,19 @@ def _check_room(out: Workdir, names: tuple[str, ...]) -> None:
 
 
 def _write(half: Half, state: StateDict, path: Path) -> None:
-    """Writes beside or inside `path`, and moves all to its place when it is complete."""
+    """Writes a draft in `path`, or in the nearest folder above it, and moves it when complete."""
     existing = next(folder for folder in (path, *path.parents) if folder.is_dir())
-    draft = existing / f"{path.name}.unfinished"
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
+    with draft_folder(existing / path.name) as draft:
         for folder, config in half.configs.items():
             Workdir(draft / folder).save_config(config)
         arrays = map(_in_float32, read_arrays(half.entries, state.tensors))
         save_params(Workdir(draft / half.folder).checkpoints, arrays)
-        path.mkdir(parents=True, exist_ok=True)
-        for item in sorted(draft.iterdir()):
-            item.replace(path / item.name)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        if path.is_dir():
+            for item in sorted(draft.iterdir()):
+                item.replace(path / item.name)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft.replace(path)
 
 
 def _in_float32(leaf: tuple[tuple[str, ...], np.ndarray]) -> tuple[tuple[str, ...], np.ndarray]:

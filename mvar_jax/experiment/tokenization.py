@@ -6,8 +6,6 @@ same whoever makes it, and however often the work was ended and begun again.
 """
 
 import contextlib
-import os
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -26,6 +24,7 @@ from mvar_jax.data.pipeline import normalize
 from mvar_jax.data.source import load_source
 from mvar_jax.data.token_manifest import MANIFEST, PLAN, Shard, TokenManifest, claim, file_checksum
 from mvar_jax.data.token_record import TokenRecord
+from mvar_jax.files import UNFINISHED, written_whole
 from mvar_jax.mesh.processes import from_first
 from mvar_jax.mesh.progress import progress_bar
 from mvar_jax.tokenizers import VQTokenizer
@@ -125,17 +124,14 @@ def _write_shards(
 
 @contextlib.contextmanager
 def _shard_writer(file: Path) -> Iterator[ArrayRecordWriter]:
-    """What writes a shard, which gets its name when it is whole.
+    """A writer of a shard, whose file is there whole or not at all.
 
-    Until then the file is this process's alone: of two that are at it by mistake, none does harm.
+    If two processes write the same shard by mistake, neither harms the other.
     """
-    draft = file.with_suffix(f".{socket.gethostname()}.{os.getpid()}.unfinished")
-    writer = ArrayRecordWriter(str(draft), "group_size:1")  # one record is read at a time
-    try:
-        yield writer
-    finally:
-        writer.close()
-    draft.replace(file)
+    with written_whole(file, shared=True) as draft:
+        writer = ArrayRecordWriter(str(draft), "group_size:1")  # one record is read at a time
+        with contextlib.closing(writer):
+            yield writer
 
 
 def _records(batch: dict[str, np.ndarray], encode: Encode, record: TokenRecord) -> Iterator[bytes]:
@@ -154,5 +150,5 @@ def _conclude(plan: TokenManifest, files: list[Path], out: Path) -> None:
         shards.append(Shard(file.name, reader.num_records(), file_checksum(file)))
         reader.close()
     replace(plan, shards=tuple(shards)).save(out / MANIFEST)
-    for left in (out / PLAN, *out.glob("tokens-*.unfinished")):  # of what was ended
+    for left in (out / PLAN, *out.glob(f"tokens-*{UNFINISHED}")):  # of interrupted processes
         left.unlink(missing_ok=True)

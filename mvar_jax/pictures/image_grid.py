@@ -1,7 +1,5 @@
 """Images laid out in labelled rows, and written as PNG files."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mvar_jax.array_types import Float, HostArray
 from mvar_jax.checks import check
+from mvar_jax.files import written_whole
 
 GAP = 2
 FONT_SIZE = 16
@@ -86,21 +85,14 @@ def growth_grid(
 
 
 def save_png(picture: Image.Image, path: Path | str) -> None:
-    """Writes a PNG file, the same bytes for the same picture; the file is whole or not there.
+    """Writes a PNG file, whole or not at all; equal pictures give equal bytes.
 
-    Missing directories are made. Raises OSError when the place cannot be written.
+    Missing folders are created. Raises OSError when the file cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "wb") as file:
-            picture.save(file, "PNG")
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    with written_whole(path, shared=True) as draft, draft.open("wb") as file:
+        picture.save(file, "PNG")
 
 
 def _pixels(images: HostArray, scale: int) -> np.ndarray:

@@ -19,9 +19,9 @@ from mvar_jax.evaluation.training_benchmark import (
     table_lines,
     training_blocks,
 )
+from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.ops.kernels.lanes import on_tpu
 from mvar_jax.scales import VAR_SCHEDULES
-from mvar_jax.training.progress import Countdown
 
 SCHEDULE = flags.DEFINE_enum("schedule", "256", VAR_SCHEDULES, "Image side of VAR's schedule.")
 WIDTH = flags.DEFINE_integer("width", 256, "Channels of a token.", lower_bound=1)
@@ -42,13 +42,13 @@ def main() -> None:
     )
     blocks = training_blocks(config, VAR_SCHEDULES[SCHEDULE.value], BATCH.value)
     runs = [(block, passes) for block in blocks for passes in PASSES]
-    countdown = Countdown("measuring", len(runs), "pass")
+    progress = TaskProgress("measuring", len(runs), "pass")
     print(markdown_header(HEADER))
-    for done, (block, passes) in enumerate(runs, start=1):
+    for block, passes in runs:
         costs = measure(block, passes, REPEATS.value)
         for line in table_lines(block.name, passes, costs):
             print(line, flush=True)
-        countdown.reach(done)
+        progress.advance()
 
 
 if __name__ == "__main__":

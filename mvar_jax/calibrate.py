@@ -16,9 +16,9 @@ from mvar_jax.api import load
 from mvar_jax.cache import POLICIES
 from mvar_jax.checks import check, check_seed
 from mvar_jax.files import written_whole
+from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.pictures.attention import draw_attention, draw_profile
 from mvar_jax.sampling import Filter, calibrate, image_keys
-from mvar_jax.training.progress import Countdown
 
 CALIBRATED = sorted(name for name, kind in POLICIES.items() if kind.needs)
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)
@@ -42,7 +42,6 @@ def main() -> None:
     model.check_remembers()
     schedule = model.trunk.schedule
     labels = np.arange(SAMPLES.value, dtype=np.int32) % model.config.model.num_classes
-    countdown = Countdown("calibration", SAMPLES.value, "image")
     calibration = calibrate(
         model.trunk,
         model.tokenizer,
@@ -51,7 +50,7 @@ def main() -> None:
         image_keys(SEED.value, SAMPLES.value),
         Filter.of(model.config.sampling),
         min(BATCH.value, SAMPLES.value),
-        countdown.reach,
+        TaskProgress("calibration", SAMPLES.value, "image").reach,
     )
     profile, scale = calibration.profile, model.config.model.softmax_scale
     policy = POLICIES[POLICY.value](schedule.total // 4)

@@ -22,8 +22,8 @@ from mvar_jax.evaluation.class_conditional import ClassConditionalJudge, RealIma
 from mvar_jax.evaluation.comparison_report import curves, markdown, sample_grid
 from mvar_jax.evaluation.policy_comparison import compare_policies
 from mvar_jax.files import write_text, written_whole
+from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.pictures.image_grid import save_png
-from mvar_jax.training.progress import Countdown
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)
 NAMES = sorted(name for name in POLICIES if name != "full")
@@ -65,7 +65,7 @@ def main() -> None:
         BATCH.value,
         profile,
         judge.accuracy if judge else None,
-        lambda name: Countdown(name, SAMPLES.value, "image").reach,
+        lambda name: TaskProgress(name, SAMPLES.value, "image").reach,
     )
     for comparison in comparisons:
         report = comparison.report() | {"seed": SEED.value, **real}

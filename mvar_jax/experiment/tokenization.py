@@ -26,7 +26,7 @@ from mvar_jax.data.token_manifest import MANIFEST, PLAN, Shard, TokenManifest, c
 from mvar_jax.data.token_record import TokenRecord
 from mvar_jax.files import UNFINISHED, written_whole
 from mvar_jax.mesh.processes import from_first
-from mvar_jax.mesh.progress import progress_bar
+from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.tokenizers.checksum import checksum
 from mvar_jax.training.weights import load_tokenizer
@@ -109,7 +109,7 @@ def _write_shards(
     spans = {k: (k * SHARD_IMAGES, min((k + 1) * SHARD_IMAGES, len(images))) for k in own}
     done = sum(stop - start for k, (start, stop) in spans.items() if files[k].exists())
     total = sum(stop - start for start, stop in spans.values())
-    with progress_bar("tokenize", total, "img", initial=done) as bar:
+    with TaskProgress("tokenize", total, "image", done=done) as progress:
         for k, (start, stop) in spans.items():
             if files[k].exists():
                 continue
@@ -117,9 +117,9 @@ def _write_shards(
                 for batch in images.batches(start, stop, batch_size):
                     for row in _records(batch, encode, record):
                         writer.write(row)
-                    bar.update(len(batch["label"]))
+                    progress.advance(len(batch["label"]))
             done += stop - start
-            bar.update(done - bar.n)  # with those that cannot be read
+            progress.reach(done)  # with those that cannot be read
 
 
 @contextlib.contextmanager

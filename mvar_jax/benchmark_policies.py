@@ -15,7 +15,7 @@ from mvar_jax.checks import check
 from mvar_jax.config import ModelConfig, TokenizerConfig
 from mvar_jax.evaluation.benchmark import MIB, made_up_arrays, markdown_header, markdown_line
 from mvar_jax.evaluation.cache_benchmark import block_memory, made_up_profile, sampling_seconds
-from mvar_jax.models import Trunk
+from mvar_jax.models import Trunk, example_inputs
 from mvar_jax.scales import VAR_SCHEDULES
 from mvar_jax.tokenizers import VQTokenizer
 
@@ -78,13 +78,12 @@ def main() -> None:
 
 def _random_params(trunk: Trunk, tokenizer: VQTokenizer):
     """Parameters of both, normal with a small spread."""
-    labels, side = jnp.zeros(1, jnp.int32), tokenizer.config.image_size
-    inputs = jnp.zeros((1, trunk.schedule.total - trunk.schedule.lengths[0], trunk.code_channels))
+    side = tokenizer.config.image_size
 
     def start(key):
         one, other = jax.random.split(key)
         return {
-            "trunk": trunk.init(one, labels, inputs)["params"],
+            "trunk": trunk.init(one, *example_inputs(trunk))["params"],
             "tokenizer": tokenizer.init(other, jnp.zeros((1, *side, 3)))["params"],
         }
 

@@ -22,7 +22,7 @@ from mvar_jax.evaluation.benchmark import (
     markdown_line,
     median_seconds,
 )
-from mvar_jax.models import Trunk
+from mvar_jax.models import Trunk, example_inputs
 from mvar_jax.ops.attention import scale_attention
 from mvar_jax.ops.kernels.lanes import use_kernels
 from mvar_jax.ops.kernels.scale_attention import scale_attention as scale_attention_kernel
@@ -163,13 +163,12 @@ def state_space_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) 
 
 def trunk_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) -> Block:
     """All layers of a trunk, by the same code for each or by a program that repeats it."""
-    labels = jnp.zeros(batch, jnp.int32)
-    length = schedule.total - schedule.lengths[0]
-    codes = jax.ShapeDtypeStruct((batch, length, CODE_CHANNELS), "float32")
-    codes = made_up_arrays(codes, spread=1.0)
 
     def trunk(scan):
         return Trunk(replace(config, scan=scan), schedule, VOCABULARY, CODE_CHANNELS)
+
+    labels, codes = example_inputs(trunk(True), batch)
+    codes = made_up_arrays(codes, spread=1.0)
 
     def run(scan):
         return lambda params: trunk(scan).apply({"params": params}, labels, codes)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from mvar_jax.array_types import Params, PyTree
 from mvar_jax.checks import check
 from mvar_jax.config import Config, TokenizerConfig
-from mvar_jax.models import build_trunk
+from mvar_jax.models import build_trunk, example_inputs
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.training.parameters import load_params
 from mvar_jax.training.placement import create_placed, with_places
@@ -68,10 +68,8 @@ def load_tokenizer(config: Config, workdir: Workdir) -> Params:
 
 
 def _draw_trunk(config: Config) -> Params:
-    trunk, labels = build_trunk(config), jnp.zeros((1,), jnp.int32)
-    length = trunk.schedule.total - trunk.schedule.lengths[0]
-    inputs = jnp.zeros((1, length, trunk.code_channels))
-    return trunk.init(jax.random.key(config.seed), labels, inputs)["params"]
+    trunk = build_trunk(config)
+    return trunk.init(jax.random.key(config.seed), *example_inputs(trunk))["params"]
 
 
 def _draw_tokenizer(config: Config) -> Params:

@@ -15,7 +15,7 @@ from mvar_jax.config.recipes import imagenet256
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.mesh.axes import ACTIVATIONS, batch_axes, constrain
 from mvar_jax.mesh.sharding import RULES, BatchLayout, constrain_params, make_mesh, param_shardings
-from mvar_jax.models import build_trunk
+from mvar_jax.models import build_trunk, example_inputs
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.state import create_state
@@ -34,9 +34,7 @@ def config_of(pattern, **changes):
 
 def trunk_shapes(config):
     trunk = build_trunk(config)
-    length = trunk.schedule.total - trunk.schedule.lengths[0]
-    inputs = jnp.zeros((1, length, trunk.code_channels))
-    return jax.eval_shape(trunk.init, jax.random.key(0), jnp.zeros(1, jnp.int32), inputs)["params"]
+    return jax.eval_shape(trunk.init, jax.random.key(0), *example_inputs(trunk))["params"]
 
 
 def tokenizer_shapes():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mvar_jax.config import ModelConfig, SSMConfig, TokenizerConfig
-from mvar_jax.models import Trunk
+from mvar_jax.models import Trunk, example_inputs
 from mvar_jax.sampling import Filter, generate, grow, image_keys
 from mvar_jax.sampling.guidance import guidance_ramp, guide
 from mvar_jax.tokenizers import VQTokenizer
@@ -41,9 +41,8 @@ def tiny_models(pattern=("scale+ssm", "history")):
     )
     trunk = Trunk(model, tokenizer.schedule, tokenizer.vocabulary, tokenizer.code_channels)
     tokenizer = VQTokenizer(tokenizer)
-    inputs = jnp.zeros((1, 8, 4))
     shapes = {
-        "trunk": jax.eval_shape(trunk.init, jax.random.key(0), jnp.zeros(1, jnp.int32), inputs),
+        "trunk": jax.eval_shape(trunk.init, jax.random.key(0), *example_inputs(trunk)),
         "tokenizer": jax.eval_shape(tokenizer.init, jax.random.key(0), jnp.zeros((1, 8, 12, 3))),
     }
     leaves, tree = jax.tree.flatten({name: tree["params"] for name, tree in shapes.items()})

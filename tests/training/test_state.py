@@ -7,7 +7,7 @@ import optax
 
 from mvar_jax.config.recipes import imagenet256
 from mvar_jax.config.tree import from_config_dict
-from mvar_jax.models import build_trunk
+from mvar_jax.models import build_trunk, example_inputs
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.state import apply_gradients, create_state
 
@@ -48,8 +48,8 @@ def test_a_full_size_state_is_four_times_its_parameters():
     optimizer = make_optimizer(config.optimizer, 333_800, config.batch_size)
 
     def start():
-        inputs = jnp.zeros((1, 679, config.tokenizer.code_channels))
-        params = build_trunk(config).init(jax.random.key(0), jnp.zeros(1, jnp.int32), inputs)
+        trunk = build_trunk(config)
+        params = trunk.init(jax.random.key(0), *example_inputs(trunk))
         return create_state(params["params"], optimizer, 0.9999)
 
     state = jax.eval_shape(start)

@@ -17,7 +17,7 @@ from mvar_jax.config import (
     TokenizerConfig,
     TrainingConfig,
 )
-from mvar_jax.models import build_trunk
+from mvar_jax.models import build_trunk, example_inputs
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.training.loop import fit
 from mvar_jax.training.optimizer import make_optimizer
@@ -100,7 +100,7 @@ def tokenizer_params():
 
 
 def trunk_params():
-    return random_params(TRUNK, jnp.zeros(1, jnp.int32), jnp.zeros((1, 4, 4)))
+    return random_params(TRUNK, *example_inputs(TRUNK))
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from mvar_jax import cli
 from mvar_jax.cache import POLICIES, parse_policy, prepare_compression
 from mvar_jax.checks import check
 from mvar_jax.config import ModelConfig, TokenizerConfig
-from mvar_jax.evaluation.benchmark import MIB, made_up_arrays, markdown_header, markdown_line
+from mvar_jax.evaluation.benchmark import MIB, markdown_header, markdown_line, random_arrays
 from mvar_jax.evaluation.cache_benchmark import block_memory, made_up_profile, sampling_seconds
 from mvar_jax.models import Trunk, example_inputs
 from mvar_jax.scales import VAR_SCHEDULES
@@ -87,7 +87,7 @@ def _random_params(trunk: Trunk, tokenizer: VQTokenizer):
             "tokenizer": tokenizer.init(other, jnp.zeros((1, *side, 3)))["params"],
         }
 
-    return made_up_arrays(jax.eval_shape(start, jax.random.key(0)), spread=0.02)
+    return random_arrays(jax.eval_shape(start, jax.random.key(0)), spread=0.02)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from mvar_jax.checks import place_sentence
+from mvar_jax.checks import describe_os_error
 from mvar_jax.config import Config
 from mvar_jax.config.files import find_config
 from mvar_jax.config.tree import from_config_dict
@@ -67,7 +67,7 @@ def run(main: Callable[[], None]) -> None:
     except ValueError as error:
         _refuse(str(error))
     except OSError as error:
-        _refuse(place_sentence(error))
+        _refuse(describe_os_error(error))
     except KeyboardInterrupt:
         sys.exit("stopped")
 

@@ -15,7 +15,7 @@ from mvar_jax.models import build_trunk
 from mvar_jax.models.flops import matmul_flops
 from mvar_jax.sampling import Filter, generate
 from mvar_jax.tokenizers import VQTokenizer
-from mvar_jax.training.placement import with_places
+from mvar_jax.training.placement import with_shardings
 from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
 
 
@@ -61,5 +61,5 @@ def _program(config: Config, options: dict[str, str] | None = None) -> Program:
     # Nothing runs on the mesh, a key neither.
     key = jax.eval_shape(jax.random.key, 0).dtype
     labels, keys = (by_image((config.batch_size,), dtype) for dtype in ("int32", key))
-    params = {name: with_places(tree) for name, tree in params.items()}
+    params = {name: with_shardings(tree) for name, tree in params.items()}
     return Program(sample, params, labels, keys, options=options)

@@ -15,7 +15,7 @@ from mvar_jax.models import build_trunk
 from mvar_jax.models.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.training.optimizer import make_optimizer
-from mvar_jax.training.placement import state_shapes, with_places
+from mvar_jax.training.placement import state_shapes, with_shardings
 from mvar_jax.training.step import make_trunk_gradient, make_trunk_step, update
 from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
 
@@ -80,7 +80,7 @@ class _Step:
         self.whole = make_trunk_step(trunk, tokenizer, optimizer, training, config.seed)
         self.gradient = make_trunk_gradient(trunk, tokenizer, training, config.seed)
         self.state = state_shapes(trunk_shapes(config), optimizer, training.ema_decay)
-        self.tokenizer_params = with_places(tokenizer_shapes(config))
+        self.tokenizer_params = with_shardings(tokenizer_shapes(config))
         total = config.tokenizer.schedule.total
         self.batch = {
             "tokens": by_image((batch_size, total), jnp.int32),

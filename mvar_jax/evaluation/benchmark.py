@@ -13,8 +13,8 @@ MIB = 2**20
 Name = TypeVar("Name")
 
 
-def made_up_arrays(shapes: PyTree, spread: float) -> PyTree:
-    """Normal arrays with the shapes and dtypes of the leaves and this standard deviation."""
+def random_arrays(shapes: PyTree, spread: float) -> PyTree:
+    """Normally distributed arrays of these shapes and dtypes; `spread`: standard deviation."""
     leaves, structure = jax.tree.flatten(shapes)
     keys = jax.random.split(jax.random.key(0), len(leaves))
     arrays = (spread * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves))

@@ -18,9 +18,9 @@ from mvar_jax.config import ModelConfig
 from mvar_jax.evaluation.benchmark import (
     MIB,
     compile_timed,
-    made_up_arrays,
     markdown_line,
     median_seconds,
+    random_arrays,
 )
 from mvar_jax.models import Trunk, example_inputs
 from mvar_jax.ops.attention import scale_attention
@@ -127,7 +127,7 @@ def attention_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) ->
         )
     shape = (batch, schedule.total, config.width)
     token = jax.ShapeDtypeStruct(shape, config.compute_dtype)
-    return Block("attention", forms, made_up_arrays((token,) * 3, spread=1.0))
+    return Block("attention", forms, random_arrays((token,) * 3, spread=1.0))
 
 
 def state_space_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) -> Block:
@@ -155,7 +155,7 @@ def state_space_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) 
 
     state = tokens(ssm.state_size)
     shapes = (tokens(inner), tokens(heads, dtype="float32"), state, state)
-    x, dt, b, c = made_up_arrays(shapes, spread=1.0)
+    x, dt, b, c = random_arrays(shapes, spread=1.0)
     dt = jax.nn.softplus(dt - 4)  # around 0.02, as where training starts
     decay_rate = -jnp.arange(1.0, 1.0 + heads)
     return Block("state space", forms, (x, dt, decay_rate, b, c))
@@ -168,14 +168,14 @@ def trunk_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) -> Blo
         return Trunk(replace(config, scan=scan), schedule, VOCABULARY, CODE_CHANNELS)
 
     labels, codes = example_inputs(trunk(True), batch)
-    codes = made_up_arrays(codes, spread=1.0)
+    codes = random_arrays(codes, spread=1.0)
 
     def run(scan):
         return lambda params: trunk(scan).apply({"params": params}, labels, codes)
 
     shapes = jax.eval_shape(trunk(True).init, jax.random.key(0), labels, codes)["params"]
     forms = {"unrolled layers": run(False), "scanned layers": run(True)}
-    return Block("trunk", forms, (made_up_arrays(shapes, spread=0.02),))
+    return Block("trunk", forms, (random_arrays(shapes, spread=0.02),))
 
 
 def dense_attention(

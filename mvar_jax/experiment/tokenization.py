@@ -25,7 +25,7 @@ from mvar_jax.data.source import load_source
 from mvar_jax.data.token_manifest import MANIFEST, PLAN, Shard, TokenManifest, claim, file_checksum
 from mvar_jax.data.token_record import TokenRecord
 from mvar_jax.files import UNFINISHED, written_whole
-from mvar_jax.mesh.processes import from_first
+from mvar_jax.mesh.processes import on_first_process
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.tokenizers.checksum import checksum
@@ -60,12 +60,12 @@ def tokenize_split(
         seed=config.seed,
         class_names=source.class_names,
     )
-    complete = from_first(lambda: "yes" if claim(out, plan) else None)
+    complete = on_first_process(lambda: "yes" if claim(out, plan) else None)
     if complete:
         return TokenManifest.load(out / MANIFEST)
     files = shard_files(out, len(source))
     _write_shards(files, images, make_encoder(config, params, crops), plan.record)
-    from_first(partial(_conclude, plan, files, out))
+    on_first_process(partial(_conclude, plan, files, out))
     return TokenManifest.load(out / MANIFEST)
 
 

@@ -18,7 +18,7 @@ from mvar_jax.data.pipeline import eval_records, eval_token_records, train_batch
 from mvar_jax.data.source import FOLDER, load_source
 from mvar_jax.data.token_source import TokenSource
 from mvar_jax.experiment.pictures import tokenizer_pictures, trunk_pictures
-from mvar_jax.mesh.processes import announce, from_first
+from mvar_jax.mesh.processes import announce, on_first_process
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.models import build_trunk
 from mvar_jax.models.flops import TRAINING_FACTOR, matmul_flops
@@ -77,7 +77,7 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
             steps,
             workdir.tokenizer.path,
             StepCost(config.batch_size),
-            begin=lambda: from_first(partial(workdir.tokenizer.save_config, config)),
+            begin=lambda: on_first_process(partial(workdir.tokenizer.save_config, config)),
             draw=tokenizer_pictures(tokenizer, validation),
         )
 
@@ -120,7 +120,7 @@ def train_trunk(
             workdir.tokenizer.save_config(config)
 
     def begin():
-        from_first(write)
+        on_first_process(write)
         if not trained and lender is None:
             save_placed(workdir.tokenizer.checkpoints, tokenizer_params)
 
@@ -230,7 +230,7 @@ def _check_tokens(config: Config, tokenizer_params: Params, class_names: tuple[s
                 "the tokens of both splits from one dataset.",
             )
 
-    from_first(check_all)
+    on_first_process(check_all)
 
 
 def _layout(config: Config, training: TrainingConfig) -> BatchLayout:

@@ -12,10 +12,10 @@ from mvar_jax.training.state import TrainState, create_state
 
 
 def create_placed(make: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
-    """What `make` makes, from arrays that are given up; never whole on one device of a mesh.
+    """Runs `make` jitted, with its output sharded over the ambient mesh; arguments are donated.
 
-    Without an ambient mesh it lies on the first device. Raises ValueError as `param_shardings`
-    does.
+    Without an ambient mesh the result lies on the first device. Raises ValueError as
+    `param_shardings` does.
     """
     mesh = jax.sharding.get_mesh()
     shapes = jax.eval_shape(make, *arguments)
@@ -34,13 +34,13 @@ def new_state(
 def state_shapes(
     params: PyTree, optimizer: optax.GradientTransformation, ema_decay: float
 ) -> TrainState:
-    """The shapes of that state, of shapes of parameters, with the devices they belong on."""
+    """The shapes of that state, from shapes of parameters, with their shardings."""
     make = partial(create_state, optimizer=optimizer, ema_decay=ema_decay)
-    return with_places(jax.eval_shape(make, params))
+    return with_shardings(jax.eval_shape(make, params))
 
 
-def with_places(shapes: PyTree) -> PyTree:
-    """Shapes of parameters, or of a state, with the devices they belong on; without, if no mesh."""
+def with_shardings(shapes: PyTree) -> PyTree:
+    """Shapes of parameters, or of a state, with their shardings on the ambient mesh, if any."""
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
         return shapes

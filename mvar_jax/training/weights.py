@@ -12,7 +12,7 @@ from mvar_jax.config import Config, TokenizerConfig
 from mvar_jax.models import build_trunk, example_inputs
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.training.parameters import load_params
-from mvar_jax.training.placement import create_placed, with_places
+from mvar_jax.training.placement import create_placed, with_shardings
 from mvar_jax.workdir import Workdir
 
 
@@ -38,7 +38,7 @@ def tokenizer_shapes(config: Config) -> PyTree:
 
 def load_trunk(config: Config, workdir: Workdir) -> Params:
     """The trained trunk of a run, as it is sampled from, split over the ambient mesh if any."""
-    return load_params(workdir.checkpoints, with_places(trunk_shapes(config)))
+    return load_params(workdir.checkpoints, with_shardings(trunk_shapes(config)))
 
 
 def with_tokenizer(config: Config, tokenizer: TokenizerConfig) -> Config:
@@ -64,7 +64,7 @@ def load_tokenizer(config: Config, workdir: Workdir) -> Params:
         f"{workdir.tokenizer.path}: holds a tokenizer of other settings than the config; use the "
         f"config that it was trained with, or another --workdir.",
     )
-    return load_params(workdir.tokenizer.checkpoints, with_places(tokenizer_shapes(config)))
+    return load_params(workdir.tokenizer.checkpoints, with_shardings(tokenizer_shapes(config)))
 
 
 def _draw_trunk(config: Config) -> Params:

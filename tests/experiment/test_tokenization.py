@@ -146,7 +146,7 @@ def test_the_result_does_not_depend_on_the_number_of_hosts(config, workdir, tmp_
         monkeypatch.setattr(jax, "process_index", lambda: index)
         monkeypatch.setattr(jax, "process_count", lambda: 2)
         monkeypatch.setattr(tokenization, "load_tokenizer", lambda *run: tokenizer_params())
-        monkeypatch.setattr(tokenization, "from_first", lambda make: make() or "")
+        monkeypatch.setattr(tokenization, "on_first_process", lambda make: make() or "")
         tokenize_split(config, workdir, tmp_path / "two", "train", 1)
 
     def stop(*arguments):

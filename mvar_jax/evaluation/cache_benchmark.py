@@ -9,7 +9,7 @@ import numpy as np
 
 from mvar_jax.array_types import Params
 from mvar_jax.cache import AttentionShape, Compression, Profile
-from mvar_jax.evaluation.benchmark import compile_timed, median_seconds
+from mvar_jax.evaluation.benchmark import compile_timed, median_seconds, program_memory
 from mvar_jax.models import Trunk
 from mvar_jax.sampling import Filter, generate, image_keys
 from mvar_jax.scales import ScaleSchedule
@@ -61,13 +61,13 @@ def block_memory(compression: Compression, dim: int, dtype: jnp.dtype) -> BlockM
         return cache.attend(query, key, value, raw, dim**-0.5, last)[0]
 
     cache = jax.eval_shape(inherited)
-    used = jax.jit(attend).lower(cache, token, token, token, token).compile().memory_analysis()
+    memory = program_memory(jax.jit(attend).lower(cache, *(token,) * 4).compile())
     itemsize = jnp.dtype(dtype).itemsize
     return BlockMemory(
         inherited=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache.groups)),
         attended=2 * sum(g.heads * g.attend[last] for g in plan) * 2 * dim * itemsize,
-        temporaries=used.temp_size_in_bytes,
-        total=used.argument_size_in_bytes + used.temp_size_in_bytes + used.output_size_in_bytes,
+        temporaries=memory.temporaries,
+        total=memory.peak,
     )
 
 

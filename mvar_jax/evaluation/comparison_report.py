@@ -1,15 +1,13 @@
 """A comparison of policies as a Markdown table, curves and a picture of samples."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mvar_jax.evaluation.benchmark import MIB, markdown_table
 from mvar_jax.evaluation.comparison import EQUAL_PSNR, Comparison, Duel, Row
 from mvar_jax.pictures.image_grid import image_grid
 
-MIB = 2**20
 HEADER = (
     "policy",
     "evicted",
@@ -37,14 +35,14 @@ def markdown(comparison: Comparison) -> str:
         f"program that draws {2 * comparison.batch_size} at once. An equal image counts as "
         f"{EQUAL_PSNR:g} dB.\n"
     )
-    tables = [_table(HEADER, [_cells(row) for row in comparison.rows])]
+    tables = [markdown_table(HEADER, map(_cells, comparison.rows)) + "\n"]
     if comparison.duels:
         tables.append(
             "Differences of two policies, paired by image, with standard errors; PSNR above and KL "
             "below zero speak for the first.\n"
         )
         header = ("policy", "against", "evicted", "PSNR dB", "KL nats")
-        tables.append(_table(header, [_duel(duel) for duel in comparison.duels]))
+        tables.append(markdown_table(header, map(_duel, comparison.duels)) + "\n")
     refused = [f"- {name}: {why}" for name, why in comparison.refused.items()]
     return "\n".join([about, *tables, *refused]) + "\n"
 
@@ -75,11 +73,6 @@ def _duel(duel: Duel) -> tuple[str, ...]:
         f"{duel.psnr:+.2f} ± {duel.psnr_error:.2f}",
         f"{duel.divergence:+.4f} ± {duel.divergence_error:.4f}",
     )
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def curves(comparison: Comparison) -> Figure:

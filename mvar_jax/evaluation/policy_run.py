@@ -11,6 +11,7 @@ import numpy as np
 
 from mvar_jax.array_types import Array, Int, Key, Params
 from mvar_jax.cache import Compression
+from mvar_jax.evaluation.benchmark import program_memory
 from mvar_jax.models import Trunk
 from mvar_jax.sampling import Filter, generate_scales
 from mvar_jax.tokenizers import VQTokenizer
@@ -97,8 +98,7 @@ def _run(task, params, compression, tokens, reference, progress):
     images, drawn, divergence = jax.tree.map(
         lambda *arrays: np.concatenate(arrays)[: len(task.labels)], *parts
     )
-    used = program.memory_analysis()
-    peak = used.argument_size_in_bytes + used.temp_size_in_bytes + used.output_size_in_bytes
+    peak = program_memory(program).peak
     run = PolicyRun(images, drawn, divergence, compile_seconds, seconds / batches, peak)
     return run, kept
 

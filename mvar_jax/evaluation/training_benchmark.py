@@ -20,6 +20,7 @@ from mvar_jax.evaluation.benchmark import (
     compile_timed,
     markdown_line,
     median_seconds,
+    program_memory,
     random_arrays,
 )
 from mvar_jax.models import Trunk, example_inputs
@@ -81,7 +82,7 @@ def measure(block: Block, passes: str, repeats: int) -> dict[str, Cost]:
     for name, form in block.forms.items():
         compiled, compiling[name] = compile_timed(jax.jit(PASSES[passes](form)), *block.inputs)
         programs[name] = partial(compiled, *block.inputs)
-        temporaries[name] = compiled.memory_analysis().temp_size_in_bytes
+        temporaries[name] = program_memory(compiled).temporaries
     seconds = median_seconds(programs, repeats)
     return {name: Cost(seconds[name], temporaries[name], compiling[name]) for name in programs}
 

@@ -56,7 +56,9 @@ def main() -> None:
     policy = POLICIES[POLICY.value](schedule.total // 4)
     pictures = {
         POLICY.value: draw_profile(profile, policy),
-        "attention": draw_attention(profile, calibration.query, calibration.key, scale),
+        "attention": draw_attention(
+            profile, calibration.query, calibration.key, softmax_scale=scale
+        ),
     }
     profile.save(out)
     for name, picture in pictures.items():

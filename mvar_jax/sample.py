@@ -67,7 +67,7 @@ def main() -> None:
     else:
         images = model.sample(labels, SEED.value, **settings).images
         names = [model.class_names[index] for index in indices]
-        picture = image_grid(images, COLUMNS.value, names, _enlargement(images))
+        picture = image_grid(images, COLUMNS.value, names, scale=_enlargement(images))
     save_png(picture, OUT.value)
     print(f"Wrote {OUT.value}.")
 

@@ -24,7 +24,9 @@ def main() -> None:
     config, out = cli.get_config(), Path(OUT.value).expanduser()
     cli.join()
     split = config.data.train_split if SPLIT.value is None else SPLIT.value
-    manifest = tokenize_split(config, Workdir.of(WORKDIR.value), out, split, CROPS.value)
+    manifest = tokenize_split(
+        config, Workdir.of(WORKDIR.value), out, split=split, crops=CROPS.value
+    )
     left_out = manifest.examples - manifest.records
     cli.say(
         f"The tokens of {manifest.records} images ({manifest.crops} crops of each) are in {out}; "

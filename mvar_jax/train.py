@@ -23,7 +23,7 @@ def main() -> None:
     init, tokenizer = (Workdir.of(flag.value) if flag.value else None for flag in (INIT, TOKENIZER))
     config = cli.get_config()
     cli.join()
-    train_trunk(config, workdir, init, tokenizer)
+    train_trunk(config, workdir, init=init, tokenizer_from=tokenizer)
     cli.say(f"The model is in {workdir.path}; sample with python -m mvar_jax.sample.")
 
 

@@ -134,12 +134,12 @@ class Workdir:
             draft.replace(self.tokenizer.path)
 
 
-def _check_same(old: dict, new: dict, path: Path, prefix: str = "config") -> None:
+def _check_same(old: dict, new: dict, path: Path, *, prefix: str = "config") -> None:
     for name, value in new.items():
         if f"{prefix}.{name}" in RESUMABLE:
             continue
         if isinstance(value, dict) and isinstance(old[name], dict):
-            _check_same(old[name], value, path, f"{prefix}.{name}")
+            _check_same(old[name], value, path, prefix=f"{prefix}.{name}")
             continue
         check(
             old[name] == value,

@@ -104,4 +104,4 @@ def sample_grid(comparison: Comparison) -> Image.Image:
     columns = len(rows[0][1])
     images = np.concatenate([drawn for _, drawn in rows])
     enlarge = max(1, 64 // images.shape[1])
-    return image_grid(images, columns, [name for name, _ in rows], enlarge)
+    return image_grid(images, columns, [name for name, _ in rows], scale=enlarge)

@@ -16,6 +16,7 @@ from mvar_jax.pictures.image_grid import image_grid, reconstruction_grid, save_p
 from mvar_jax.sampling import Filter, generate, image_keys
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.training.state import TrainState
+from mvar_jax.training.step import Frozen
 
 CLASSES = 8
 COLUMNS = 4  # images of each class
@@ -26,9 +27,9 @@ Draw = Callable[..., np.ndarray]
 
 
 def trunk_pictures(
-    config: Config, trunk: Trunk, tokenizer: VQTokenizer, class_names: tuple[str, ...]
+    config: Config, trunk: Trunk, tokenizer: VQTokenizer, *, class_names: tuple[str, ...]
 ) -> Draw:
-    """`draw(state, path, tokenizer_params)`: writes samples, returns their pixels.
+    """`draw(state, path, frozen)`: writes samples, returns their pixels.
 
     Of up to `CLASSES` classes spread over all, `COLUMNS` images each, as the config samples.
     """
@@ -37,12 +38,12 @@ def trunk_pictures(
     names = [class_names[i].split(",")[0] for i in classes]
     filters, smooth = Filter.of(config.sampling), config.sampling.smooth
 
-    def draw(state: TrainState, path: Path, tokenizer_params: Params) -> np.ndarray:
-        params = {"trunk": state.sampling_params, "tokenizer": tokenizer_params}
+    def draw(state: TrainState, path: Path, frozen: Frozen) -> np.ndarray:
+        params = {"trunk": state.sampling_params, "tokenizer": frozen.tokenizer}
         keys = image_keys(config.seed, len(labels))
         made = generate(trunk, tokenizer, params, labels, keys, filters, smooth)
         images = _on_host(made.images)
-        return _write(image_grid(images, COLUMNS, names, _scale(images)), path)
+        return _write(image_grid(images, COLUMNS, names, scale=_scale(images)), path)
 
     return draw
 
@@ -62,7 +63,7 @@ def tokenizer_pictures(tokenizer: VQTokenizer, validation: Iterable) -> Draw:
         decoded = _on_host(reconstruct(state.sampling_params, images))
         images = _on_host(images)
         pair = images[:RECONSTRUCTIONS], decoded[:RECONSTRUCTIONS]
-        return _write(reconstruction_grid(*pair, RECONSTRUCTIONS, _scale(images)), path)
+        return _write(reconstruction_grid(*pair, RECONSTRUCTIONS, scale=_scale(images)), path)
 
     return draw
 

@@ -38,7 +38,7 @@ Encode = Callable[[UInt8[np.ndarray, "rows height width 3"]], Int[np.ndarray, "r
 
 
 def tokenize_split(
-    config: Config, workdir: Workdir, out: Path, split: str, crops: int
+    config: Config, workdir: Workdir, out: Path, *, split: str, crops: int
 ) -> TokenManifest:
     """Writes the tokens of `crops` crops of every image to `out`, or goes on with it.
 
@@ -49,7 +49,7 @@ def tokenize_split(
     params = load_tokenizer(config, workdir)
     data, size = replace(config.data, tokens="", validation_tokens=""), config.tokenizer.image_size
     source = load_source(data.name, split, data.directory)
-    images = CropSource(source, data, size, crops, config.seed)
+    images = CropSource(source, data, size, crops=crops, seed=config.seed)
     plan = TokenManifest(
         tokenizer_checksum=checksum(params),
         tokenizer=config.tokenizer,
@@ -64,7 +64,7 @@ def tokenize_split(
     if complete:
         return TokenManifest.load(out / MANIFEST)
     files = shard_files(out, len(source))
-    _write_shards(files, images, make_encoder(config, params, crops), plan.record)
+    _write_shards(files, images, make_encoder(config, params, crops), record=plan.record)
     on_first_process(partial(_conclude, plan, files, out))
     return TokenManifest.load(out / MANIFEST)
 
@@ -101,7 +101,7 @@ def make_encoder(config: Config, params: Params, crops: int) -> tuple[int, Encod
 
 
 def _write_shards(
-    files: list[Path], images: CropSource, encoder: tuple[int, Encode], record: TokenRecord
+    files: list[Path], images: CropSource, encoder: tuple[int, Encode], *, record: TokenRecord
 ) -> None:
     """Writes this host's shards, except those that are there."""
     batch_size, encode = encoder

@@ -21,6 +21,7 @@ def image_grid(
     images: Float[HostArray, "batch height width_px 3"],
     columns: int,
     row_labels: Sequence[str] = (),
+    *,
     scale: int = 1,
 ) -> Image.Image:
     """A picture of images in rows of `columns`, each pixel drawn as `scale` x `scale`.
@@ -57,6 +58,7 @@ def reconstruction_grid(
     originals: Float[HostArray, "batch height width_px 3"],
     reconstructions: Float[HostArray, "batch height width_px 3"],
     columns: int = 10,
+    *,
     scale: int = 1,
 ) -> Image.Image:
     """A picture of originals in [-1, 1] with their reconstructions in the row below.
@@ -68,7 +70,7 @@ def reconstruction_grid(
     padded = np.pad(pairs, ((0, 0), (0, missing), (0, 0), (0, 0), (0, 0)), constant_values=1)
     images = rearrange(padded, "pair (row column) h w c -> (row pair column) h w c", column=columns)
     labels = ("real", "decoded") * (padded.shape[1] // columns)
-    return image_grid(images, columns, labels, scale)
+    return image_grid(images, columns, labels, scale=scale)
 
 
 def growth_grid(
@@ -81,7 +83,7 @@ def growth_grid(
     Raises ValueError as `image_grid` does.
     """
     cells = rearrange(images, "scales batch h w c -> (batch scales) h w c")
-    return image_grid(cells, len(images), row_labels, scale)
+    return image_grid(cells, len(images), row_labels, scale=scale)
 
 
 def save_png(picture: Image.Image, path: Path | str) -> None:

@@ -19,7 +19,7 @@ class Progress:
     the pace so far; the clock's phase "compile" does not count. Only the first process speaks.
     """
 
-    def __init__(self, label: str, step: int, total: int, clock: Stopwatch):
+    def __init__(self, label: str, step: int, total: int, *, clock: Stopwatch):
         self._label, self._step, self._total, self._clock = label, step, total, clock
         self._first, self._start = step, self._seconds()
         self._bar, self._speaks = None, jax.process_index() == 0

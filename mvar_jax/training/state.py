@@ -51,6 +51,7 @@ def apply_gradients(
     state: TrainState,
     gradients: Params,
     optimizer: optax.GradientTransformation,
+    *,
     ema_decay: float = 0.0,
     finite: Bool[Array, ""] | bool = True,
 ) -> TrainState:

@@ -60,12 +60,12 @@ def main() -> None:
         model,
         WANTED.value,
         ratios,
-        SAMPLES.value,
-        SEED.value,
-        BATCH.value,
-        profile,
-        judge.accuracy if judge else None,
-        lambda name: TaskProgress(name, SAMPLES.value, "image").reach,
+        samples=SAMPLES.value,
+        seed=SEED.value,
+        batch_size=BATCH.value,
+        profile=profile,
+        accuracy=judge.accuracy if judge else None,
+        progress=lambda name: TaskProgress(name, SAMPLES.value, "image").reach,
     )
     for comparison in comparisons:
         report = comparison.report() | {"seed": SEED.value, **real}

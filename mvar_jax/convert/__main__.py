@@ -44,7 +44,7 @@ def main() -> None:
         what = export_weights(Workdir.of(WORKDIR.value), out, ARCH.value)
     else:
         what = import_weights(
-            Path(CHECKPOINT.value).expanduser(), Workdir.of(out), ARCH.value, _schedule()
+            Path(CHECKPOINT.value).expanduser(), Workdir.of(out), ARCH.value, schedule=_schedule()
         )
     print(f"{OUT.value}: {what}.")
 

@@ -37,6 +37,7 @@ def import_weights(
     checkpoint: Path,
     out: Workdir,
     architecture: str | None = None,
+    *,
     schedule: ScaleSchedule | None = None,
 ) -> str:
     """Makes a working directory, or its missing part, from a file of official weights.

@@ -34,7 +34,7 @@ VAR, VQVAE = TRUNKS["var"], TOKENIZERS["vqvae"]
 def bring(path, model, out, schedule=None, **changes):
     """Imports a model from a file that is written for it, with changed tensors."""
     write_official(path, {**official_weights(model), **changes})
-    return import_weights(path, Workdir.of(out), None, schedule)
+    return import_weights(path, Workdir.of(out), schedule=schedule)
 
 
 def schedule_of(model):

@@ -18,9 +18,9 @@ from mvar_jax.evaluation.training_benchmark import (
     table_lines,
     training_blocks,
 )
+from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.ops.kernels.lanes import on_tpu
 from mvar_jax.scales import VAR_SCHEDULES
-from mvar_jax.training.progress import Countdown
 
 
 def define_flags() -> None:
@@ -44,13 +44,13 @@ def main() -> None:
     )
     blocks = training_blocks(config, VAR_SCHEDULES[values.schedule], values.batch)
     runs = [(block, passes) for block in blocks for passes in PASSES]
-    countdown = Countdown("measuring", len(runs), "pass")
+    progress = TaskProgress("measuring", len(runs), "pass")
     print(markdown_header(HEADER))
-    for done, (block, passes) in enumerate(runs, start=1):
+    for block, passes in runs:
         costs = measure(block, passes, values.repeats)
         for line in table_lines(block.name, passes, costs):
             print(line, flush=True)
-        countdown.reach(done)
+        progress.advance()
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ from mvar_jax import cli
 from mvar_jax.api import load
 from mvar_jax.cache import POLICIES
 from mvar_jax.checks import check_seed
+from mvar_jax.files import written_whole
+from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.models import ClassLabels
 from mvar_jax.pictures.attention import draw_attention, draw_profile
 from mvar_jax.sampling import Filters, calibrate
 from mvar_jax.sampling.request import NumberedRequest
-from mvar_jax.training.progress import Countdown
 
 CALIBRATED = sorted(name for name, kind in POLICIES.items() if kind.needs)
 
@@ -44,23 +45,25 @@ def main() -> None:
     labels = numbers.astype(np.int32) % model.config.model.num_classes
     filters = Filters.of(model.config.sampling, len(schedule))
     asked = NumberedRequest(ClassLabels(labels), np.uint32(values.seed), numbers, filters)
-    countdown = Countdown("calibration", values.samples, "image")
     calibration = calibrate(
         model.sampler,
         model.weights,
         asked.request(),
         batch_size=min(values.batch_size, values.samples),
-        progress=countdown.reach,
+        progress=TaskProgress("calibration", values.samples, "image").reach,
     )
     profile, scale = calibration.profile, model.config.model.softmax_scale
     policy = POLICIES[values.policy](schedule.total // 4)
     pictures = {
         values.policy: draw_profile(profile, policy),
-        "attention": draw_attention(profile, calibration.query, calibration.key, scale),
+        "attention": draw_attention(
+            profile, calibration.query, calibration.key, softmax_scale=scale
+        ),
     }
     profile.save(out)
     for name, picture in pictures.items():
-        picture.savefig(out.with_suffix(f".{name}.png"), dpi=120)
+        with written_whole(out.with_suffix(f".{name}.png")) as draft:
+            picture.savefig(draft, dpi=120, format="png")
     print(f"Wrote {out}; look at {', '.join(f'{out.stem}.{name}.png' for name in pictures)}.")
 
 

@@ -1,4 +1,4 @@
-"""Checks of what comes from outside, and errors as one sentence: got, expected, how to mend."""
+"""Checks of what comes from outside, and errors as one sentence: got, expected, what to do."""
 
 
 def check(condition: bool, message: str) -> None:
@@ -17,12 +17,12 @@ def check_seed(seed: int) -> None:
     check_range("seed", seed, 0, 2**32 - 1)
 
 
-def place_sentence(error: OSError) -> str:
-    """What to say of a place that cannot be read or written."""
-    place = f"{error.filename}: " if error.filename else ""
+def describe_os_error(error: OSError) -> str:
+    """One sentence for a file or folder that cannot be read or written."""
+    path = f"{error.filename}: " if error.filename else ""
     return (
-        f"{place}{error.strerror or error}; expected a place that can be read and written, name "
-        "another one or mend it."
+        f"{path}{error.strerror or error}; expected a path that can be read and written, name "
+        "another one or fix it."
     )
 
 

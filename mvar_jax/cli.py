@@ -27,7 +27,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from mvar_jax.cache import Profile
-from mvar_jax.checks import check, first_line, place_sentence
+from mvar_jax.checks import check, describe_os_error, first_line
 from mvar_jax.config import Config
 from mvar_jax.config.files import find_config
 from mvar_jax.config.tree import from_config_dict
@@ -129,7 +129,7 @@ def run(
     except ValueError as error:
         _refuse(str(error))
     except OSError as error:
-        _refuse(place_sentence(error))
+        _refuse(describe_os_error(error))
     except KeyboardInterrupt:
         sys.exit("stopped")
 

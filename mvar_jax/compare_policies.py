@@ -19,7 +19,7 @@ from mvar_jax.checks import check, check_seed
 from mvar_jax.evaluation.class_conditional import ClassConditionalJudge
 from mvar_jax.evaluation.comparison_report import markdown, save_pictures, save_report
 from mvar_jax.evaluation.policy_comparison import compare_policies
-from mvar_jax.training.progress import Countdown
+from mvar_jax.mesh.progress import TaskProgress
 
 
 def define_flags() -> None:
@@ -48,15 +48,16 @@ def main() -> None:
     judge = ClassConditionalJudge.of(model.config) if values.judge else None
     out.mkdir(parents=True, exist_ok=True)  # before anything runs long
     real = {"label_accuracy_real": judge.real()["label_accuracy_real"]} if judge else {}
-    sizes = (values.samples, values.seed, values.batch_size)
     comparisons = compare_policies(
         model,
         values.policies,
         ratios,
-        *sizes,
-        profile,
-        judge.accuracy if judge else None,
-        lambda name: Countdown(name, values.samples, "image").reach,
+        samples=values.samples,
+        seed=values.seed,
+        batch_size=values.batch_size,
+        profile=profile,
+        accuracy=judge.accuracy if judge else None,
+        progress=lambda name: TaskProgress(name, values.samples, "image").reach,
     )
     for comparison in comparisons:
         save_report(comparison, out, {"seed": values.seed, **real})

@@ -19,6 +19,7 @@ from mvar_jax import cli
 from mvar_jax.checks import check
 from mvar_jax.compilation.sampling_check import check_sampling
 from mvar_jax.compilation.training_check import check_training
+from mvar_jax.files import write_text
 
 DOES_NOT_FIT = 1  # exit code
 NAMED = 8  # of the largest arrays
@@ -49,7 +50,7 @@ def main() -> None:
         sys.exit(DOES_NOT_FIT)
     print(report.as_text())
     if out is not None:
-        out.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
+        write_text(out, json.dumps(report.as_json(), indent=1) + "\n")
     if report.share > 1:
         print(f"error: does not fit: takes {report.share:.0%} of the memory.", file=sys.stderr)
         sys.exit(DOES_NOT_FIT)

@@ -17,6 +17,7 @@ from mvar_jax.config.files import load_config
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.evaluation.quickstart_report import judge
 from mvar_jax.experiment.trainings import train_tokenizer, train_trunk
+from mvar_jax.files import write_text
 from mvar_jax.pictures.image_grid import save_png
 from mvar_jax.workdir import Workdir
 
@@ -39,7 +40,7 @@ def main() -> None:
     report["seconds"]["total"] = time.monotonic() - started
     for name, picture in pictures.items():
         save_png(picture, workdir.path / f"{name}.png")
-    (workdir.path / "report.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
+    write_text(workdir.path / "report.json", json.dumps(report, indent=2))
     for name in ("label_accuracy", "label_accuracy_unguided", "frechet", "reconstruction_psnr"):
         print(f"{name}: {report[name]:.4g}")
     print(f"Look at {workdir.path / 'samples.png'}; the rest is in report.json beside it.")

@@ -63,7 +63,7 @@ def main() -> None:
         picture = growth_grid(grown, names, enlarge)
     else:
         images = model.sample(labels, values.seed, numbers=numbers.tolist(), **settings).images
-        picture = image_grid(images, columns, names[::columns], enlarge)
+        picture = image_grid(images, columns, names[::columns], scale=enlarge)
     save_png(picture, out)
     print(f"Wrote {values.out}.")
 

@@ -30,7 +30,8 @@ def main() -> None:
     config, out = cli.get_config(), Path(values.out).expanduser()
     cli.join()
     split = config.data.train_split if values.split is None else values.split
-    manifest = tokenize_split(config, Workdir.of(values.workdir), out, split, values.crops)
+    workdir = Workdir.of(values.workdir)
+    manifest = tokenize_split(config, workdir, out, split=split, crops=values.crops)
     left_out = manifest.examples - manifest.records
     cli.say(
         f"The tokens of {manifest.records} images ({manifest.crops} crops of each) are in {out}; "

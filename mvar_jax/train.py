@@ -26,10 +26,11 @@ def main() -> None:
     """Trains, and says where the result lies."""
     values = flags.FLAGS
     workdir = Workdir.of(values.workdir)
-    others = (Workdir.of(name) if name else None for name in (values.init, values.tokenizer))
+    others = (values.init, values.tokenizer)
+    init, tokenizer = (Workdir.of(name) if name else None for name in others)
     config = cli.get_config()
     cli.join()
-    train_trunk(config, workdir, *others)
+    train_trunk(config, workdir, init=init, tokenizer_from=tokenizer)
     cli.say(f"The model is in {workdir.path}; sample with python -m mvar_jax.sample.")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from mvar_jax.checks import check
 from mvar_jax.config import Config
 from mvar_jax.config.tree import from_json, to_json
+from mvar_jax.files import draft_folder, write_text
 
 # Settings that may change when a run goes on: how long and how it trains, what it runs on.
 RESUMABLE = (
@@ -83,16 +84,13 @@ class Workdir:
             _check_same(dataclasses.asdict(self.config()), dataclasses.asdict(config), self.path)
 
     def save_config(self, config: Config) -> None:
-        """Writes the config, at once or not at all."""
-        file = self.path / "config.json"
+        """Writes the config, whole or not at all."""
         self.path.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(".unfinished")
-        draft.write_text(to_json(config), encoding="utf-8")
-        draft.replace(file)
+        write_text(self.path / "config.json", to_json(config))
 
     def save_class_names(self, names: tuple[str, ...]) -> None:
         """Remembers the names of the classes, in the order of their indices."""
-        (self.path / "classes.json").write_text(json.dumps(list(names)), encoding="utf-8")
+        write_text(self.path / "classes.json", json.dumps(list(names)))
 
     def class_names(self, count: int) -> tuple[str, ...]:
         """The names of the classes; their indices where none were saved.
@@ -128,21 +126,20 @@ class Workdir:
     def adopt_tokenizer(self, other: "Workdir") -> None:
         """Copies another run's tokenizer here, so that this directory is whole by itself.
 
-        Raises ValueError as `check_adopts` does.
+        The copy is there whole or not at all. Raises ValueError as `check_adopts` does.
         """
         self.check_adopts(other)
-        draft = self.path / "tokenizer.unfinished"
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(other.tokenizer.path, draft)
-        draft.replace(self.tokenizer.path)
+        with draft_folder(self.tokenizer.path) as draft:
+            shutil.copytree(other.tokenizer.path, draft)
+            draft.replace(self.tokenizer.path)
 
 
-def _check_same(old: dict, new: dict, path: Path, prefix: str = "config") -> None:
+def _check_same(old: dict, new: dict, path: Path, *, prefix: str = "config") -> None:
     for name, value in new.items():
         if f"{prefix}.{name}" in RESUMABLE:
             continue
         if isinstance(value, dict) and isinstance(old[name], dict):
-            _check_same(old[name], value, path, f"{prefix}.{name}")
+            _check_same(old[name], value, path, prefix=f"{prefix}.{name}")
             continue
         check(
             old[name] == value,

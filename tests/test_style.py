@@ -1,4 +1,4 @@
-"""The code passes the linter, the formatter and the type checker, each in one version everywhere."""
+"""The code passes the linter, the formatter and the type checker, in one version everywhere."""
 
 import re
 import subprocess

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mvar_jax.checks import check
+from mvar_jax.files import write_text
 from mvar_jax.scales import ScaleSchedule
 
 FORMAT = "mvar_jax attention profile 2"
@@ -71,9 +72,7 @@ class Profile:
             for name, value in vars(self).items()
         }
         names = {"format": fields.pop("format"), FORMATS[self.format]: fields.pop("checksum")}
-        draft = path.with_name(f"{path.name}.unfinished")
-        draft.write_text(json.dumps(names | fields), encoding="utf-8")
-        draft.replace(path)
+        write_text(path, json.dumps(names | fields))
 
     @classmethod
     def load(cls, path: Path) -> "Profile":

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.typing import DTypeLike
 
+from mvar_jax.evaluation.benchmark import ProgramMemory, program_memory
 from mvar_jax.mesh.axes import BATCH
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
@@ -40,15 +41,6 @@ class Cost:
         exchanged = {k: self.exchanged.get(k, 0) + sign * other.exchanged.get(k, 0) for k in kinds}
         moved = self.bytes_moved + sign * other.bytes_moved
         return Cost(self.flops + sign * other.flops, moved, exchanged)
-
-
-class Memory(NamedTuple):
-    """Bytes of one chip that a program takes."""
-
-    arguments: int
-    results: int  # beyond those that take over the memory of arguments
-    temporaries: int
-    code: int
 
 
 class Instruction(NamedTuple):
@@ -84,15 +76,9 @@ class Program:
         self._compiled = jitted.lower(*arguments).compile(compiler_options=options)
 
     @property
-    def memory(self) -> Memory:
-        """What it takes while it runs."""
-        found = self._compiled.memory_analysis()
-        return Memory(
-            found.argument_size_in_bytes,
-            found.output_size_in_bytes - found.alias_size_in_bytes,
-            found.temp_size_in_bytes,
-            found.generated_code_size_in_bytes,
-        )
+    def memory(self) -> ProgramMemory:
+        """What it takes of one chip while it runs."""
+        return program_memory(self._compiled)
 
     @property
     def cost(self) -> Cost:

@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 
 from mvar_jax.compilation.chips import Chip
-from mvar_jax.compilation.program import Cost, Instruction, Memory
+from mvar_jax.compilation.program import Cost, Instruction
+from mvar_jax.evaluation.benchmark import ProgramMemory, markdown_table
+
+PARTS_HEADER = ("part", "times", "TFLOP", "GB moved", "GB exchanged", "ms", "ms exchange")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Report:
     topology: str
     chips: int
     chip: Chip
-    memory: Memory
+    memory: ProgramMemory
     parts: list[Part]
     useful_flops: float  # of the mathematics, all chips together
     compile_seconds: float
@@ -105,9 +108,7 @@ class Report:
             f"memory of a chip: {self.bytes_per_chip / 1e9:.2f} GB of {limit:.2f} GB "
             f"({self.share:.0%}); GB: {memory}",
             "",
-            "| part | times | TFLOP | GB moved | GB exchanged | ms | ms exchange |",
-            "|---|---|---|---|---|---|---|",
-            *map(self._part_text, self.parts),
+            markdown_table(PARTS_HEADER, map(self._part_cells, self.parts)),
             "",
             f"roofline {self.seconds * 1e3:.1f} ms, model FLOPs utilisation {self.mfu:.1%}",
         ]
@@ -121,10 +122,13 @@ class Report:
             ]
         return "\n".join(lines)
 
-    def _part_text(self, part: Part) -> str:
-        exchanged = sum(part.cost.exchanged.values())
+    def _part_cells(self, part: Part) -> tuple[str, ...]:
         return (
-            f"| {part.name} | {part.times} | {part.cost.flops / 1e12:.3f} | "
-            f"{part.cost.bytes_moved / 1e9:.3f} | {exchanged / 1e9:.3f} | "
-            f"{part.seconds(self.chip) * 1e3:.2f} | {part.exchange_seconds(self.chip) * 1e3:.2f} |"
+            part.name,
+            str(part.times),
+            f"{part.cost.flops / 1e12:.3f}",
+            f"{part.cost.bytes_moved / 1e9:.3f}",
+            f"{sum(part.cost.exchanged.values()) / 1e9:.3f}",
+            f"{part.seconds(self.chip) * 1e3:.2f}",
+            f"{part.exchange_seconds(self.chip) * 1e3:.2f}",
         )

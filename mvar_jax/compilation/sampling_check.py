@@ -16,7 +16,7 @@ from mvar_jax.models.flops import matmul_flops
 from mvar_jax.ops.noise import make_key
 from mvar_jax.sampling import Filters, Request, Sampler, Weights, generate
 from mvar_jax.tokenizers import build_tokenizer
-from mvar_jax.training.placement import with_places
+from mvar_jax.training.placement import with_shardings
 from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
 
 
@@ -56,7 +56,7 @@ def _program(config: Config, options: dict[str, str] | None = None) -> Program:
     sampler = Sampler(
         build_trunk(config), build_tokenizer(config.tokenizer), smooth=config.sampling.smooth
     )
-    shapes = (with_places(trunk_shapes(config)), with_places(tokenizer_shapes(config)))
+    shapes = (with_shardings(trunk_shapes(config)), with_shardings(tokenizer_shapes(config)))
     # Nothing runs on the mesh, a key neither.
     key = jax.eval_shape(make_key, 0).dtype
     labels, keys = (by_image((config.batch_size,), dtype) for dtype in ("int32", key))

@@ -15,9 +15,9 @@ from mvar_jax.models import build_trunk
 from mvar_jax.models.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.optimizer import make_optimizer
-from mvar_jax.training.placement import with_places
+from mvar_jax.training.placement import with_shardings
 from mvar_jax.training.state import state_shapes
-from mvar_jax.training.step import make_trunk_gradient, make_trunk_step, update
+from mvar_jax.training.step import Frozen, make_trunk_gradient, make_trunk_step, update
 from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
 
 STEPS = 100_000  # of the schedules: any number gives the same program
@@ -38,7 +38,7 @@ def check_training(config: Config, topology: str) -> Report:
     with jax.set_mesh(mesh):
         start = time.monotonic()
         step = _Step(config, config.batch_size)
-        whole = Program(step.whole, step.state, step.batch, step.tokenizer_params)
+        whole = Program(step.whole, step.state, step.batch, step.frozen)
         seconds = time.monotonic() - start
         parts, heaviest = _parts(config, step)
     flops = matmul_flops(config.model, config.tokenizer.schedule, build_trunk(config).logits)
@@ -67,7 +67,7 @@ def _gradient_program(config: Config, repeats: int) -> Program:
     size = config.batch_size // config.training.accumulate
     training = replace(config.training, accumulate=1)
     step = _Step(replace(config, model=model, training=training), size)
-    arguments = (step.state.params, step.state.step, step.batch, step.tokenizer_params)
+    arguments = (step.state.params, step.state.step, step.batch, step.frozen)
     return Program(step.gradient, *arguments, options=WHOLE_PRODUCTS)
 
 
@@ -78,10 +78,10 @@ class _Step:
         trunk, tokenizer = build_trunk(config), build_tokenizer(config.tokenizer)
         training = config.training
         optimizer = make_optimizer(config.optimizer, STEPS, batch_size)
-        self.whole = make_trunk_step(trunk, tokenizer, optimizer, training, config.seed)
-        self.gradient = make_trunk_gradient(trunk, tokenizer, training, config.seed)
+        self.whole = make_trunk_step(trunk, tokenizer, optimizer, config=training, seed=config.seed)
+        self.gradient = make_trunk_gradient(trunk, tokenizer, training, seed=config.seed)
         self.state = state_shapes(trunk_shapes(config), optimizer, training.ema_decay)
-        self.tokenizer_params = with_places(tokenizer_shapes(config))
+        self.frozen = Frozen(with_shardings(tokenizer_shapes(config)))
         total = config.tokenizer.schedule.total
         self.batch = {
             "tokens": by_image((batch_size, total), jnp.int32),
@@ -90,6 +90,8 @@ class _Step:
 
         def follow(state, gradients):
             metrics = {"loss": jnp.float32(0)}
-            return update(state, gradients, metrics, optimizer, training.ema_decay)
+            return update(
+                state, gradients, metrics, optimizer=optimizer, ema_decay=training.ema_decay
+            )
 
         self.update = jax.jit(follow, donate_argnums=0)

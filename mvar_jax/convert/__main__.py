@@ -37,7 +37,7 @@ def main_import() -> None:
     """Converts official weights to ours, and says what."""
     values = flags.FLAGS
     checkpoint, out = Path(values.checkpoint).expanduser(), Path(values.out).expanduser()
-    what = import_weights(checkpoint, Workdir.of(out), values.arch, _schedule())
+    what = import_weights(checkpoint, Workdir.of(out), values.arch, schedule=_schedule())
     print(f"{values.out}: {what}.")
 
 

@@ -10,6 +10,7 @@ from mvar_jax.convert.checks import check_official_tokenizer, official_architect
 from mvar_jax.convert.pth import check_writable, write_pth
 from mvar_jax.convert.safetensors import write_safetensors
 from mvar_jax.convert.state_dict import Item, make_tensors, tokenizer_state, trunk_state
+from mvar_jax.files import written_whole
 from mvar_jax.models import build_trunk
 from mvar_jax.training.weights import load_tokenizer, load_trunk
 from mvar_jax.workdir import Workdir
@@ -54,14 +55,10 @@ def export_weights(workdir: Workdir, out: Path, architecture: str | None = None)
 
 
 def _write(out: Path, state: dict[str, Item], params: Params) -> None:
-    draft = out.with_name(f"{out.name}.unfinished")
     tensors = make_tensors(state, params)
-    try:
+    with written_whole(out) as draft:
         if out.suffix == ".pth":
             write_pth(draft, tensors)
         else:
             about = {name: (item.shape, item.dtype) for name, item in state.items()}
             write_safetensors(draft, about, tensors)
-        draft.replace(out)
-    finally:
-        draft.unlink(missing_ok=True)

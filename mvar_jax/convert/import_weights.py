@@ -1,6 +1,5 @@
 """Official weights into a working directory."""
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mvar_jax.convert.state_dict import tokenizer_state, trunk_state
 from mvar_jax.convert.tensor_file import StateDict, find_state_dict
 from mvar_jax.convert.tokenizer_names import tokenizer_entries
 from mvar_jax.convert.trunk_names import trunk_entries
+from mvar_jax.files import draft_folder
 from mvar_jax.scales import VAR_256, ScaleSchedule
 from mvar_jax.training.parameters import save_params
 from mvar_jax.training.weights import with_tokenizer
@@ -24,7 +24,7 @@ from mvar_jax.workdir import Workdir
 
 
 @dataclass(frozen=True)
-class Half:
+class Part:
     """What will be written: a trunk or a tokenizer, and the configs of both as far as known."""
 
     folder: str  # inside the working directory, "." for the trunk's
@@ -37,28 +37,29 @@ def import_weights(
     checkpoint: Path,
     out: Workdir,
     architecture: str | None = None,
+    *,
     schedule: ScaleSchedule | None = None,
 ) -> str:
-    """Makes a working directory, or its missing half, from a file of official weights.
+    """Makes a working directory, or its missing part, from a file of official weights.
 
     The file is a .pth or .safetensors of a VAR or an M-VAR, whose trunk goes to `out`, or of a
     VQVAE, which goes to `out.tokenizer`. A tokenizer's file does not hold its `schedule`: by
     default it is that of the trunk in `out`, or VAR's at 256 pixels. Returns in words what was
-    found. Raises ValueError, with nothing written, for a file that is no such model, for halves
-    that do not fit, and where `out` has that half already.
+    found. Raises ValueError, with nothing written, for a file that is no such model, for parts
+    that do not fit, and where `out` has that part already.
     """
     state = find_state_dict(checkpoint, architecture)
     plan = _plan_tokenizer if state.architecture == "vqvae" else _plan_trunk
     _check_room(out, ("tokenizer",) if plan is _plan_tokenizer else ("config.json", "checkpoints"))
     try:
-        half = plan(state, out, schedule)
+        part = plan(state, out, schedule)
     except ValueError as error:
         raise ValueError(f"{checkpoint}: {str(error).rstrip('.')}.") from None
-    _write(half, state, out.path)
-    return half.summary
+    _write(part, state, out.path)
+    return part.summary
 
 
-def _plan_trunk(state: StateDict, out: Workdir, schedule: ScaleSchedule | None) -> Half:
+def _plan_trunk(state: StateDict, out: Workdir, schedule: ScaleSchedule | None) -> Part:
     tensors, levels = state.tensors, state.tensors.get("lvl_1L")
     check(
         levels is not None or schedule is not None,
@@ -85,10 +86,10 @@ def _plan_trunk(state: StateDict, out: Workdir, schedule: ScaleSchedule | None) 
         f"{state.architecture} of depth {model.depth}, width {model.width}, {model.heads} heads, "
         f"{model.num_classes} classes, scales {_sides(found)}"
     )
-    return Half(".", trunk_entries(trunk), {".": config}, summary)
+    return Part(".", trunk_entries(trunk), {".": config}, summary)
 
 
-def _plan_tokenizer(state: StateDict, out: Workdir, schedule: ScaleSchedule | None) -> Half:
+def _plan_tokenizer(state: StateDict, out: Workdir, schedule: ScaleSchedule | None) -> Part:
     trunk = out.config() if (out.path / "config.json").is_file() else None
     if schedule is None:
         schedule = VAR_256 if trunk is None else trunk.tokenizer.schedule
@@ -101,7 +102,7 @@ def _plan_tokenizer(state: StateDict, out: Workdir, schedule: ScaleSchedule | No
         f"vqvae of {tokenizer.base_channels} channels, {tokenizer.vocabulary} codes of "
         f"{tokenizer.code_channels} channels, scales {_sides(schedule)}"
     )
-    return Half("tokenizer", tokenizer_entries(tokenizer), configs, summary)
+    return Part("tokenizer", tokenizer_entries(tokenizer), configs, summary)
 
 
 def _config(tokenizer: TokenizerConfig) -> Config:
@@ -118,21 +119,20 @@ def _check_room(out: Workdir, names: tuple[str, ...]) -> None:
         )
 
 
-def _write(half: Half, state: StateDict, path: Path) -> None:
-    """Writes beside or inside `path`, and moves all to its place when it is complete."""
+def _write(part: Part, state: StateDict, path: Path) -> None:
+    """Writes a draft in `path`, or in the nearest folder above it, and moves it when complete."""
     existing = next(folder for folder in (path, *path.parents) if folder.is_dir())
-    draft = existing / f"{path.name}.unfinished"
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        for folder, config in half.configs.items():
+    with draft_folder(existing / path.name) as draft:
+        for folder, config in part.configs.items():
             Workdir(draft / folder).save_config(config)
-        arrays = map(_in_float32, read_arrays(half.entries, state.tensors))
-        save_params(Workdir(draft / half.folder).checkpoints, arrays)
-        path.mkdir(parents=True, exist_ok=True)
-        for item in sorted(draft.iterdir()):
-            item.replace(path / item.name)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        arrays = map(_in_float32, read_arrays(part.entries, state.tensors))
+        save_params(Workdir(draft / part.folder).checkpoints, arrays)
+        if path.is_dir():
+            for item in sorted(draft.iterdir()):
+                item.replace(path / item.name)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft.replace(path)
 
 
 def _in_float32(leaf: tuple[tuple[str, ...], np.ndarray]) -> tuple[tuple[str, ...], np.ndarray]:

@@ -109,7 +109,7 @@ def _tensor(file: Path, name: str, about: Any, first: int) -> tuple[StoredTensor
         dtype, shape = np.dtype(DTYPES[about["dtype"]]), whole_numbers(about["shape"])
         begin, end = whole_numbers(about["data_offsets"])
         room = (end - begin) // dtype.itemsize
-        tensor = StoredTensor.contiguous(file, first + begin, dtype, shape, room)
+        tensor = StoredTensor.contiguous(file, first + begin, dtype, shape=shape, room=room)
         check(tensor.nbytes == end - begin, "size")
     except (KeyError, TypeError, ValueError):
         raise ValueError(

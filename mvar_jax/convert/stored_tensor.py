@@ -51,7 +51,9 @@ class StoredTensor:
         )
 
     @classmethod
-    def contiguous(cls, file: Path, start: int, dtype: np.dtype, shape: tuple[int, ...], room: int):
+    def contiguous(
+        cls, file: Path, start: int, dtype: np.dtype, *, shape: tuple[int, ...], room: int
+    ):
         """A tensor in row-major order."""
         strides = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
         return cls(file, start, dtype, shape, strides, room)

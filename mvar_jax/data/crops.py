@@ -1,5 +1,7 @@
 """The crops of images that are tokenized: a function of the image's place in its split alone."""
 
+from functools import partial
+
 import grain
 import numpy as np
 
@@ -22,6 +24,7 @@ class CropSource:
         source: ImageSource,
         data: DataConfig,
         image_size: tuple[int, int],
+        *,
         crops: int,
         seed: int,
     ):
@@ -48,7 +51,8 @@ class CropSource:
             made = [center(example, self._data, self._size)]
         else:
             generator = np.random.default_rng((self._seed, index))
-            made = [augment(example, generator, self._data, self._size) for _ in range(self._crops)]
+            prepare = partial(augment, data=self._data, image_size=self._size)
+            made = [prepare(example, generator) for _ in range(self._crops)]
         return example | {"image": np.stack([crop["image"] for crop in made])}
 
     def batches(self, start: int, stop: int, batch_size: int) -> grain.IterDataset:

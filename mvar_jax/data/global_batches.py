@@ -91,7 +91,7 @@ class GlobalEvaluation:
     """Batches of records once, in their order; the last one may be smaller, in other rows."""
 
     def __init__(
-        self, records: grain.MapDataset, batch_size: int, data: DataConfig, layout: BatchLayout
+        self, records: grain.MapDataset, batch_size: int, data: DataConfig, *, layout: BatchLayout
     ):
         self._records, self._size, self._data, self._layout = records, batch_size, data, layout
 

@@ -38,7 +38,7 @@ class ImageSource:
     machines.
     """
 
-    def __init__(self, name: str, split: str, records: Records, class_names: tuple[str, ...]):
+    def __init__(self, name: str, split: str, records: Records, *, class_names: tuple[str, ...]):
         self.name = name
         self.split = split
         self.class_names = class_names

@@ -13,7 +13,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from mvar_jax.checks import check, first_line
-from mvar_jax.mesh.progress import progress_bar
+from mvar_jax.mesh.progress import TaskProgress
 
 TRAIN_TAR, VALIDATION_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 TRAIN_IMAGES = 1_281_167
@@ -87,14 +87,14 @@ def find_tars(place: Path) -> Path:
 def read_train(path: Path) -> Iterator[Example]:
     """All images of the training tar. Raises ValueError for any other or incomplete archive."""
     classes, count = set(class_ids()), 0
-    with _open(path) as (outer, progress):
+    with _open(path) as (outer, reach):
         for archive, class_id in _members(outer, path, r"(n\d{8})\.tar"):
             check(class_id in classes, f"{path}: {archive.name} is of no class of ILSVRC 2012.")
             with tarfile.open(fileobj=outer.extractfile(archive), mode="r:") as inner:
                 for image, name in _members(inner, path, rf"({class_id}_\d+\.JPEG)"):
                     count += 1
                     yield name, class_id, _read(inner, image, path)
-                    progress(archive.offset_data + image.offset_data + image.size)
+                    reach(archive.offset_data + image.offset_data + image.size)
             classes.remove(class_id)
     _check_complete(path, count, TRAIN_IMAGES)
 
@@ -102,27 +102,23 @@ def read_train(path: Path) -> Iterator[Example]:
 def read_validation(path: Path) -> Iterator[Example]:
     """All images of the validation tar. Raises ValueError for any other or incomplete archive."""
     ids, count = validation_ids(), 0
-    with _open(path) as (archive, progress):
+    with _open(path) as (archive, reach):
         for image, number in _members(archive, path, r"ILSVRC2012_val_(\d{8})\.JPEG"):
             check(1 <= int(number) <= len(ids), f"{path}: {image.name} is not of ILSVRC 2012.")
             count += 1
             yield Path(image.name).name, ids[int(number) - 1], _read(archive, image, path)
-            progress(image.offset_data + image.size)
+            reach(image.offset_data + image.size)
     _check_complete(path, count, len(ids))
 
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[tuple[tarfile.TarFile, Callable[[int], None]]]:
-    """An archive, and what is told how many of its bytes are read, to show the time left."""
-    bar = progress_bar(path.name, path.stat().st_size, "B")
-
-    def reach(place: int) -> None:
-        bar.update(place - bar.n)
-
+    """An archive, and a function to report how many of its bytes are read, to show the progress."""
+    size = path.stat().st_size
     try:
-        with bar, tarfile.open(path, mode="r:") as archive:
-            yield archive, reach
-            reach(bar.total)  # behind the last image there is a little more
+        with TaskProgress(path.name, size, "B") as progress, tarfile.open(path, "r:") as archive:
+            yield archive, progress.reach
+            progress.reach(size)  # behind the last image there is a little more
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(
             f"{path}: is damaged ({first_line(error)}), expected the file of image-net.org; get it "

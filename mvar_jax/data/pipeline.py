@@ -19,6 +19,7 @@ def train_batches(
     data: DataConfig,
     image_size: tuple[int, int],
     batch_size: int,
+    *,
     seed: int,
     rows: np.ndarray | None = None,
     first: int = 0,
@@ -48,7 +49,7 @@ def train_batches(
 
 
 def eval_batches(
-    data: DataConfig, image_size: tuple[int, int], batch_size: int, split: str
+    data: DataConfig, image_size: tuple[int, int], batch_size: int, *, split: str
 ) -> grain.IterDataset:
     """The images of a split once, in their order, not augmented; the last batch may be smaller.
 
@@ -127,6 +128,7 @@ def _first_crop(record: dict[str, Any]) -> dict[str, Any]:
 def augment(
     record: dict[str, Any],
     generator: np.random.Generator,
+    *,
     data: DataConfig,
     image_size: tuple[int, int],
 ) -> dict[str, Any]:

@@ -37,7 +37,8 @@ def load_source(name: str, split: str, directory: str = "") -> ImageSource:
     place = tfds.core.Path(directory or tfds.core.constants.DATA_DIR).expanduser()
     if name == FOLDER:
         check(directory != "", "data.directory: got nothing, expected the folder of images.")
-        return ImageSource(str(place), split, *scan_folder(Path(place), split))
+        records, class_names = scan_folder(Path(place), split)
+        return ImageSource(str(place), split, records, class_names=class_names)
     own = _own_builder(name)
     builder = _open(name, place) if own is None else _open_own(name, own, place)
     class_names = _class_names(name, builder.info.features)
@@ -46,7 +47,7 @@ def load_source(name: str, split: str, directory: str = "") -> ImageSource:
         records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
         for end in (0, len(records) - 1):  # a missing or truncated file shows here
             records[end]
-    return ImageSource(name, split, PreparedRecords(records), class_names)
+    return ImageSource(name, split, PreparedRecords(records), class_names=class_names)
 
 
 @dataclass(frozen=True)

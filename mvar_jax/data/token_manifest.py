@@ -16,6 +16,7 @@ from mvar_jax.checks import check
 from mvar_jax.config import DataConfig, TokenizerConfig
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.data.token_record import TokenRecord
+from mvar_jax.files import UNFINISHED, write_text
 
 MANIFEST, PLAN = "manifest.json", "plan.json"
 SHARD_NAME = re.compile(r"tokens-\d{5,}-of-\d{5,}\.array_record")
@@ -88,10 +89,8 @@ class TokenManifest:
             ) from None
 
     def save(self, file: Path) -> None:
-        """Writes the file, at once or not at all."""
-        draft = _draft(file)
-        draft.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
-        draft.replace(file)
+        """Writes the file, whole or not at all."""
+        write_text(file, json.dumps(dataclasses.asdict(self), indent=1))
 
 
 def claim(directory: Path, plan: TokenManifest) -> TokenManifest | None:
@@ -120,12 +119,8 @@ def file_checksum(file: Path) -> str:
 
 
 def _is_empty(directory: Path) -> bool:
-    """Whether nothing lies there but a plan that was not written to its end."""
-    return {path.name for path in directory.iterdir()} <= {_draft(directory / PLAN).name}
-
-
-def _draft(file: Path) -> Path:
-    return file.with_suffix(".unfinished")
+    """Whether the folder holds nothing, or only drafts that killed processes left."""
+    return all(path.name.endswith(UNFINISHED) for path in directory.iterdir())
 
 
 def _check_same(found: TokenManifest, plan: TokenManifest, directory: Path) -> None:

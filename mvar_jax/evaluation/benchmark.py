@@ -1,9 +1,9 @@
-"""What benchmarks share: numbers of no meaning, compile times, programs timed in turn, tables."""
+"""What benchmarks share: random arrays, times and memory of compiled programs, tables."""
 
 import statistics
 import time
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 import jax
 
@@ -13,8 +13,8 @@ MIB = 2**20
 Name = TypeVar("Name")
 
 
-def made_up_arrays(shapes: PyTree, spread: float) -> PyTree:
-    """Normal arrays with the shapes and dtypes of the leaves and this standard deviation."""
+def random_arrays(shapes: PyTree, spread: float) -> PyTree:
+    """Normally distributed arrays of these shapes and dtypes; `spread`: standard deviation."""
     leaves, structure = jax.tree.flatten(shapes)
     keys = jax.random.split(jax.random.key(0), len(leaves))
     arrays = (spread * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves))
@@ -44,11 +44,41 @@ def median_seconds(programs: dict[Name, Callable[[], PyTree]], repeats: int) -> 
     return {name: statistics.median(seconds) for name, seconds in measured.items()}
 
 
+class ProgramMemory(NamedTuple):
+    """Bytes that a compiled program takes on one device."""
+
+    arguments: int
+    results: int  # beyond those that reuse the memory of donated arguments
+    temporaries: int
+    code: int
+
+    @property
+    def peak(self) -> int:
+        """Bytes of all its arrays together."""
+        return self.arguments + self.results + self.temporaries
+
+
+def program_memory(compiled: jax.stages.Compiled) -> ProgramMemory:
+    """The memory of a compiled program, as the compiler plans it."""
+    found = compiled.memory_analysis()
+    return ProgramMemory(
+        arguments=found.argument_size_in_bytes,
+        results=found.output_size_in_bytes - found.alias_size_in_bytes,
+        temporaries=found.temp_size_in_bytes,
+        code=found.generated_code_size_in_bytes,
+    )
+
+
 def markdown_line(cells: Iterable[str]) -> str:
     """One line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
-def markdown_header(names: tuple[str, ...]) -> str:
+def markdown_header(names: Sequence[str]) -> str:
     """The first two lines of a Markdown table."""
     return f"{markdown_line(names)}\n|{'---|' * len(names)}"
+
+
+def markdown_table(names: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    """A whole Markdown table, without a newline at its end."""
+    return "\n".join([markdown_header(names), *map(markdown_line, rows)])

@@ -9,8 +9,13 @@ import numpy as np
 
 from mvar_jax.cache import AttentionShape, Compression, Profile
 from mvar_jax.config import SamplingConfig, TokenizerConfig
-from mvar_jax.evaluation.benchmark import compile_timed, made_up_arrays, median_seconds
-from mvar_jax.models import ClassLabels
+from mvar_jax.evaluation.benchmark import (
+    compile_timed,
+    median_seconds,
+    program_memory,
+    random_arrays,
+)
+from mvar_jax.models import ClassLabels, example_inputs
 from mvar_jax.sampling import Filters, Sampler, Weights, generate
 from mvar_jax.sampling.request import NumberedRequest
 from mvar_jax.scales import ScaleSchedule
@@ -57,17 +62,16 @@ def small_tokenizer(schedule: ScaleSchedule) -> TokenizerConfig:
 def random_weights(sampler: Sampler) -> Weights:
     """Parameters of both, normal with a small spread."""
     trunk, tokenizer = sampler.trunk, sampler.tokenizer
-    labels, side = ClassLabels(jnp.zeros(1, jnp.int32)), tokenizer.config.image_size
-    inputs = jnp.zeros((1, trunk.schedule.total - trunk.schedule.lengths[0], trunk.code_channels))
+    side = tokenizer.config.image_size
 
     def start(key):
         one, other = jax.random.split(key)
         return Weights(
-            trunk=trunk.init(one, labels, inputs)["params"],
+            trunk=trunk.init(one, *example_inputs(trunk))["params"],
             tokenizer=tokenizer.init(other, jnp.zeros((1, *side, 3)))["params"],
         )
 
-    return made_up_arrays(jax.eval_shape(start, jax.random.key(0)), spread=0.02)
+    return random_arrays(jax.eval_shape(start, jax.random.key(0)), spread=0.02)
 
 
 def block_memory(compression: Compression, dim: int, dtype: jnp.dtype) -> BlockMemory:
@@ -92,13 +96,13 @@ def block_memory(compression: Compression, dim: int, dtype: jnp.dtype) -> BlockM
         return cache.attend(query, key, value, raw, dim**-0.5, last)[0]
 
     cache = jax.eval_shape(inherited)
-    used = jax.jit(attend).lower(cache, token, token, token, token).compile().memory_analysis()
+    memory = program_memory(jax.jit(attend).lower(cache, *(token,) * 4).compile())
     itemsize = jnp.dtype(dtype).itemsize
     return BlockMemory(
         inherited=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache.groups)),
         attended=2 * sum(g.heads * g.attend[last] for g in plan) * 2 * dim * itemsize,
-        temporaries=used.temp_size_in_bytes,
-        total=used.argument_size_in_bytes + used.temp_size_in_bytes + used.output_size_in_bytes,
+        temporaries=memory.temporaries,
+        total=memory.peak,
     )
 
 

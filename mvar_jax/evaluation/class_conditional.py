@@ -24,7 +24,7 @@ class RealImages:
     def load(cls, config: Config, split: str) -> "RealImages":
         """All images of a split, as the config's tokenizer takes them."""
         size = config.tokenizer.image_size
-        batch = next(iter(eval_batches(config.data, size, WHOLE_SPLIT, split)))
+        batch = next(iter(eval_batches(config.data, size, WHOLE_SPLIT, split=split)))
         return cls(np.asarray(batch["image"]), np.asarray(batch["label"]))
 
 

@@ -72,22 +72,30 @@ class Comparison:
 
 
 def make_row(
-    name: str,
-    ratio: float,
     run: PolicyRun,
     full: PolicyRun,
     compression: Compression,
-    dim: int,
+    *,
+    policy: str,
+    ratio: float,
+    head_dim: int,
     dtype: jnp.dtype,
     accuracy: float | None,
 ) -> Row:
-    """What a run amounts to beside the full cache's, for heads of `dim` channels."""
+    """Compares a policy's run with the full cache's.
+
+    run, full: of the policy and of the full cache, on the same noise
+    compression: the policy's, for its plan
+    policy, ratio: as they were asked for
+    head_dim, dtype: of the keys and values that the cache stores
+    accuracy: share of the images that a classifier takes for their label, if there is one
+    """
     plan, schedule = compression.plan, compression.schedule
     # Two rows, products with keys and with values, two operations each.
     pairs = sum(n * seen for n, seen in zip(schedule.lengths, plan.attended))
     same = [np.sum(ours == theirs) for ours, theirs in zip(run.tokens, full.tokens)]
     return Row(
-        policy=name,
+        policy=policy,
         ratio=ratio,
         psnr=float(np.mean(_psnr(run, full))),
         ssim=float(np.mean(ssim(jnp.asarray(run.images), jnp.asarray(full.images)))),
@@ -97,9 +105,9 @@ def make_row(
         accuracy=accuracy,
         tokens_of_all=plan.inherited / schedule.total,
         tokens_of_history=plan.inherited / max(schedule.total - schedule.lengths[-1], 1),
-        kv_bytes=compression.bytes(2, dim, dtype),
+        kv_bytes=compression.bytes(2, head_dim, dtype),
         peak_bytes=run.peak_bytes,
-        attention_flops=2 * 4 * dim * pairs,
+        attention_flops=2 * 4 * head_dim * pairs,
         seconds=run.seconds,
         compile_seconds=run.compile_seconds,
     )

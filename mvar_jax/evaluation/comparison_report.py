@@ -1,17 +1,18 @@
 """A comparison of policies as a Markdown table, curves and a picture of samples."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mvar_jax.evaluation.benchmark import MIB, markdown_table
 from mvar_jax.evaluation.comparison import EQUAL_PSNR, Comparison, Duel, Row
+from mvar_jax.files import write_text, written_whole
 from mvar_jax.pictures.image_grid import image_grid, save_png
 
-MIB = 2**20
 HEADER = (
     "policy",
     "evicted",
@@ -32,13 +33,14 @@ HEADER = (
 def save_report(comparison: Comparison, folder: Path, more: Mapping[str, float]) -> None:
     """Writes `comparison.json`, with more figures of the whole comparison, and `comparison.md`."""
     report = json.dumps({**comparison.report(), **more}, indent=2)
-    (folder / "comparison.json").write_text(report, encoding="utf-8")
-    (folder / "comparison.md").write_text(markdown(comparison), encoding="utf-8")
+    write_text(folder / "comparison.json", report)
+    write_text(folder / "comparison.md", markdown(comparison))
 
 
 def save_pictures(comparison: Comparison, folder: Path) -> None:
     """Writes `curves.png` and `samples.png`."""
-    curves(comparison).savefig(folder / "curves.png", dpi=120)
+    with written_whole(folder / "curves.png") as draft:
+        curves(comparison).savefig(draft, dpi=120, format="png")
     save_png(sample_grid(comparison), folder / "samples.png")
 
 
@@ -52,14 +54,14 @@ def markdown(comparison: Comparison) -> str:
         f"program that draws {2 * comparison.batch_size} at once. An equal image counts as "
         f"{EQUAL_PSNR:g} dB.\n"
     )
-    tables = [_table(HEADER, [_cells(row) for row in comparison.rows])]
+    tables = [markdown_table(HEADER, map(_cells, comparison.rows)) + "\n"]
     if comparison.duels:
         tables.append(
             "Differences of two policies, paired by image, with standard errors; PSNR above and KL "
             "below zero speak for the first.\n"
         )
         header = ("policy", "against", "evicted", "PSNR dB", "KL nats")
-        tables.append(_table(header, [_duel(duel) for duel in comparison.duels]))
+        tables.append(markdown_table(header, map(_duel, comparison.duels)) + "\n")
     refused = [f"- {name}: {why}" for name, why in comparison.refused.items()]
     return "\n".join([about, *tables, *refused]) + "\n"
 
@@ -92,11 +94,6 @@ def _duel(duel: Duel) -> tuple[str, ...]:
     )
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
 def curves(comparison: Comparison) -> Figure:
     """Quality against the cache's bytes, one line a policy."""
     figure = Figure((13, 4.5), layout="constrained")
@@ -126,4 +123,4 @@ def sample_grid(comparison: Comparison) -> Image.Image:
     columns = len(rows[0][1])
     images = np.concatenate([drawn for _, drawn in rows])
     enlarge = max(1, 64 // images.shape[1])
-    return image_grid(images, columns, [name for name, _ in rows], enlarge)
+    return image_grid(images, columns, [name for name, _ in rows], scale=enlarge)

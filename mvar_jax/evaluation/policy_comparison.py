@@ -1,14 +1,22 @@
 """Runs policies of cache compression on one model, with the same labels and noise for all."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
 
-from mvar_jax.cache import POLICIES, Profile, parse_policy, prepare_compression
+from mvar_jax.cache import POLICIES, Compression, Profile, parse_policy, prepare_compression
 from mvar_jax.checks import check
-from mvar_jax.evaluation.comparison import Comparison, make_duels, make_row, measure
-from mvar_jax.evaluation.policy_run import Task, run_full, run_policy
+from mvar_jax.evaluation.comparison import (
+    Comparison,
+    Measures,
+    Row,
+    make_duels,
+    make_row,
+    measure,
+)
+from mvar_jax.evaluation.policy_run import PolicyRun, Task, run_full, run_policy
 from mvar_jax.models import ClassLabels
 from mvar_jax.sampling import Filters
 from mvar_jax.sampling.model import Model
@@ -20,6 +28,7 @@ def compare_policies(
     model: Model,
     policies: Sequence[str],
     ratios: Sequence[float],
+    *,
     samples: int,
     seed: int,
     batch_size: int,
@@ -29,41 +38,39 @@ def compare_policies(
 ) -> Iterator[Comparison]:
     """Runs the full cache, then every policy at every ratio, "full+int8" and the like once.
 
-    Yields what is known after every run, so that a long comparison that is ended leaves a part.
-    `accuracy` judges images in [-1, 1] and labels, if there is a judge; `progress` is told the name
-    of every run and gives what is told the number of images done. What a policy refuses, such as a
-    budget below its window, is noted and left out. Raises ValueError for unknown policies, and
-    when nothing is left to run.
+    Yields what is known after every run, so that a long comparison that is interrupted leaves a
+    part. What a policy refuses, such as a budget below its window, is noted and left out. Raises
+    ValueError for unknown policies, and when nothing is left to run.
+
+    policies: names as `parse_policy` takes them
+    ratios: shares of the tokens to evict, above 0 and below 1
+    samples, seed: how many images every run draws, and the seed of their noise
+    batch_size: images at a time
+    profile: of the model, for policies that need one
+    accuracy: the share of images in [-1, 1] that a classifier takes for their labels, if any
+    progress: takes the name of a run, returns a function to report the number of images done
     """
     labels = np.arange(samples, dtype=np.int32) % model.config.model.num_classes
     filters = Filters.of(model.config.sampling, len(model.sampler.scales))
     task = Task(model.sampler, ClassLabels(labels), seed, filters, batch_size)
-    prepared, refused = _prepare(model, policies, ratios, profile)
+    prepared, refused = _prepare(model, policies, ratios, profile=profile)
     check(len(prepared) > 0, f"--policies: none can run: {'; '.join(refused.values())}")
     schedule = model.sampler.scales
     full_cache = prepare_compression("full", schedule, model.trunk.attention_shape)
     weights = model.weights.replace(compression=full_cache)
     full, reference = run_full(task, weights, progress=progress("full"))
-    rows, measures, images = [], {}, {}
-
-    def add(key, run, compression):
-        judged = None if accuracy is None else accuracy(run.images, labels)
-        head_dim, dtype = model.config.model.head_dim, model.trunk.dtype
-        rows.append(make_row(*key, run, full, compression, head_dim, dtype, judged))
-        measures[key] = measure(run, full)
-        images[f"{key[0]} {key[1]:g}"] = run.images[:SHOWN]
-
-    add(("full", 0.0), full, full_cache)
+    results = _Results(model, full, labels, accuracy)
+    results.add(("full", 0.0), full, full_cache)
     for key, small in prepared.items():
         shown = progress(f"{key[0]} {key[1]:g}")
         run = run_policy(task, small.weights, full.tokens, reference=reference, progress=shown)
-        add(key, run, small.weights.compression)
+        results.add(key, run, small.weights.compression)
         jax.clear_caches()  # programs that will not run again; dozens exhaust a process
         yield Comparison(
-            rows=tuple(rows),
-            duels=tuple(make_duels(measures)),
+            rows=tuple(results.rows),
+            duels=tuple(make_duels(results.measures)),
             refused=refused,
-            images=dict(images),
+            images=dict(results.images),
             samples=samples,
             batch_size=batch_size,
             tokens=schedule.total,
@@ -71,7 +78,37 @@ def compare_policies(
         )
 
 
-def _prepare(model, policies, ratios, profile):
+@dataclass
+class _Results:
+    """What is known of the runs so far, by policy and ratio."""
+
+    model: Model
+    full: PolicyRun
+    labels: np.ndarray
+    accuracy: Callable[[np.ndarray, np.ndarray], float] | None
+    rows: list[Row] = field(default_factory=list)
+    measures: dict[tuple[str, float], Measures] = field(default_factory=dict)
+    images: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def add(self, key: tuple[str, float], run: PolicyRun, compression: Compression) -> None:
+        """Adds the run of a policy at a ratio."""
+        policy, ratio = key
+        row = make_row(
+            run,
+            self.full,
+            compression,
+            policy=policy,
+            ratio=ratio,
+            head_dim=self.model.config.model.head_dim,
+            dtype=self.model.trunk.dtype,
+            accuracy=None if self.accuracy is None else self.accuracy(run.images, self.labels),
+        )
+        self.rows.append(row)
+        self.measures[key] = measure(run, self.full)
+        self.images[f"{policy} {ratio:g}"] = run.images[:SHOWN]
+
+
+def _prepare(model, policies, ratios, *, profile):
     """Models by policy and ratio, and the sentences of those that cannot be."""
     prepared, refused = {}, {}
     for name in policies:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mvar_jax.array_types import batch_size
+from mvar_jax.evaluation.benchmark import program_memory
 from mvar_jax.models import Condition
 from mvar_jax.sampling import Filters, Forced, Sampler, Weights, generate_scales
 from mvar_jax.sampling.request import NumberedRequest, batch_rows
@@ -94,8 +95,7 @@ def _run(task, weights, forced, reference, progress):
     images, drawn, divergence = jax.tree.map(
         lambda *arrays: np.concatenate(arrays)[: task.images], *parts
     )
-    used = program.memory_analysis()
-    peak = used.argument_size_in_bytes + used.temp_size_in_bytes + used.output_size_in_bytes
+    peak = program_memory(program).peak
     run = PolicyRun(images, drawn, divergence, compile_seconds, seconds / batches, peak)
     return run, kept
 

@@ -58,7 +58,7 @@ def judge(
     pictures = {
         "samples": _picture(model, guided),
         "reconstructions": reconstruction_grid(
-            test.images[: 5 * COLUMNS], reconstructions[: 5 * COLUMNS], COLUMNS, ENLARGE
+            test.images[: 5 * COLUMNS], reconstructions[: 5 * COLUMNS], COLUMNS, scale=ENLARGE
         ),
     }
     return report, pictures
@@ -69,7 +69,7 @@ def _picture(model: Model, samples: Samples) -> Image.Image:
     names = model.class_names
     rows = samples.images.reshape(len(names), SAMPLES_PER_CLASS, *samples.images.shape[1:])
     first = rows[:, :COLUMNS].reshape(-1, *samples.images.shape[1:])
-    return image_grid(first, COLUMNS, names, ENLARGE)
+    return image_grid(first, COLUMNS, names, scale=ENLARGE)
 
 
 def _tokens(model: Model, real: RealImages) -> tuple[np.ndarray, ...]:

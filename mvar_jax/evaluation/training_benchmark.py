@@ -18,11 +18,12 @@ from mvar_jax.config import ModelConfig
 from mvar_jax.evaluation.benchmark import (
     MIB,
     compile_timed,
-    made_up_arrays,
     markdown_line,
     median_seconds,
+    program_memory,
+    random_arrays,
 )
-from mvar_jax.models import ClassLabels, Trunk
+from mvar_jax.models import Trunk, example_inputs
 from mvar_jax.ops.scale_attention import SCALE_ATTENTION, scale_attention
 from mvar_jax.ops.ssd import SSD, ssd
 from mvar_jax.scales import ScaleSchedule
@@ -78,7 +79,7 @@ def measure(block: Block, passes: str, repeats: int) -> dict[str, Cost]:
     for name, form in block.forms.items():
         compiled, compiling[name] = compile_timed(jax.jit(PASSES[passes](form)), *block.inputs)
         programs[name] = partial(compiled, *block.inputs)
-        temporaries[name] = compiled.memory_analysis().temp_size_in_bytes
+        temporaries[name] = program_memory(compiled).temporaries
     seconds = median_seconds(programs, repeats)
     return {name: Cost(seconds[name], temporaries[name], compiling[name]) for name in programs}
 
@@ -124,7 +125,7 @@ def attention_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) ->
         forms["fused kernel"] = apart(scale_attention, reach="scale", implementation=picked)
     shape = (batch, schedule.total, config.width)
     token = jax.ShapeDtypeStruct(shape, config.compute_dtype)
-    return Block("attention", forms, made_up_arrays((token,) * 3, spread=1.0))
+    return Block("attention", forms, random_arrays((token,) * 3, spread=1.0))
 
 
 def state_space_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) -> Block:
@@ -152,7 +153,7 @@ def state_space_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) 
 
     state = tokens(ssm.state_size)
     shapes = (tokens(inner), tokens(heads, dtype="float32"), state, state)
-    x, dt, b, c = made_up_arrays(shapes, spread=1.0)
+    x, dt, b, c = random_arrays(shapes, spread=1.0)
     dt = jax.nn.softplus(dt - 4)  # around 0.02, as where training starts
     decay_rate = -jnp.arange(1.0, 1.0 + heads)
     return Block("state space", forms, (x, dt, decay_rate, b, c))
@@ -160,20 +161,19 @@ def state_space_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) 
 
 def trunk_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) -> Block:
     """All layers of a trunk, by the same code for each or by a program that repeats it."""
-    labels = ClassLabels(jnp.zeros(batch, jnp.int32))
-    length = schedule.total - schedule.lengths[0]
-    codes = jax.ShapeDtypeStruct((batch, length, CODE_CHANNELS), "float32")
-    codes = made_up_arrays(codes, spread=1.0)
 
     def trunk(scan):
         return Trunk(replace(config, scan=scan), schedule, VOCABULARY, CODE_CHANNELS)
+
+    labels, codes = example_inputs(trunk(True), batch)
+    codes = random_arrays(codes, spread=1.0)
 
     def run(scan):
         return lambda params: trunk(scan).apply({"params": params}, labels, codes)
 
     shapes = jax.eval_shape(trunk(True).init, jax.random.key(0), labels, codes)["params"]
     forms = {"unrolled layers": run(False), "scanned layers": run(True)}
-    return Block("trunk", forms, (made_up_arrays(shapes, spread=0.02),))
+    return Block("trunk", forms, (random_arrays(shapes, spread=0.02),))
 
 
 def dense_attention(

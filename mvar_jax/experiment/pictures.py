@@ -17,6 +17,7 @@ from mvar_jax.sampling import Filters, Sampler, Weights, generate
 from mvar_jax.sampling.request import NumberedRequest
 from mvar_jax.tokenizers import Tokenizer
 from mvar_jax.training.state import TrainState
+from mvar_jax.training.step import Frozen
 
 CLASSES = 8
 COLUMNS = 4  # images of each class
@@ -26,8 +27,8 @@ ENLARGE_BELOW = 64  # pixels, along the shorter side
 Draw = Callable[..., np.ndarray]
 
 
-def trunk_pictures(config: Config, sampler: Sampler, class_names: tuple[str, ...]) -> Draw:
-    """`draw(state, path, tokenizer_params)`: writes samples, returns their pixels.
+def trunk_pictures(config: Config, sampler: Sampler, *, class_names: tuple[str, ...]) -> Draw:
+    """`draw(state, path, frozen)`: writes samples, returns their pixels.
 
     Of up to `CLASSES` classes spread over all, `COLUMNS` images each, as the config samples.
     """
@@ -41,10 +42,10 @@ def trunk_pictures(config: Config, sampler: Sampler, class_names: tuple[str, ...
         filters=Filters.of(config.sampling, len(sampler.scales)),
     )
 
-    def draw(state: TrainState, path: Path, tokenizer_params: Params) -> np.ndarray:
-        weights = Weights(state.sampling_params, tokenizer_params)
+    def draw(state: TrainState, path: Path, frozen: Frozen) -> np.ndarray:
+        weights = Weights(state.sampling_params, frozen.tokenizer)
         images = _on_host(generate(sampler, weights, asked.request()).images)
-        return _write(image_grid(images, COLUMNS, names, _scale(images)), path)
+        return _write(image_grid(images, COLUMNS, names, scale=_scale(images)), path)
 
     return draw
 
@@ -64,7 +65,7 @@ def tokenizer_pictures(tokenizer: Tokenizer, validation: Iterable) -> Draw:
         decoded = _on_host(reconstruct(state.sampling_params, images))
         images = _on_host(images)
         pair = images[:RECONSTRUCTIONS], decoded[:RECONSTRUCTIONS]
-        return _write(reconstruction_grid(*pair, RECONSTRUCTIONS, _scale(images)), path)
+        return _write(reconstruction_grid(*pair, RECONSTRUCTIONS, scale=_scale(images)), path)
 
     return draw
 

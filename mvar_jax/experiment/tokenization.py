@@ -6,8 +6,6 @@ same whoever makes it, and however often the work was ended and begun again.
 """
 
 import contextlib
-import os
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -26,8 +24,9 @@ from mvar_jax.data.pipeline import normalize
 from mvar_jax.data.source import load_source
 from mvar_jax.data.token_manifest import MANIFEST, PLAN, Shard, TokenManifest, claim, file_checksum
 from mvar_jax.data.token_record import TokenRecord
-from mvar_jax.mesh.processes import from_first
-from mvar_jax.mesh.progress import progress_bar
+from mvar_jax.files import UNFINISHED, written_whole
+from mvar_jax.mesh.processes import on_first_process
+from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.models.checksum import checksum
 from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.weights import load_tokenizer
@@ -39,7 +38,7 @@ Encode = Callable[[UInt8[np.ndarray, "rows height width 3"]], Int[np.ndarray, "r
 
 
 def tokenize_split(
-    config: Config, workdir: Workdir, out: Path, split: str, crops: int
+    config: Config, workdir: Workdir, out: Path, *, split: str, crops: int
 ) -> TokenManifest:
     """Writes the tokens of `crops` crops of every image to `out`, or goes on with it.
 
@@ -50,7 +49,7 @@ def tokenize_split(
     params = load_tokenizer(config, workdir)
     data, size = replace(config.data, tokens="", validation_tokens=""), config.tokenizer.image_size
     source = load_source(data.name, split, data.directory)
-    images = CropSource(source, data, size, crops, config.seed)
+    images = CropSource(source, data, size, crops=crops, seed=config.seed)
     plan = TokenManifest(
         tokenizer_checksum=checksum(params),
         tokenizer=config.tokenizer,
@@ -61,12 +60,12 @@ def tokenize_split(
         seed=config.seed,
         class_names=source.class_names,
     )
-    complete = from_first(lambda: "yes" if claim(out, plan) else None)
+    complete = on_first_process(lambda: "yes" if claim(out, plan) else None)
     if complete:
         return TokenManifest.load(out / MANIFEST)
     files = shard_files(out, len(source))
-    _write_shards(files, images, make_encoder(config, params, crops), plan.record)
-    from_first(partial(_conclude, plan, files, out))
+    _write_shards(files, images, make_encoder(config, params, crops), record=plan.record)
+    on_first_process(partial(_conclude, plan, files, out))
     return TokenManifest.load(out / MANIFEST)
 
 
@@ -102,7 +101,7 @@ def make_encoder(config: Config, params: Params, crops: int) -> tuple[int, Encod
 
 
 def _write_shards(
-    files: list[Path], images: CropSource, encoder: tuple[int, Encode], record: TokenRecord
+    files: list[Path], images: CropSource, encoder: tuple[int, Encode], *, record: TokenRecord
 ) -> None:
     """Writes this host's shards, except those that are there."""
     batch_size, encode = encoder
@@ -110,7 +109,7 @@ def _write_shards(
     spans = {k: (k * SHARD_IMAGES, min((k + 1) * SHARD_IMAGES, len(images))) for k in own}
     done = sum(stop - start for k, (start, stop) in spans.items() if files[k].exists())
     total = sum(stop - start for start, stop in spans.values())
-    with progress_bar("tokenize", total, "img", initial=done) as bar:
+    with TaskProgress("tokenize", total, "image", done=done) as progress:
         for k, (start, stop) in spans.items():
             if files[k].exists():
                 continue
@@ -118,24 +117,21 @@ def _write_shards(
                 for batch in images.batches(start, stop, batch_size):
                     for row in _records(batch, encode, record):
                         writer.write(row)
-                    bar.update(batch_size(batch))
+                    progress.advance(batch_size(batch))
             done += stop - start
-            bar.update(done - bar.n)  # with those that cannot be read
+            progress.reach(done)  # with those that cannot be read
 
 
 @contextlib.contextmanager
 def _shard_writer(file: Path) -> Iterator[ArrayRecordWriter]:
-    """What writes a shard, which gets its name when it is whole.
+    """A writer of a shard, whose file is there whole or not at all.
 
-    Until then the file is this process's alone: of two that are at it by mistake, none does harm.
+    If two processes write the same shard by mistake, neither harms the other.
     """
-    draft = file.with_suffix(f".{socket.gethostname()}.{os.getpid()}.unfinished")
-    writer = ArrayRecordWriter(str(draft), "group_size:1")  # one record is read at a time
-    try:
-        yield writer
-    finally:
-        writer.close()
-    draft.replace(file)
+    with written_whole(file, shared=True) as draft:
+        writer = ArrayRecordWriter(str(draft), "group_size:1")  # one record is read at a time
+        with contextlib.closing(writer):
+            yield writer
 
 
 def _records(batch: dict[str, np.ndarray], encode: Encode, record: TokenRecord) -> Iterator[bytes]:
@@ -154,5 +150,5 @@ def _conclude(plan: TokenManifest, files: list[Path], out: Path) -> None:
         shards.append(Shard(file.name, reader.num_records(), file_checksum(file)))
         reader.close()
     replace(plan, shards=tuple(shards)).save(out / MANIFEST)
-    for left in (out / PLAN, *out.glob("tokens-*.unfinished")):  # of what was ended
+    for left in (out / PLAN, *out.glob(f"tokens-*{UNFINISHED}")):  # of interrupted processes
         left.unlink(missing_ok=True)

@@ -7,29 +7,31 @@ from dataclasses import replace
 from functools import partial
 
 import jax
+import optax
 from absl import logging
 
 from mvar_jax.array_types import Params, in_32_bits, path_name
 from mvar_jax.checks import check
-from mvar_jax.config import Config, TrainingConfig
-from mvar_jax.data.global_batches import GlobalBatches, GlobalEvaluation
-from mvar_jax.data.image_source import ImageSource
-from mvar_jax.data.pipeline import eval_records, eval_token_records, train_batches
-from mvar_jax.data.source import FOLDER, load_source
-from mvar_jax.data.token_source import TokenSource
+from mvar_jax.config import Config
 from mvar_jax.experiment.pictures import tokenizer_pictures, trunk_pictures
-from mvar_jax.mesh.processes import announce, from_first
-from mvar_jax.mesh.sharding import BatchLayout, make_mesh
+from mvar_jax.experiment.training_data import (
+    check_tokens,
+    load_examples,
+    make_data,
+    make_layout,
+    with_classes,
+)
+from mvar_jax.mesh.processes import on_first_process
 from mvar_jax.models import build_trunk
-from mvar_jax.models.checksum import checksum
 from mvar_jax.models.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.sampling import Sampler
 from mvar_jax.tokenizers import build_tokenizer
-from mvar_jax.training.loop import Outcome, fit
+from mvar_jax.training.loop import Data, InitialState, Outcome, Programs, Run, fit
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.parameters import save_placed
 from mvar_jax.training.state import new_state, state_shapes
 from mvar_jax.training.step import (
+    Frozen,
     make_tokenizer_evaluation,
     make_tokenizer_step,
     make_trunk_evaluation,
@@ -52,110 +54,155 @@ from mvar_jax.workdir import Workdir
 def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
     """Trains the tokenizer in `workdir.tokenizer`, or goes on with it.
 
-    Raises ValueError for bad data, another config than the run was begun with, and damaged
+    Raises ValueError for bad data, another config than the run was started with, and damaged
     checkpoints.
     """
     config = replace(config, data=replace(config.data, tokens="", validation_tokens=""))
-    source = load_source(config.data.name, config.data.train_split, config.data.directory)
-    training = config.tokenizer_training
-    layout = _layout(config, training)
-    batches, validation = _data(config, layout, training.accumulate)
+    own, training = workdir.tokenizer, config.tokenizer_training
+    source = load_examples(config)
+    layout = make_layout(config, training)
+    data = make_data(config, layout, training.accumulate)
     steps = training.total_steps(len(source), config.batch_size)
-    tokenizer = build_tokenizer(config.tokenizer)
     optimizer = make_optimizer(config.tokenizer_optimizer, steps, config.batch_size)
-    check_is_run(workdir.tokenizer.checkpoints)
-    workdir.tokenizer.check_same(config)
+    check_is_run(own.checkpoints)
+    own.check_same(config)
 
     with jax.set_mesh(layout.mesh):
         return fit(
-            "tokenizer",
-            state_shapes(tokenizer_shapes(config), optimizer, training.ema_decay),
-            lambda: new_state(init_tokenizer(config), optimizer, training.ema_decay),
-            make_tokenizer_step(tokenizer, optimizer, training),
-            make_tokenizer_evaluation(tokenizer),
-            batches,
-            validation,
-            training,
-            steps,
-            workdir.tokenizer.path,
-            StepCost(config.batch_size),
-            begin=lambda: from_first(partial(workdir.tokenizer.save_config, config)),
-            draw=tokenizer_pictures(tokenizer, validation),
+            Run(
+                label="tokenizer",
+                directory=own.path,
+                config=training,
+                total_steps=steps,
+                cost=StepCost(config.batch_size),
+            ),
+            _tokenizer_programs(config, optimizer, data),
+            data,
+            initial=InitialState(
+                state_shapes(tokenizer_shapes(config), optimizer, training.ema_decay),
+                lambda: new_state(init_tokenizer(config), optimizer, training.ema_decay),
+            ),
+            begin=lambda: on_first_process(partial(own.save_config, config)),
         )
+
+
+def _tokenizer_programs(
+    config: Config, optimizer: optax.GradientTransformation, data: Data
+) -> Programs:
+    """The programs of the tokenizer's training, which draws images of the validation split."""
+    tokenizer = build_tokenizer(config.tokenizer)
+    return Programs(
+        make_tokenizer_step(tokenizer, optimizer, config.tokenizer_training),
+        make_tokenizer_evaluation(tokenizer),
+        tokenizer_pictures(tokenizer, data.validation),
+    )
 
 
 @in_32_bits
 def train_trunk(
     config: Config,
     workdir: Workdir,
+    *,
     init: Workdir | None = None,
     tokenizer_from: Workdir | None = None,
 ) -> Outcome:
     """Trains the trunk in `workdir` on the tokens of its tokenizer, or goes on with it.
 
-    With `init`, a new run starts from that run's trunk instead of from chance. Where `workdir`
-    has no tokenizer yet, that of `tokenizer_from`, or else of `init`, is copied to it. Raises
-    ValueError for bad data, a missing or other tokenizer, another config than the run was begun
-    with, and damaged checkpoints.
+    With `init`, a new run starts from that run's trunk instead of from random parameters. Where
+    `workdir` has no tokenizer yet, that of `tokenizer_from`, or else of `init`, is copied to it.
+    Raises ValueError for bad data, a missing or other tokenizer, another config than the run was
+    started with, and damaged checkpoints.
     """
-    source = _examples(config)
-    config = _with_classes(config, source)
-    layout = _layout(config, config.training)
-    batches, validation = _data(config, layout, config.training.accumulate)
-    steps = config.training.total_steps(len(source), config.batch_size)
-    tokenizer, trunk = build_tokenizer(config.tokenizer), build_trunk(config)
-    trained = workdir.tokenizer.is_trained
-    lender = None if trained else tokenizer_from or init
-    fresh = init is None or workdir.is_trained
+    source = load_examples(config)
+    config = with_classes(config, source)
+    training = config.training
+    layout = make_layout(config, training)
+    data = make_data(config, layout, training.accumulate)
+    steps = training.total_steps(len(source), config.batch_size)
     optimizer = make_optimizer(config.optimizer, steps, config.batch_size)
-
+    lender = None if workdir.tokenizer.is_trained else tokenizer_from or init
     check_is_run(workdir.checkpoints)
     workdir.check_same(config)
     if lender is not None:
         workdir.check_adopts(lender)
 
-    def write():
-        workdir.save_config(config)
-        workdir.save_class_names(source.class_names)
-        if lender is not None:
-            workdir.adopt_tokenizer(lender)
-        elif not trained:
-            workdir.tokenizer.save_config(config)
-
-    def begin():
-        from_first(write)
-        if not trained and lender is None:
-            save_placed(workdir.tokenizer.checkpoints, tokenizer_params)
-
     with jax.set_mesh(layout.mesh):
-        tokenizer_params = _tokenizer_params(config, workdir, lender)
-        _check_tokens(config, tokenizer_params, source.class_names)
-        inherited = None if fresh else inherit_trunk(config, init)
-
-        def start():
-            params = init_trunk(config) if inherited is None else inherited
-            return new_state(params, optimizer, config.training.ema_decay)
-
+        frozen = Frozen(_tokenizer_params(config, workdir, lender))
+        check_tokens(config, frozen.tokenizer, source.class_names)
         return fit(
-            "trunk",
-            state_shapes(trunk_shapes(config), optimizer, config.training.ema_decay),
-            start,
-            make_trunk_step(trunk, tokenizer, optimizer, config.training, config.seed),
-            make_trunk_evaluation(trunk, tokenizer),
-            batches,
-            validation,
-            config.training,
-            steps,
-            workdir.path,
-            _step_cost(config),
-            frozen=(tokenizer_params,),
-            begin=begin,
-            draw=trunk_pictures(
-                config,
-                Sampler(trunk, tokenizer, smooth=config.sampling.smooth),
-                source.class_names,
+            Run(
+                label="trunk",
+                directory=workdir.path,
+                config=training,
+                total_steps=steps,
+                cost=_step_cost(config),
+            ),
+            _trunk_programs(config, optimizer, frozen, class_names=source.class_names),
+            data,
+            initial=_initial_trunk(config, optimizer, None if workdir.is_trained else init),
+            begin=partial(
+                _begin_trunk, config, workdir, lender, frozen=frozen, names=source.class_names
             ),
         )
+
+
+def _trunk_programs(
+    config: Config,
+    optimizer: optax.GradientTransformation,
+    frozen: Frozen,
+    *,
+    class_names: tuple[str, ...],
+) -> Programs:
+    """The programs of the trunk's training, with their frozen inputs."""
+    trunk, tokenizer = build_trunk(config), build_tokenizer(config.tokenizer)
+    sampler = Sampler(trunk, tokenizer, smooth=config.sampling.smooth)
+    step = make_trunk_step(trunk, tokenizer, optimizer, config=config.training, seed=config.seed)
+    return Programs(
+        partial(step, frozen=frozen),
+        partial(make_trunk_evaluation(trunk, tokenizer), frozen=frozen),
+        partial(trunk_pictures(config, sampler, class_names=class_names), frozen=frozen),
+    )
+
+
+def _initial_trunk(
+    config: Config, optimizer: optax.GradientTransformation, init: Workdir | None
+) -> InitialState:
+    """The state that a trunk's training starts from: another run's trunk, or random parameters.
+
+    Raises ValueError when that run's trunk is of another architecture.
+    """
+    ema_decay = config.training.ema_decay
+    inherited = None if init is None else inherit_trunk(config, init)
+
+    def create():
+        params = init_trunk(config) if inherited is None else inherited
+        return new_state(params, optimizer, ema_decay)
+
+    return InitialState(state_shapes(trunk_shapes(config), optimizer, ema_decay), create)
+
+
+def _begin_trunk(
+    config: Config,
+    workdir: Workdir,
+    lender: Workdir | None,
+    *,
+    frozen: Frozen,
+    names: tuple[str, ...],
+) -> None:
+    """Writes what a run of the trunk needs besides its checkpoints; called by all processes."""
+    untrained = lender is None and not workdir.tokenizer.is_trained
+
+    def write():
+        workdir.save_config(config)
+        workdir.save_class_names(names)
+        if lender is not None:
+            workdir.adopt_tokenizer(lender)
+        elif untrained:
+            workdir.tokenizer.save_config(config)
+
+    on_first_process(write)
+    if untrained:
+        save_placed(workdir.tokenizer.checkpoints, frozen.tokenizer)
 
 
 def inherit_trunk(config: Config, init: Workdir) -> Params:
@@ -199,78 +246,6 @@ def _tokenizer_params(config: Config, workdir: Workdir, lender: Workdir | None) 
     )
     logging.warning("No trained tokenizer: the trunk learns the tokens of a random one.")
     return init_tokenizer(config)
-
-
-def _examples(config: Config):
-    """What the trunk trains on: images or their tokens, by index."""
-    if config.data.tokens:
-        return TokenSource(config.data.tokens)
-    return load_source(config.data.name, config.data.train_split, config.data.directory)
-
-
-def _with_classes(config: Config, source: TokenSource | ImageSource) -> Config:
-    """The config with the number of classes that the data has. Raises ValueError for another."""
-    found = source.num_classes
-    check(
-        config.model.num_classes in (0, found),
-        f"model.num_classes: got {config.model.num_classes}, but "
-        f"{config.data.tokens or config.data.name} has {found} classes; set "
-        f"--config.model.num_classes={found}.",
-    )
-    return replace(config, model=replace(config.model, num_classes=found))
-
-
-def _check_tokens(config: Config, tokenizer_params: Params, class_names: tuple[str, ...]) -> None:
-    """Checks that tokens to train and to validate on are whole, and of this tokenizer and data."""
-    directories = [path for path in (config.data.tokens, config.data.validation_tokens) if path]
-    if not directories:
-        return
-    name = checksum(tokenizer_params)  # by all processes, which hold the parameters together
-
-    def check_all():
-        for source in map(TokenSource, directories):
-            source.check(config.tokenizer, name)
-            check(
-                source.class_names == class_names,
-                f"{source.directory}: has other classes than the training data "
-                f"({len(source.class_names)} and {len(class_names)}), or in another order; make "
-                "the tokens of both splits from one dataset.",
-            )
-
-    from_first(check_all)
-
-
-def _layout(config: Config, training: TrainingConfig) -> BatchLayout:
-    """The mesh of the config, which must divide the batch; says what devices there are."""
-    layout = BatchLayout(make_mesh(config.mesh))
-    layout.check_batch(config.batch_size, training.accumulate)
-    announce(layout.mesh)
-    return layout
-
-
-def _data(
-    config: Config, layout: BatchLayout, parts: int
-) -> tuple[GlobalBatches, GlobalEvaluation]:
-    """Batches of both splits, of which every process reads the rows that its devices hold.
-
-    Those to evaluate on have the size of one of the parts that training batches are computed in.
-    """
-    data, size, batch_size = config.data, config.tokenizer.image_size, config.batch_size
-    rows = layout.rows(batch_size)
-    batches = GlobalBatches(
-        lambda first: train_batches(data, size, batch_size, config.seed, rows, first),
-        partial(layout.place, size=batch_size),
-    )
-    check(
-        not data.tokens or bool(data.validation_tokens or data.directory) or data.name != FOLDER,
-        "data.validation_tokens: got none, so that validation reads images, but data.directory "
-        "names none either; set one of them.",
-    )
-    if data.validation_tokens:
-        records = eval_token_records(data)
-    else:
-        records = eval_records(data, size, data.validation_split)
-    return batches, GlobalEvaluation(records, batch_size // parts, data, layout)
 
 
 def _step_cost(config: Config) -> StepCost:

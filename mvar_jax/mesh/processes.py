@@ -10,7 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from mvar_jax.checks import check, first_line, place_sentence
+from mvar_jax.checks import check, describe_os_error, first_line
 from mvar_jax.mesh.axes import describe_mesh
 
 TRY_AGAIN = 75  # exit code of what may go well the next time (EX_TEMPFAIL of sysexits.h)
@@ -51,11 +51,11 @@ def join_cluster(
         watch.cancel()
 
 
-def from_first(make: Callable[[], str | None]) -> str:
-    """What `make` gives in the first process, where alone it is called once all have come here.
+def on_first_process(make: Callable[[], str | None]) -> str:
+    """Calls `make` in process 0 only, after a barrier, and returns its string in all processes.
 
-    For what is to happen once, and for checks that read much. A ValueError or OSError of it is
-    raised, as a ValueError, in all: were one process alone to fail, the others would wait for it.
+    For what must happen once, and for checks that read a lot. A ValueError or OSError of `make` is
+    raised in all processes, as a ValueError: if one alone failed, the others would wait for it.
     """
     _tell("")  # connects the processes, which wait less long for that than for what follows
     answer, refusal = "", ""
@@ -65,7 +65,7 @@ def from_first(make: Callable[[], str | None]) -> str:
         except ValueError as error:
             refusal = str(error)
         except OSError as error:
-            refusal = place_sentence(error)
+            refusal = describe_os_error(error)
     answer, refusal = _tell(answer), _tell(refusal)
     if refusal:
         raise ValueError(refusal)

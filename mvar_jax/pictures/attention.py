@@ -81,6 +81,7 @@ def draw_attention(
     profile: Profile,
     query: Float[np.ndarray, "layers heads n dim"],
     key: Float[np.ndarray, "layers heads total dim"],
+    *,
     softmax_scale: float,
 ) -> Figure:
     """Attention maps of one image's last scale: heads of least and of most variance.

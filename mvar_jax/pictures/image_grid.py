@@ -1,7 +1,5 @@
 """Images laid out in labelled rows, and written as PNG files."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mvar_jax.array_types import Float, HostArray
 from mvar_jax.checks import check
+from mvar_jax.files import written_whole
 
 GAP = 2
 FONT_SIZE = 16
@@ -22,6 +21,7 @@ def image_grid(
     images: Float[HostArray, "batch height width_px 3"],
     columns: int,
     row_labels: Sequence[str] = (),
+    *,
     scale: int = 1,
 ) -> Image.Image:
     """A picture of images in rows of `columns`, each pixel drawn as `scale` x `scale`.
@@ -58,6 +58,7 @@ def reconstruction_grid(
     originals: Float[HostArray, "batch height width_px 3"],
     reconstructions: Float[HostArray, "batch height width_px 3"],
     columns: int = 10,
+    *,
     scale: int = 1,
 ) -> Image.Image:
     """A picture of originals in [-1, 1] with their reconstructions in the row below.
@@ -69,7 +70,7 @@ def reconstruction_grid(
     padded = np.pad(pairs, ((0, 0), (0, missing), (0, 0), (0, 0), (0, 0)), constant_values=1)
     images = rearrange(padded, "pair (row column) h w c -> (row pair column) h w c", column=columns)
     labels = ("real", "decoded") * (padded.shape[1] // columns)
-    return image_grid(images, columns, labels, scale)
+    return image_grid(images, columns, labels, scale=scale)
 
 
 def growth_grid(
@@ -82,25 +83,18 @@ def growth_grid(
     Raises ValueError as `image_grid` does.
     """
     cells = rearrange(images, "scales batch h w c -> (batch scales) h w c")
-    return image_grid(cells, len(images), row_labels, scale)
+    return image_grid(cells, len(images), row_labels, scale=scale)
 
 
 def save_png(picture: Image.Image, path: Path | str) -> None:
-    """Writes a PNG file, the same bytes for the same picture; the file is whole or not there.
+    """Writes a PNG file, whole or not at all; equal pictures give equal bytes.
 
-    Missing directories are made. Raises OSError when the place cannot be written.
+    Missing folders are created. Raises OSError when the file cannot be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(handle, "wb") as file:
-            picture.save(file, "PNG")
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    with written_whole(path, shared=True) as draft, draft.open("wb") as file:
+        picture.save(file, "PNG")
 
 
 def _pixels(images: HostArray, scale: int) -> np.ndarray:

@@ -122,7 +122,7 @@ class Checkpoints:
         """
         own = iter(stored_steps(self.directory)) if jax.process_index() == 0 else iter(())
         while True:
-            step = _next_whole(self.directory, own, (*parts, "data"), damaged)
+            step = _next_whole(self.directory, own, (*parts, "data"), damaged=damaged)
             step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
             if step == ALL_DAMAGED:
                 raise all_damaged(self.directory, damaged)
@@ -189,7 +189,7 @@ def _load(path: Path, state: TrainState, batches: Iterator) -> TrainState:
 
 
 def _next_whole(
-    directory: Path, steps: Iterator[int], parts: tuple[str, ...], damaged: list[DamagedError]
+    directory: Path, steps: Iterator[int], parts: tuple[str, ...], *, damaged: list[DamagedError]
 ) -> int:
     """The next of the steps whose checkpoint is whole, or why there is none."""
     for step in steps:

@@ -44,12 +44,12 @@ class Guard:
         return {name: value.item() for name, value in jax.device_get(metrics).items()}
 
     def _check(self, step: int, metrics: Metrics) -> None:
-        in_a_row = int(jax.block_until_ready(metrics)["skipped_in_a_row"])
+        in_a_row = int(jax.device_get(jax.block_until_ready(metrics)["skipped_in_a_row"]))
         if in_a_row >= self._limit:
+            loss, norm = jax.device_get((metrics["loss"], metrics["gradient_norm"]))
             raise TooManySkippedError(
                 f"{in_a_row} steps in a row up to step {step} were skipped, whose loss or gradient "
-                f"was not finite (loss {float(metrics['loss'])}, gradient norm "
-                f"{float(metrics['gradient_norm'])})"
+                f"was not finite (loss {loss}, gradient norm {norm})"
             )
 
 

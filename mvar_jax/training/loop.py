@@ -1,8 +1,8 @@
 """The training loop, for the tokenizer and the trunk alike."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from mvar_jax.array_types import HostArray, batch_size
 from mvar_jax.config import TrainingConfig
 from mvar_jax.training.checkpoint import Checkpoints
 from mvar_jax.training.guard import Guard, TooManySkippedError, check_finite
+from mvar_jax.training.losses import Metrics
 from mvar_jax.training.metrics import Row
 from mvar_jax.training.placement import place
 from mvar_jax.training.preemption import Preempted, Preemption
@@ -23,6 +23,50 @@ from mvar_jax.training.run_log import RunLog
 from mvar_jax.training.state import TrainState
 from mvar_jax.training.stopwatch import Stopwatch
 from mvar_jax.training.throughput import StepCost, Throughput
+
+Batch = dict[str, jax.Array]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What names a run, where it is kept, how long and how it trains."""
+
+    label: str  # in messages
+    directory: Path  # of `checkpoints/`, `samples/`, `profile/` and what `RunLog` writes
+    config: TrainingConfig
+    total_steps: int
+    cost: StepCost
+
+    def due(self, step: int, *intervals: int) -> bool:
+        """Whether a step is the last one, or divides by one of the intervals (0: never)."""
+        last = step == self.total_steps
+        return last or any(every and step % every == 0 for every in intervals)
+
+
+@dataclass(frozen=True)
+class Programs:
+    """What a run calls. Inputs that never change, as `Frozen`, are bound to them beforehand."""
+
+    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]  # donates the state
+    evaluate: Callable[[TrainState, Batch], Metrics]
+    # Writes a picture of what was learned to a path; returns pixels, uint8 [height, width, 3].
+    draw: Callable[[TrainState, Path], np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """Batches of arrays that lie on devices."""
+
+    batches: Iterable[Batch]  # endless, with a position to save, as `GlobalBatches`
+    validation: Iterable[Batch]  # finite
+
+
+@dataclass(frozen=True)
+class InitialState:
+    """The state before the first update: what it looks like, and how to create it."""
+
+    shapes: TrainState  # shapes, dtypes and shardings, or arrays that have them
+    create: Callable[[], TrainState]  # called where nothing was saved; `fit` donates its result
 
 
 @dataclass(frozen=True)
@@ -39,115 +83,149 @@ class Outcome:
 
 
 def fit(
-    label: str,
-    expected: TrainState,
-    start: Callable[[], TrainState],
-    train_step: Callable,
-    evaluate: Callable,
-    batches: Iterable,
-    validation: Iterable,
-    config: TrainingConfig,
-    total_steps: int,
-    directory: Path,
-    cost: StepCost,
-    frozen: tuple = (),
+    run: Run,
+    programs: Programs,
+    data: Data,
+    *,
+    initial: InitialState,
     begin: Callable[[], None] = lambda: None,
-    draw: Callable | None = None,
 ) -> Outcome:
-    """Trains until `total_steps` steps are made, going on from the newest whole checkpoint.
+    """Trains until `run.total_steps` steps are made, from the newest whole checkpoint if any.
 
-    `train_step(state, batch, *frozen) -> (state, metrics)` and `evaluate(state, batch, *frozen)
-    -> metrics` are the jitted functions of `training.step`. `expected` gives the shapes, dtypes and
-    devices of the state; where nothing was saved, `start` makes the one to start with, which is
-    given up. `batches` is endless and has a place to save, as `GlobalBatches`; `validation` is
-    finite. The run lives in `directory`: `checkpoints/` and what `RunLog` writes; `label` names it
-    in messages. `begin` is called, by all processes, once it is certain that the run can go on,
-    before anything of an earlier one changes. `draw(state, path, *frozen)` writes a picture of
-    what was learned to `samples/STEP.png` and returns its pixels, uint8 [height, width, 3].
+    `begin` is called, by all processes, once it is certain that the run can go on, before anything
+    of an earlier one changes. A picture is written to `samples/STEP.png` where `programs` draw any.
 
-    A run that is ended at any time and started again gives the same rows and parameters as one
-    that was not. Raises Preempted when SIGTERM asked it to stop, after saving. Raises ValueError
-    when all checkpoints are damaged, the newest is of another configuration, there is no
-    validation batch, or too many steps in a row were skipped; OSError when a checkpoint or a log
+    A run that is interrupted at any time and started again gives the same rows and parameters as
+    one that was not. Raises Preempted when SIGTERM asked it to stop, after saving. Raises
+    ValueError when all checkpoints are damaged, the newest is of another configuration, there is
+    no validation batch, or too many steps in a row were skipped; OSError when a checkpoint or a log
     cannot be written. What was saved before stays.
     """
-    clock, batches = Stopwatch(), iter(batches)
-    train_step, evaluate = _Program(train_step, clock), _Program(evaluate, clock)
-
-    def due(step: int, *intervals: int) -> bool:
-        return step == total_steps or any(every and step % every == 0 for every in intervals)
-
+    clock, batches = Stopwatch(), iter(data.batches)
     with (
         closing(batches),  # which ends its worker processes, if any
         Preemption() as preemption,
-        _checkpoints(directory, config) as checkpoints,
+        _checkpoints(run) as checkpoints,
     ):
         with clock.phase("restore"):
-            # Made only where it is needed: the memory holds no second state beside a saved one.
-            state = checkpoints.restore(expected, batches)
-            state = place(start()) if state is None else state
+            # Created only where it is needed: the memory holds no second state beside a saved one.
+            state = checkpoints.restore(initial.shapes, batches)
+            state = place(initial.create()) if state is None else state
             check_finite(state)
-        first = int(state.step)
         begin()
-        throughput, guard = Throughput(cost, first, clock), Guard(config.max_skipped)
+        first = int(state.step)
         with (
-            RunLog(directory, first) as log,
-            Progress(label, first, total_steps, clock) as progress,
-            Profiler(config.profile, directory / "profile") as profiler,
-            _naming_the_last_good(label, checkpoints),
+            RunLog(run.directory, first) as log,
+            Progress(run.label, first, run.total_steps, clock=clock) as progress,
+            Profiler(run.config.profile, run.directory / "profile") as profiler,
+            _naming_the_last_good(run.label, checkpoints),
             clock.phase("train"),
         ):
-            for step in range(first + 1, total_steps + 1):
-                state, metrics = profiler.run(step, train_step, state, next(batches), *frozen)
-                guard.follow(step, metrics)
-                progress.advance()
-                if due(step, config.log_every, config.validate_every, config.save_every):
-                    row, speed = {"step": step, **guard.numbers()}, throughput.row(step)
-                    if due(step, config.validate_every):
-                        with clock.phase("validate"):
-                            chosen = islice(
-                                validation, config.validation_batches * config.accumulate
-                            )
-                            row |= _validate(evaluate, state, chosen, frozen)
-                    log.append(row, speed)
-                    progress.report({**row, **speed})
-                if draw and config.sample_every and due(step, config.sample_every):
-                    with clock.phase("draw"):
-                        log.picture(step, draw(state, _picture(directory, step), *frozen))
+            steps = _Steps(
+                run=run,
+                programs=_timed(programs, clock),
+                validation=data.validation,
+                clock=clock,
+                log=log,
+                progress=progress,
+                profiler=profiler,
+                guard=Guard(run.config.max_skipped),
+                throughput=Throughput(run.cost, first, clock),
+            )
+            for step in range(first + 1, run.total_steps + 1):
+                state = steps.take(step, state, batches)
                 stopping = preemption.reached(step)
-                if due(step, config.save_every) or stopping:
+                if stopping or run.due(step, run.config.save_every):
                     with clock.phase("save"):
                         checkpoints.save(state, batches)
                 if stopping:
                     checkpoints.wait()
-                    progress.say(f"asked to stop, saved step {step} of {total_steps}")
+                    progress.say(f"asked to stop, saved step {step} of {run.total_steps}")
                     raise Preempted
         with clock.phase("save"):
             checkpoints.wait()
     return Outcome(state, log.rows, clock.seconds)
 
 
-def _checkpoints(directory: Path, config: TrainingConfig) -> Checkpoints:
-    return Checkpoints(directory / "checkpoints", config.keep_checkpoints, config.keep_every)
+@dataclass(frozen=True)
+class _Steps:
+    """Takes the steps of a run, and reports them."""
+
+    run: Run
+    programs: Programs
+    validation: Iterable[Batch]
+    clock: Stopwatch
+    log: RunLog
+    progress: Progress
+    profiler: Profiler
+    guard: Guard
+    throughput: Throughput
+
+    def take(self, step: int, state: TrainState, batches: Iterator[Batch]) -> TrainState:
+        """The state after a step, whose number counts from 1, on the next batch."""
+        config = self.run.config
+        # An implicit transfer, of a number or of an array that lies elsewhere, would cost every
+        # step its time without a word. Reports, pictures and checkpoints may make them.
+        with jax.transfer_guard("disallow"):
+            state, metrics = self.profiler.run(step, self.programs.step, state, next(batches))
+            self.guard.follow(step, metrics)
+        self.progress.advance()
+        if self.run.due(step, config.log_every, config.validate_every, config.save_every):
+            self._report(step, state)
+        if self.programs.draw and config.sample_every and self.run.due(step, config.sample_every):
+            with self.clock.phase("draw"):
+                path = self.run.directory / "samples" / f"{step}.png"
+                self.log.picture(step, self.programs.draw(state, path))
+        return state
+
+    def _report(self, step: int, state: TrainState) -> None:
+        row, speed = {"step": step, **self.guard.numbers()}, self.throughput.row(step)
+        if self.run.due(step, self.run.config.validate_every):
+            with self.clock.phase("validate"):
+                row |= self._validate(state)
+        self.log.append(row, speed)
+        self.progress.report({**row, **speed})
+
+    def _validate(self, state: TrainState) -> dict[str, float]:
+        """Means over all images of the evaluation's metrics, named `validation_...`."""
+        config, rows, sizes = self.run.config, [], []
+        for batch in islice(self.validation, config.validation_batches * config.accumulate):
+            rows.append(jax.device_get(self.programs.evaluate(state, batch)))
+            sizes.append(len(batch["label"]))
+        if not rows:
+            raise ValueError(
+                "validation: got no images, expected at least one; check data's splits."
+            )
+        return {
+            f"validation_{name}": float(np.average([row[name] for row in rows], weights=sizes))
+            for name in rows[0]
+        }
 
 
-def _picture(directory: Path, step: int) -> Path:
-    return directory / "samples" / f"{step}.png"
+def _timed(programs: Programs, clock: Stopwatch) -> Programs:
+    step, evaluate = (_Program(program, clock) for program in (programs.step, programs.evaluate))
+    return replace(programs, step=step, evaluate=evaluate)
 
 
 class _Program:
     """A jitted function whose first call with a shape, which compiles it, is timed apart."""
 
     def __init__(self, function: Callable, clock: Stopwatch):
-        self._function, self._clock, self._seen = function, clock, set()
+        self._function, self.clock, self._seen = function, clock, set()
 
-    def __call__(self, state: TrainState, batch: dict[str, HostArray], *frozen) -> Any:
+    def __call__(self, state: TrainState, batch: Batch) -> Any:
         shapes = tuple(value.shape for value in batch.values())
         if shapes in self._seen:
-            return self._function(state, batch, *frozen)
+            return self._function(state, batch)
         self._seen.add(shapes)
-        with self._clock.phase("compile"):
-            return jax.block_until_ready(self._function(state, batch, *frozen))
+        # Constants that tracing makes may move implicitly.
+        with self.clock.phase("compile"), jax.transfer_guard("allow"):
+            return jax.block_until_ready(self._function(state, batch))
+
+
+def _checkpoints(run: Run) -> Checkpoints:
+    config = run.config
+    return Checkpoints(run.directory / "checkpoints", config.keep_checkpoints, config.keep_every)
 
 
 @contextmanager
@@ -163,19 +241,3 @@ def _naming_the_last_good(label: str, checkpoints: Checkpoints):
             f"{label}: {error}; {good}; train with a lower learning rate in another working "
             "directory, or set training.max_skipped higher to go on from there."
         ) from None
-
-
-def _validate(
-    evaluate: Callable, state: TrainState, batches: Iterable, frozen: tuple
-) -> dict[str, float]:
-    """Means over all images of the evaluation's metrics, named `validation_...`."""
-    rows, sizes = [], []
-    for batch in batches:
-        rows.append(jax.device_get(evaluate(state, batch, *frozen)))
-        sizes.append(batch_size(batch))
-    if not rows:
-        raise ValueError("validation: got no images, expected at least one; check data's splits.")
-    return {
-        f"validation_{name}": float(np.average([row[name] for row in rows], weights=sizes))
-        for name in rows[0]
-    }

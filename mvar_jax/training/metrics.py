@@ -4,6 +4,8 @@ import json
 import math
 from pathlib import Path
 
+from mvar_jax.files import naming_errors, write_text
+
 Row = dict[str, int | float | None]
 
 
@@ -20,21 +22,15 @@ class MetricsLog:
         self.rows = _rows_until(path, step)
         self._path, self._writes = path, writes
         if writes:
-            text = "".join(_line(row) for row in self.rows)
-            unfinished = path.with_name(f"{path.name}.unfinished")
-            unfinished.write_text(text)
-            unfinished.replace(path)
+            write_text(path, "".join(_line(row) for row in self.rows))
 
     def append(self, row: Row) -> None:
         """Adds a row to the file at once."""
         row = {name: _json_number(value) for name, value in row.items()}
         self.rows.append(row)
         if self._writes:
-            try:
-                with self._path.open("a") as file:
-                    file.write(_line(row))
-            except OSError as error:  # of a write, it does not know its file
-                raise OSError(error.errno, error.strerror, str(self._path)) from error
+            with naming_errors(self._path), self._path.open("a", encoding="utf-8") as file:
+                file.write(_line(row))
 
 
 def _json_number(value: int | float | None) -> int | float | None:
@@ -48,7 +44,7 @@ def _line(row: Row) -> str:
 def _rows_until(path: Path, step: int) -> list[Row]:
     """The rows of a log up to a step, without lines that are not whole."""
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
             row = json.loads(line)
         except ValueError:

@@ -10,10 +10,10 @@ from mvar_jax.models.parameters import param_shardings
 
 
 def create_placed(make: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
-    """What `make` makes, from arrays that are given up; never whole on one device of a mesh.
+    """Runs `make` jitted, with its output sharded over the ambient mesh; arguments are donated.
 
-    Without an ambient mesh it lies on the first device. Raises ValueError as `param_shardings`
-    does.
+    Without an ambient mesh the result lies on the first device. Raises ValueError as
+    `param_shardings` does.
     """
     mesh = jax.sharding.get_mesh()
     shapes = jax.eval_shape(make, *arguments)
@@ -22,8 +22,8 @@ def create_placed(make: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
     return jax.jit(make, out_shardings=shardings, donate_argnums=donated)(*arguments)
 
 
-def with_places(shapes: PyTree) -> PyTree:
-    """Shapes of parameters, or of a state, with the devices they belong on; without, if no mesh."""
+def with_shardings(shapes: PyTree) -> PyTree:
+    """Shapes of parameters, or of a state, with their shardings on the ambient mesh, if any."""
     mesh = jax.sharding.get_mesh()
     if mesh.empty:
         return shapes

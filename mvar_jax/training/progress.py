@@ -19,7 +19,7 @@ class Progress:
     the pace so far; the clock's phase "compile" does not count. Only the first process speaks.
     """
 
-    def __init__(self, label: str, step: int, total: int, clock: Stopwatch):
+    def __init__(self, label: str, step: int, total: int, *, clock: Stopwatch):
         self._label, self._step, self._total, self._clock = label, step, total, clock
         self._first, self._start = step, self._seconds()
         self._bar, self._speaks = None, jax.process_index() == 0
@@ -69,25 +69,3 @@ class Progress:
 
     def _seconds(self) -> float:
         return time.monotonic() - self._clock.seconds.get("compile", 0.0)
-
-
-class Countdown:
-    """Shows how much of a task of known size is done, and the time left, until all is done."""
-
-    def __init__(self, label: str, total: int, unit: str):
-        self._label, self._total, self._unit = label, total, unit
-        self._bar, self._start = None, time.monotonic()
-        if sys.stderr.isatty():
-            self._bar = tqdm(desc=label, total=total, unit=unit)
-
-    def reach(self, done: int) -> None:
-        """So many are done."""
-        if self._bar is None:
-            pace = (time.monotonic() - self._start) / done
-            left = tqdm.format_interval(pace * (self._total - done))
-            text = f"{self._label}: {self._unit} {done}/{self._total} ({left} left)"
-            tqdm.write(text, file=sys.stderr)
-            return
-        self._bar.update(done - self._bar.n)
-        if done == self._total:
-            self._bar.close()

@@ -4,6 +4,8 @@ import json
 import zlib
 from pathlib import Path
 
+from mvar_jax.files import write_text
+
 SEAL = "seal.json"
 CHUNK_BYTES = 1 << 22
 
@@ -11,9 +13,7 @@ CHUNK_BYTES = 1 << 22
 def write_seal(directory: Path) -> None:
     """Records the CRC-32 of every file below a directory in its `seal.json`."""
     checksums = {name: _checksum(directory / name) for name in _files(directory)}
-    unfinished = directory / f"{SEAL}.unfinished"
-    unfinished.write_text(json.dumps(checksums, indent=1))
-    unfinished.replace(directory / SEAL)
+    write_text(directory / SEAL, json.dumps(checksums, indent=1))
 
 
 def find_damage(directory: Path, parts: tuple[str, ...]) -> str | None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from mvar_jax.array_types import Array, Bool, Params, PyTree
-from mvar_jax.training.placement import create_placed, with_places
+from mvar_jax.training.placement import create_placed, with_shardings
 
 
 @flax.struct.dataclass
@@ -60,13 +60,14 @@ def state_shapes(
 ) -> TrainState:
     """The shapes of that state, of shapes of parameters, with the devices they belong on."""
     make = partial(create_state, optimizer=optimizer, ema_decay=ema_decay)
-    return with_places(jax.eval_shape(make, params))
+    return with_shardings(jax.eval_shape(make, params))
 
 
 def apply_gradients(
     state: TrainState,
     gradients: Params,
     optimizer: optax.GradientTransformation,
+    *,
     ema_decay: float = 0.0,
     finite: Bool[Array, ""] | bool = True,
 ) -> TrainState:

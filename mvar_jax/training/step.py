@@ -1,17 +1,18 @@
 """One update, and one evaluation, of the tokenizer and of the trunk.
 
-The builders return jitted functions `step(state, batch, *frozen) -> (state, metrics)` and
-`evaluate(state, batch, *frozen) -> metrics`. A batch is `{"image": float32 [batch, height, width,
-3] in [-1, 1], "label": int32 [batch]}`, for the trunk perhaps with the images' `"tokens"`, int32
-[batch, total], instead; metrics are scalars. A step gives up the state it gets, whose memory the
-new one takes over. Randomness is a function of the seed, the step and the row of the batch, so
-that a run that is resumed goes on as if it had not stopped, and devices or parts that a batch is
-split among do not change it.
+The builders return jitted functions `step(state, batch) -> (state, metrics)` and
+`evaluate(state, batch) -> metrics`; those of the trunk take its `Frozen` inputs too, by the name
+`frozen`. A batch is `{"image": float32 [batch, height, width, 3] in [-1, 1], "label": int32
+[batch]}`, for the trunk perhaps with the images' `"tokens"`, int32 [batch, total], instead; metrics
+are scalars. A step donates the state it is given. Randomness is a function of the seed, the step
+and the row of the batch, so that a run that is resumed goes on as if it had not stopped, and
+devices or parts that a batch is split among do not change it.
 """
 
 import functools
 from collections.abc import Callable
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -28,45 +29,52 @@ from mvar_jax.training.optimizer import current_learning_rate
 from mvar_jax.training.state import TrainState, apply_gradients
 
 
+@flax.struct.dataclass
+class Frozen:
+    """What the trunk's training reads and never changes."""
+
+    tokenizer: Params  # it makes tokens of images, and inputs of tokens
+
+
 def make_trunk_step(
     trunk: Trunk,
     tokenizer: Tokenizer,
     optimizer: optax.GradientTransformation,
+    *,
     config: TrainingConfig,
     seed: int,
 ) -> Callable:
-    """An update of the trunk: `step(state, batch, tokenizer_params)`.
+    """An update of the trunk: `step(state, batch, frozen) -> (state, metrics)`.
 
-    The tokenizer, which is not trained, makes tokens of images and inputs of tokens. Class dropout
-    and stochastic depth draw from the seed, the step and the image's place in the batch. Metrics
-    are those of `trunk_loss`, and `gradient_norm` before clipping, `learning_rate` of the last
-    update, `skipped` and `skipped_in_a_row`.
+    Class dropout and stochastic depth draw from the seed, the step and the image's row in the
+    batch. Metrics are those of `trunk_loss`, and `gradient_norm` before clipping, `learning_rate`
+    of the last update, `skipped` and `skipped_in_a_row`.
     """
 
-    gradient = make_trunk_gradient(trunk, tokenizer, config, seed)
+    gradient = make_trunk_gradient(trunk, tokenizer, config, seed=seed)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def step(state, batch, tokenizer_params):
-        gradients, metrics = gradient(state.params, state.step, batch, tokenizer_params)
-        return update(state, gradients, metrics, optimizer, config.ema_decay)
+    def step(state, batch, frozen):
+        gradients, metrics = gradient(state.params, state.step, batch, frozen)
+        return update(state, gradients, metrics, optimizer=optimizer, ema_decay=config.ema_decay)
 
     return step
 
 
 def make_trunk_gradient(
-    trunk: Trunk, tokenizer: Tokenizer, config: TrainingConfig, seed: int
+    trunk: Trunk, tokenizer: Tokenizer, config: TrainingConfig, *, seed: int
 ) -> Callable:
     """What an update of the trunk follows.
 
-    `gradient(params, step, batch, tokenizer_params) -> (gradients, metrics of trunk_loss)`.
+    `gradient(params, step, batch, frozen) -> (gradients, metrics of trunk_loss)`.
     """
 
-    def gradient(params, step, batch, tokenizer_params):
+    def gradient(params, step, batch, frozen):
         key = jax.random.fold_in(make_key(seed), step)
         keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch_size(batch)))
 
         def loss(params, part):
-            inputs, targets = _teacher_forcing(tokenizer, tokenizer_params, part)
+            inputs, targets = _teacher_forcing(tokenizer, frozen.tokenizer, part)
             logits = trunk.apply({"params": params}, read_condition(part), inputs, part["key"])
             return trunk_loss(logits, targets, tokenizer, config.label_smoothing)
 
@@ -76,15 +84,15 @@ def make_trunk_gradient(
 
 
 def make_trunk_evaluation(trunk: Trunk, tokenizer: Tokenizer) -> Callable:
-    """The metrics of `trunk_loss`: `evaluate(state, batch, tokenizer_params)`.
+    """The metrics of `trunk_loss`: `evaluate(state, batch, frozen)`.
 
     Of the parameters to sample with, without dropout of classes or paths and without label
     smoothing.
     """
 
     @jax.jit
-    def evaluate(state, batch, tokenizer_params):
-        inputs, targets = _teacher_forcing(tokenizer, tokenizer_params, batch)
+    def evaluate(state, batch, frozen):
+        inputs, targets = _teacher_forcing(tokenizer, frozen.tokenizer, batch)
         logits = trunk.apply({"params": state.sampling_params}, read_condition(batch), inputs)
         return trunk_loss(logits, targets, tokenizer)[1]
 
@@ -106,7 +114,7 @@ def make_tokenizer_step(
             return _tokenizer_loss(tokenizer, params, part["image"])
 
         gradients, metrics = accumulated_gradients(loss, batch, config.accumulate)(state.params)
-        return update(state, gradients, metrics, optimizer, config.ema_decay)
+        return update(state, gradients, metrics, optimizer=optimizer, ema_decay=config.ema_decay)
 
     return step
 
@@ -128,6 +136,7 @@ def update(
     state: TrainState,
     gradients: Params,
     metrics: Metrics,
+    *,
     optimizer: optax.GradientTransformation,
     ema_decay: float,
 ) -> tuple[TrainState, Metrics]:
@@ -137,7 +146,7 @@ def update(
     """
     norm = optax.global_norm(gradients)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
-    state = apply_gradients(state, gradients, optimizer, ema_decay, finite)
+    state = apply_gradients(state, gradients, optimizer, ema_decay=ema_decay, finite=finite)
     return state, metrics | {
         "gradient_norm": norm,
         "learning_rate": current_learning_rate(state.opt_state),

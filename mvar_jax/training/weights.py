@@ -9,12 +9,11 @@ import jax.numpy as jnp
 from mvar_jax.array_types import Params, PyTree, in_32_bits
 from mvar_jax.checks import check
 from mvar_jax.config import Config, TokenizerConfig
-from mvar_jax.models import build_trunk
-from mvar_jax.models.conditioner import ClassLabels
+from mvar_jax.models import build_trunk, example_inputs
 from mvar_jax.ops.noise import make_key
 from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.parameters import load_params
-from mvar_jax.training.placement import create_placed, with_places
+from mvar_jax.training.placement import create_placed, with_shardings
 from mvar_jax.workdir import Workdir
 
 
@@ -44,7 +43,7 @@ def tokenizer_shapes(config: Config) -> PyTree:
 
 def load_trunk(config: Config, workdir: Workdir) -> Params:
     """The trained trunk of a run, as it is sampled from, split over the ambient mesh if any."""
-    return load_params(workdir.checkpoints, with_places(trunk_shapes(config)))
+    return load_params(workdir.checkpoints, with_shardings(trunk_shapes(config)))
 
 
 def with_tokenizer(config: Config, tokenizer: TokenizerConfig) -> Config:
@@ -70,14 +69,12 @@ def load_tokenizer(config: Config, workdir: Workdir) -> Params:
         f"{workdir.tokenizer.path}: holds a tokenizer of other settings than the config; use the "
         f"config that it was trained with, or another --workdir.",
     )
-    return load_params(workdir.tokenizer.checkpoints, with_places(tokenizer_shapes(config)))
+    return load_params(workdir.tokenizer.checkpoints, with_shardings(tokenizer_shapes(config)))
 
 
 def _draw_trunk(config: Config) -> Params:
-    trunk, condition = build_trunk(config), ClassLabels(jnp.zeros((1,), jnp.int32))
-    length = trunk.schedule.total - trunk.schedule.lengths[0]
-    inputs = jnp.zeros((1, length, trunk.code_channels))
-    return trunk.init(make_key(config.seed), condition, inputs)["params"]
+    trunk = build_trunk(config)
+    return trunk.init(make_key(config.seed), *example_inputs(trunk))["params"]
 
 
 def _draw_tokenizer(config: Config) -> Params:

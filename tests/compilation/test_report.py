@@ -3,8 +3,9 @@
 import pytest
 
 from mvar_jax.compilation.chips import Chip, get_chip
-from mvar_jax.compilation.program import Cost, Instruction, Memory
+from mvar_jax.compilation.program import Cost, Instruction
 from mvar_jax.compilation.report import Part, Report
+from mvar_jax.evaluation.benchmark import ProgramMemory
 from tests.compilation import FIXED_NAMES
 
 CHIP = Chip(peak_flops=100.0, memory_bytes=1000, memory_bandwidth=10.0, link_bandwidth=2.0)
@@ -12,7 +13,7 @@ REPORT = Report(
     topology="v0:2",
     chips=2,
     chip=CHIP,
-    memory=Memory(arguments=400, results=0, temporaries=100, code=1),
+    memory=ProgramMemory(arguments=400, results=0, temporaries=100, code=1),
     parts=[
         Part("block", Cost(200.0, 10.0, {"all-gather": 4.0}), times=3),  # 2 s of arithmetic
         Part("optimizer", Cost(1.0, 50.0, {})),  # 5 s of traffic

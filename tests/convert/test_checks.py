@@ -22,7 +22,7 @@ STATE = trunk_state(TRUNKS["mvar"])
 
 def stored(shape, dtype=np.float32):
     size = int(np.prod(shape))
-    return StoredTensor.contiguous(GOLDEN, 0, np.dtype(dtype), tuple(shape), size)
+    return StoredTensor.contiguous(GOLDEN, 0, np.dtype(dtype), shape=tuple(shape), room=size)
 
 
 TENSORS = {name: stored(item.shape, item.dtype) for name, item in STATE.items()}

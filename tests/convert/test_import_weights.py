@@ -13,6 +13,7 @@ from mvar_jax.convert.export_weights import export_weights
 from mvar_jax.convert.import_weights import import_weights
 from mvar_jax.convert.safetensors import write_safetensors
 from mvar_jax.convert.state_dict import trunk_state
+from mvar_jax.files import draft_of
 from mvar_jax.models import Trunk, build_trunk
 from mvar_jax.scales import VAR_256, ScaleSchedule
 from mvar_jax.training.parameters import GROUP_BYTES
@@ -33,7 +34,7 @@ VAR, VQVAE = TRUNKS["var"], TOKENIZERS["vqvae"]
 def bring(path, model, out, schedule=None, **changes):
     """Imports a model from a file that is written for it, with changed tensors."""
     write_official(path, {**official_weights(model), **changes})
-    return import_weights(path, Workdir.of(out), None, schedule)
+    return import_weights(path, Workdir.of(out), schedule=schedule)
 
 
 def schedule_of(model):
@@ -198,6 +199,14 @@ def test_a_failure_while_writing_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         bring(tmp_path / "a.pth", VAR, tmp_path / "deep" / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_what_a_killed_import_left_does_not_matter(tmp_path):
+    left = draft_of(tmp_path / "run") / "checkpoints" / "0"
+    left.mkdir(parents=True)
+    bring(tmp_path / "a.pth", VAR, tmp_path / "run")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.pth", "run"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoints", "config.json"}
 
 
 def test_what_is_there_is_not_replaced(imported, tmp_path):

@@ -163,4 +163,5 @@ def test_the_official_augmentation_reads_a_folder(photos):
     data = DataConfig(name="folder", directory=str(photos), num_threads=2)
     batch = next(iter(train_batches(data, (8, 8), 16, seed=0)))
     assert batch["image"].shape == (16, 8, 8, 3) and set(batch["label"].tolist()) == {0, 1, 2}
-    assert next(iter(eval_batches(data, (8, 8), 16, "validation")))["image"].shape[1:] == (8, 8, 3)
+    held = next(iter(eval_batches(data, (8, 8), 16, split="validation")))
+    assert held["image"].shape[1:] == (8, 8, 3)

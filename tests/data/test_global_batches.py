@@ -41,7 +41,7 @@ def training(data, process):
     layout = Part(process=process)
     rows = layout.rows(BATCH)
     return GlobalBatches(
-        lambda first: train_batches(data, SIZE, BATCH, 3, rows, first),
+        lambda first: train_batches(data, SIZE, BATCH, seed=3, rows=rows, first=first),
         lambda part: layout.place(part, BATCH),
     )
 
@@ -54,7 +54,7 @@ def check_parts(parts, whole):
 
 
 def test_parts_of_two_processes_are_the_batches_of_one(data):
-    whole = iter(train_batches(data, SIZE, BATCH, 3))
+    whole = iter(train_batches(data, SIZE, BATCH, seed=3))
     parts = [iter(training(data, process)) for process in (0, 1)]
     for _ in range(3):
         batch, own = next(whole), [next(part) for part in parts]
@@ -85,9 +85,9 @@ def test_what_is_no_place_is_refused(data, place):
 @pytest.mark.parametrize("images, sizes", [(20, [8, 8, 4]), (13, [8, 5]), (8, [8]), (3, [3])])
 def test_evaluation_reads_all_images_and_an_odd_rest_everywhere(data, images, sizes):
     split = f"test[:{images}]"
-    whole = list(eval_batches(data, SIZE, BATCH, split))
+    whole = list(eval_batches(data, SIZE, BATCH, split=split))
     records = eval_records(data, SIZE, split)
-    parts = [list(GlobalEvaluation(records, BATCH, data, Part(process=i))) for i in (0, 1)]
+    parts = [list(GlobalEvaluation(records, BATCH, data, layout=Part(process=i))) for i in (0, 1)]
     assert [int(batch["size"]) for batch in parts[0]] == sizes == [len(b["label"]) for b in whole]
     for batch, first, second in zip(whole, *parts, strict=True):
         if len(batch["label"]) % 2 == 0:

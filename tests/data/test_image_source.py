@@ -30,7 +30,7 @@ class Listed:
 
 
 def source_of(count, bad):
-    return ImageSource("photos", "train", Listed(count, bad), ("cat", "dog"))
+    return ImageSource("photos", "train", Listed(count, bad), class_names=("cat", "dog"))
 
 
 def brightness(source, *indices):
@@ -98,7 +98,7 @@ def test_a_split_without_any_readable_image_is_refused(caplog):
 
 
 def test_a_label_that_no_class_has_is_skipped(caplog):
-    source = ImageSource("photos", "train", Listed(4, []), ("cat",))
+    source = ImageSource("photos", "train", Listed(4, []), class_names=("cat",))
     assert brightness(source, 0, 1) == [0, 2]
     assert "its label is 1, no class has it" in caplog.text
 

@@ -56,7 +56,7 @@ def test_batches_have_the_promised_shapes_types_and_ranges(data, augmentation):
 
 def test_pixels_are_the_bytes_mapped_to_plus_minus_one(data):
     source = load_source("digits", "test", data.directory)
-    batch = next(iter(eval_batches(data, SIZE, 10, "test")))
+    batch = next(iter(eval_batches(data, SIZE, 10, split="test")))
     for image, label, example in zip(batch["image"], batch["label"], source):
         np.testing.assert_allclose(image, example["image"] / 127.5 - 1.0, atol=1e-6)
         assert label == example["label"]
@@ -71,7 +71,7 @@ def test_the_seed_decides_the_order_and_the_shifts(data):
 
 @pytest.mark.parametrize("seed", [-1, 2**32 + 5])
 def test_any_integer_is_a_seed(data, seed):
-    assert_same(*[take(train_batches(data, SIZE, 4, seed), 1) for _ in range(2)])
+    assert_same(*[take(train_batches(data, SIZE, 4, seed=seed), 1) for _ in range(2)])
 
 
 def test_threads_do_not_change_the_batches(data):
@@ -85,19 +85,19 @@ def test_threads_do_not_change_the_batches(data):
 
 def test_an_epoch_holds_every_image_once_and_the_next_another_order(data):
     data = dataclasses.replace(data, augmentation="none")
-    images = np.concatenate([b["image"] for b in take(train_batches(data, SIZE, 418, 0), 6)])
+    images = np.concatenate([b["image"] for b in take(train_batches(data, SIZE, 418, seed=0), 6)])
     first, second = names(images[:1254]), names(images[1254:])
-    known = np.concatenate([b["image"] for b in eval_batches(data, SIZE, 418, "train")])
+    known = np.concatenate([b["image"] for b in eval_batches(data, SIZE, 418, split="train")])
     assert sorted(first) == sorted(second) == sorted(names(known))
     assert first != second and first != names(known)
 
 
 def test_the_same_image_is_shifted_anew_in_every_epoch_and_at_most_that_far(data):
     data = dataclasses.replace(data, train_split="train[:1]", max_shift=1)
-    plain = next(iter(eval_batches(data, SIZE, 1, "train[:1]")))["image"][0]
+    plain = next(iter(eval_batches(data, SIZE, 1, split="train[:1]")))["image"][0]
     padded = np.pad(plain, ((1, 1), (1, 1), (0, 0)), mode="edge")
     moved = [padded[y : y + 32, x : x + 32] for y in range(3) for x in range(3)]
-    seen = np.concatenate([b["image"] for b in take(train_batches(data, SIZE, 20, 0), 5)])
+    seen = np.concatenate([b["image"] for b in take(train_batches(data, SIZE, 20, seed=0), 5)])
     assert set(names(seen)) == set(names(moved))
 
 
@@ -129,30 +129,30 @@ def test_the_iterator_can_be_part_of_an_orbax_checkpoint(data, tmp_path):
 
 
 def test_evaluation_goes_once_through_the_split_in_order_and_keeps_the_rest(data):
-    batches = list(eval_batches(data, SIZE, 100, "test"))
+    batches = list(eval_batches(data, SIZE, 100, split="test"))
     assert [len(batch["label"]) for batch in batches] == [100, 100, 100, 64]
     labels = np.concatenate([batch["label"] for batch in batches])
     source = load_source("digits", "test", data.directory)
     assert labels.tolist() == [example["label"] for example in source]
-    assert_same(batches, list(eval_batches(data, SIZE, 100, "test")))
+    assert_same(batches, list(eval_batches(data, SIZE, 100, split="test")))
 
 
 def test_photos_of_any_size_are_resized_and_cropped_as_the_official_recipe_does(tmp_path):
     Photos.prepare(tmp_path)
     data = DataConfig(name="photos", directory=str(tmp_path), num_threads=0)
     source = load_source("photos", "train", str(tmp_path))
-    batch = next(iter(eval_batches(data, (16, 16), 3, "train")))
+    batch = next(iter(eval_batches(data, (16, 16), 3, split="train")))
     for image, example in zip(batch["image"], source):
         middle = center_crop(cover(example["image"], (18, 18)), (16, 16))
         np.testing.assert_allclose(image, middle / 127.5 - 1.0, atol=1e-6)
-    crops = np.concatenate([b["image"] for b in take(train_batches(data, (16, 16), 30, 0), 2)])
+    crops = np.concatenate([b["image"] for b in take(train_batches(data, (16, 16), 30, seed=0), 2)])
     assert crops.shape == (60, 16, 16, 3) and len(set(names(crops))) > 20
 
 
 def test_images_need_not_be_square(tmp_path):
     Photos.prepare(tmp_path)
     data = DataConfig(name="photos", directory=str(tmp_path), num_threads=0)
-    batch = next(iter(eval_batches(data, (8, 24), 3, "train")))
+    batch = next(iter(eval_batches(data, (8, 24), 3, split="train")))
     assert batch["image"].shape == (3, 8, 24, 3)
 
 
@@ -202,7 +202,7 @@ def test_resuming_over_images_that_cannot_be_read_is_exact(tmp_path):
 def test_too_many_images_that_cannot_be_read_end_the_pipeline(tmp_path):
     data = damaged(tmp_path, 150, (3, 11))
     with pytest.raises(ValueError, match=r"2 of 150 images of .* cannot be read"):
-        list(eval_batches(data, SIZE, 50, "train"))
+        list(eval_batches(data, SIZE, 50, split="train"))
 
 
 WITH_WORKERS = """

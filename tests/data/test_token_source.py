@@ -17,6 +17,7 @@ from mvar_jax.data.token_manifest import (
 )
 from mvar_jax.data.token_record import TokenRecord
 from mvar_jax.data.token_source import TokenSource
+from mvar_jax.files import draft_of
 from tests.training.tiny import CONFIG
 
 TOKENIZER = CONFIG.tokenizer  # 5 tokens of a vocabulary of 16
@@ -220,5 +221,6 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path):
 
 
 def test_a_claim_that_was_interrupted_can_be_repeated(tmp_path):
-    (tmp_path / "plan.unfinished").write_text("{")
+    draft_of(tmp_path / PLAN).write_text("{")
     assert claim(tmp_path, PLANNED) is None
+    assert [path.name for path in tmp_path.iterdir()] == [PLAN]

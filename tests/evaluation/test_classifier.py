@@ -11,7 +11,8 @@ from mvar_jax.evaluation.classifier import ImageClassifier
 def splits(digits_directory):
     data = DataConfig("digits", digits_directory, augmentation="none", num_threads=0)
     return {
-        split: next(iter(eval_batches(data, (32, 32), 2000, split))) for split in ("train", "test")
+        split: next(iter(eval_batches(data, (32, 32), 2000, split=split)))
+        for split in ("train", "test")
     }
 
 

@@ -16,6 +16,8 @@ from mvar_jax.models.checksum import checksum, embeddings_checksum
 from mvar_jax.sampling import Model, generate_scales
 from tests.sampling.test_generate import numbered, request, tiny_models
 
+SETTINGS = {"seed": 0, "batch_size": 2, "profile": None, "accuracy": None}
+
 
 @pytest.fixture(scope="module")
 def model():
@@ -36,8 +38,9 @@ def comparison(model):
         return lambda done: told.append((name, done))
 
     policies = ["streaming_llm@after", "sliding_window@after", "full+int8", "streaming_llm@before"]
+    accuracy = {"accuracy": lambda images, labels: 0.5}
     results = compare_policies(
-        model, policies, [0.4, 0.6], 3, 0, 2, None, lambda images, labels: 0.5, progress
+        model, policies, [0.4, 0.6], samples=3, progress=progress, **SETTINGS | accuracy
     )
     first, *_, last = results
     assert first.rows == last.rows[:2]  # the full cache and one policy; each run adds a row
@@ -88,7 +91,11 @@ def test_reports_hold_every_row(comparison):
 
 def test_refusals_do_not_stop_the_others(model):
     with pytest.raises(ValueError, match=r"none can run.*only 9"):
-        next(compare_policies(model, ["snapkv"], [0.5], 2, 0, 2, None, None, lambda _: None))
+        next(
+            compare_policies(
+                model, ["snapkv"], [0.5], samples=2, progress=lambda _: None, **SETTINGS
+            )
+        )
 
 
 def test_bytes_measured_are_bytes_planned(model):

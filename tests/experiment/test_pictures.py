@@ -11,21 +11,22 @@ from tests.training.tiny import (
     TOKENIZER,
     TRUNK,
     eval_batches,
-    tokenizer_params,
+    frozen,
     tokenizer_state,
     trunk_state,
 )
 
 
 def test_samples_of_every_class_from_the_average(tmp_path):
-    draw = trunk_pictures(CONFIG, TRUNK, TOKENIZER, ("tench, Tinca tinca", "pill", "star"))
+    names = ("tench, Tinca tinca", "pill", "star")
+    draw = trunk_pictures(CONFIG, TRUNK, TOKENIZER, class_names=names)
     state, path = trunk_state(), tmp_path / "samples" / "7.png"
     other = jax.tree.map(lambda array: -array, state.params)
-    pixels = draw(state, path, tokenizer_params())
+    pixels = draw(state, path, frozen())
     assert pixels.dtype == np.uint8 and pixels.shape[0] == 3 * (2 * 8 + GAP) + GAP
     assert pixels.shape[1] > COLUMNS * (2 * 8 + GAP)
     np.testing.assert_array_equal(np.asarray(Image.open(path)), pixels)
-    again = draw(state.replace(params=other), tmp_path / "again.png", tokenizer_params())
+    again = draw(state.replace(params=other), tmp_path / "again.png", frozen())
     np.testing.assert_array_equal(again, pixels)
 
 

@@ -81,7 +81,7 @@ def tokens_of(images):
 
 
 def test_every_readable_image_has_its_tokens_in_the_order_of_the_split(config, workdir, tmp_path):
-    manifest = tokenize_split(config, workdir, tmp_path / "out", "train", 1)
+    manifest = tokenize_split(config, workdir, tmp_path / "out", split="train", crops=1)
     assert (manifest.examples, manifest.records) == (IMAGES, IMAGES - 1)
     images = load_source("folder", "train", config.data.directory)
     examples = [images.read(index) for index in range(IMAGES)]
@@ -93,7 +93,7 @@ def test_every_readable_image_has_its_tokens_in_the_order_of_the_split(config, w
 
 
 def test_the_manifest_names_what_the_tokens_are(config, workdir, photos, tmp_path):
-    tokenize_split(config, workdir, tmp_path / "out", "validation", 1)
+    tokenize_split(config, workdir, tmp_path / "out", split="validation", crops=1)
     values = json.loads((tmp_path / "out" / MANIFEST).read_text())
     assert values["tokenizer_checksum"] == checksum(tokenizer_params())
     assert values["tokenizer"]["vocabulary"] == 16
@@ -108,7 +108,7 @@ def test_the_manifest_names_what_the_tokens_are(config, workdir, photos, tmp_pat
 def test_work_that_was_ended_goes_on_and_gives_the_same_bytes(
     config, workdir, tmp_path, monkeypatch
 ):
-    tokenize_split(config, workdir, tmp_path / "whole", "train", 1)
+    tokenize_split(config, workdir, tmp_path / "whole", split="train", crops=1)
     whole, make = contents(tmp_path / "whole"), tokenization.make_encoder
 
     def ended(*arguments):
@@ -126,28 +126,28 @@ def test_work_that_was_ended_goes_on_and_gives_the_same_bytes(
     monkeypatch.setattr(tokenization, "make_encoder", ended)
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        tokenize_split(config, workdir, out, "train", 1)
+        tokenize_split(config, workdir, out, split="train", crops=1)
     assert MANIFEST not in contents(out)
     first = out / "tokens-00000-of-00003.array_record"
     written = first.stat().st_mtime_ns
     with pytest.raises(ValueError, match=r"manifest.json: found no such file"):
         TokenSource(str(out))
     monkeypatch.setattr(tokenization, "make_encoder", make)
-    tokenize_split(config, workdir, out, "train", 1)
+    tokenize_split(config, workdir, out, split="train", crops=1)
     assert contents(out) == whole and first.stat().st_mtime_ns == written
-    tokenize_split(config, workdir, out, "train", 1)  # nothing is left to do
+    tokenize_split(config, workdir, out, split="train", crops=1)  # nothing is left to do
     assert contents(out) == whole
 
 
 def test_the_result_does_not_depend_on_the_number_of_hosts(config, workdir, tmp_path, monkeypatch):
-    tokenize_split(config, workdir, tmp_path / "one", "train", 1)
+    tokenize_split(config, workdir, tmp_path / "one", split="train", crops=1)
 
     def as_host(index):
         monkeypatch.setattr(jax, "process_index", lambda: index)
         monkeypatch.setattr(jax, "process_count", lambda: 2)
         monkeypatch.setattr(tokenization, "load_tokenizer", lambda *run: tokenizer_params())
-        monkeypatch.setattr(tokenization, "from_first", lambda make: make() or "")
-        tokenize_split(config, workdir, tmp_path / "two", "train", 1)
+        monkeypatch.setattr(tokenization, "on_first_process", lambda make: make() or "")
+        tokenize_split(config, workdir, tmp_path / "two", split="train", crops=1)
 
     def stop(*arguments):
         raise InterruptedError
@@ -164,9 +164,9 @@ def test_the_result_does_not_depend_on_the_number_of_hosts(config, workdir, tmp_
 def test_several_crops_are_drawn_from_the_seed_and_the_image(config, workdir, tmp_path):
     config = replace(config, data=replace(config.data, augmentation="shift", max_shift=2))
     out = [tmp_path / name for name in ("a", "b", "c")]
-    tokenize_split(config, workdir, out[0], "train", 4)
-    tokenize_split(config, workdir, out[1], "train", 4)
-    tokenize_split(replace(config, seed=1), workdir, out[2], "train", 4)
+    tokenize_split(config, workdir, out[0], split="train", crops=4)
+    tokenize_split(config, workdir, out[1], split="train", crops=4)
+    tokenize_split(replace(config, seed=1), workdir, out[2], split="train", crops=4)
     assert contents(out[0]) == contents(out[1])
     rows = [np.stack([row["tokens"] for row in TokenSource(str(folder))]) for folder in out]
     assert rows[0].shape == (IMAGES - 1, 4, 5) and np.any(rows[0] != rows[2])
@@ -192,7 +192,9 @@ def test_other_tokens_are_not_written_over(config, workdir, tmp_path, changes, m
 
 def test_a_run_without_a_tokenizer_is_refused(config, tmp_path):
     with pytest.raises(ValueError, match=r"holds no config\.json"):
-        tokenize_split(config, Workdir.of(tmp_path / "none"), tmp_path / "out", "train", 1)
+        tokenize_split(
+            config, Workdir.of(tmp_path / "none"), tmp_path / "out", split="train", crops=1
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -202,7 +204,7 @@ def test_training_on_tokens_is_training_on_images(config, tmp_path, monkeypatch)
     config = replace(config, model=replace(config.model, num_classes=0))
     workdirs = [with_tokenizer(config, tmp_path / name) for name in ("images", "tokens")]
     tokens = str(tmp_path / "out")
-    tokenize_split(config, workdirs[0], Path(tokens), "validation", 1)
+    tokenize_split(config, workdirs[0], Path(tokens), split="validation", crops=1)
     data = replace(config.data, tokens=tokens, validation_tokens=tokens, directory="/nowhere")
     histories = [
         train_trunk(config, workdirs[0]).history,
@@ -218,10 +220,10 @@ def given_to_fit(monkeypatch, train, *arguments):
     """The first batch to train on and to validate on that a training would read."""
     found = []
 
-    def fit(label, expected, start, train_step, evaluate, *data, begin, **more):
+    def fit(run, programs, data, *, initial, begin):
         begin()
-        found.extend(next(iter(dataset)) for dataset in data[:2])
-        return Outcome(start(), [], {})
+        found.extend(next(iter(batches)) for batches in (data.batches, data.validation))
+        return Outcome(initial.create(), [], {})
 
     monkeypatch.setattr(trainings, "fit", fit)
     train(*arguments)
@@ -231,7 +233,7 @@ def given_to_fit(monkeypatch, train, *arguments):
 def test_tokens_take_the_place_of_images(config, workdir, tmp_path, monkeypatch):
     out = {split: tmp_path / split for split in ("train", "validation")}
     for split, folder in out.items():
-        tokenize_split(config, workdir, folder, split, 1)
+        tokenize_split(config, workdir, folder, split=split, crops=1)
     data = replace(config.data, tokens=str(out["train"]), directory="/nowhere")
     data = replace(data, validation_tokens=str(out["validation"]))
     model = replace(config.model, num_classes=0)
@@ -244,7 +246,7 @@ def test_tokens_take_the_place_of_images(config, workdir, tmp_path, monkeypatch)
 
 
 def test_validation_is_on_images_unless_it_is_on_tokens(config, workdir, tmp_path, monkeypatch):
-    tokenize_split(config, workdir, tmp_path / "out", "train", 1)
+    tokenize_split(config, workdir, tmp_path / "out", split="train", crops=1)
     config = replace(config, data=replace(config.data, tokens=str(tmp_path / "out")))
     run = with_tokenizer(config, tmp_path / "run")
     batch, held = given_to_fit(monkeypatch, train_trunk, config, run)
@@ -276,7 +278,7 @@ def test_tokens_that_do_not_fit_are_refused_before_anything_is_compiled(
     config, workdir, tmp_path, monkeypatch, damage
 ):
     out = tmp_path / "out"
-    manifest = tokenize_split(config, workdir, out, "train", 1)
+    manifest = tokenize_split(config, workdir, out, split="train", crops=1)
     changes = {
         "scales": {"tokenizer": replace(config.tokenizer, scales=((2, 1), (2, 2)))},
         "checksum": {"tokenizer_checksum": "0" * 64},
@@ -296,7 +298,7 @@ def test_tokens_that_do_not_fit_are_refused_before_anything_is_compiled(
 def test_both_splits_of_tokens_have_the_same_classes(config, workdir, tmp_path, monkeypatch):
     out = {split: tmp_path / split for split in ("train", "validation")}
     for split, folder in out.items():
-        manifest = tokenize_split(config, workdir, folder, split, 1)
+        manifest = tokenize_split(config, workdir, folder, split=split, crops=1)
     replace(manifest, class_names=manifest.class_names[::-1]).save(out["validation"] / MANIFEST)
     monkeypatch.setattr(jax, "jit", never)
     data = replace(config.data, tokens=str(out["train"]), validation_tokens=str(out["validation"]))
@@ -305,7 +307,7 @@ def test_both_splits_of_tokens_have_the_same_classes(config, workdir, tmp_path, 
 
 
 def test_tokens_alone_leave_nothing_to_validate_on(config, workdir, tmp_path):
-    tokenize_split(config, workdir, tmp_path / "out", "train", 1)
+    tokenize_split(config, workdir, tmp_path / "out", split="train", crops=1)
     data = replace(config.data, tokens=str(tmp_path / "out"), directory="")
     with pytest.raises(ValueError, match=r"data.validation_tokens: got none, .*; set one of them"):
         train_trunk(replace(config, data=data), workdir)

@@ -146,7 +146,7 @@ def test_a_process_that_stays_alone_says_so_in_a_sentence(pytestconfig, process)
     "error, sentence",
     [
         ("ValueError('got nothing.')", "got nothing."),
-        ("OSError(28, 'No space left', 'out')", "out: No space left; expected a place that can be"),
+        ("OSError(28, 'No space left', 'out')", "out: No space left; expected a path that can be"),
     ],
     ids=["input", "place"],
 )
@@ -154,13 +154,13 @@ def test_what_the_first_process_tells_and_refuses_all_do(pytestconfig, error, se
     address = f"127.0.0.1:{free_port()}"
     programs = [
         f"""
-from mvar_jax.mesh.processes import from_first, join_cluster
+from mvar_jax.mesh.processes import on_first_process, join_cluster
 join_cluster(60, {address!r}, 2, {index})
 def refuse():
     raise {error}
-print(from_first(lambda: "told by {index}"), end="; ")
+print(on_first_process(lambda: "told by {index}"), end="; ")
 try:
-    from_first(refuse)
+    on_first_process(refuse)
 except ValueError as error:
     print(error)
 """

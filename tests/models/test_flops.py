@@ -4,13 +4,11 @@ import math
 from dataclasses import replace
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 from mvar_jax.config import ModelConfig, SSMConfig
-from mvar_jax.models import ClassLabels
+from mvar_jax.models import Trunk, example_inputs
 from mvar_jax.models.flops import matmul_flops
-from mvar_jax.models.trunk import Trunk
 from mvar_jax.scales import VAR_256, ScaleSchedule
 
 SCHEDULE = ScaleSchedule(((1, 1), (2, 3), (4, 4)))
@@ -28,10 +26,9 @@ CONFIG = ModelConfig(
 def traced_flops(config):
     """FLOPs of all matrix products in the trunk's forward pass of one image."""
     trunk = Trunk(config, SCHEDULE, VOCABULARY, CODES)
-    labels = ClassLabels(jnp.zeros(BATCH, jnp.int32))
-    inputs = jnp.zeros((BATCH, SCHEDULE.total - 1, CODES))
-    params = jax.eval_shape(trunk.init, jax.random.key(0), labels, inputs)
-    return products(jax.make_jaxpr(trunk.apply)(params, labels, inputs).jaxpr) / BATCH
+    inputs = example_inputs(trunk, BATCH)
+    params = jax.eval_shape(trunk.init, jax.random.key(0), *inputs)
+    return products(jax.make_jaxpr(trunk.apply)(params, *inputs).jaxpr) / BATCH
 
 
 def products(jaxpr):

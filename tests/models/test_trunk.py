@@ -13,7 +13,7 @@ from mvar_jax.config import ModelConfig, SSMConfig
 from mvar_jax.config.recipes import imagenet256
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.convert.trunk_names import trunk_entries
-from mvar_jax.models import ClassLabels, Trunk, build_trunk
+from mvar_jax.models import ClassLabels, Trunk, build_trunk, example_inputs
 from mvar_jax.ops.noise import image_keys
 from mvar_jax.scales import ScaleSchedule
 from tests.models.weights import PATTERNS, trunk_config
@@ -202,10 +202,7 @@ def test_official_models_map_one_to_one(name):
         about["vocab_size"],
         about["z_channels"],
     )
-    labels = ClassLabels(jax.ShapeDtypeStruct((1,), jnp.int32))
-    length = trunk.schedule.total - 1
-    inputs = jax.ShapeDtypeStruct((1, length, trunk.code_channels), jnp.float32)
-    params = jax.eval_shape(trunk.init, jax.random.key(0), labels, inputs)["params"]
+    params = jax.eval_shape(trunk.init, jax.random.key(0), *example_inputs(trunk))["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == about["num_parameters"]
 
     entries = trunk_entries(trunk)
@@ -237,7 +234,7 @@ def test_recipes_have_the_published_number_of_parameters(pattern, depths):
     for depth in depths:
         config = from_config_dict(imagenet256(f"d{depth}", pattern, depths))
         trunk = build_trunk(config)
-        params = jax.eval_shape(lambda trunk=trunk: trunk.init(jax.random.key(0), *example(trunk)))
+        params = jax.eval_shape(trunk.init, jax.random.key(0), *example_inputs(trunk))
         published = MANIFESTS[f"{kind}_d{depth}"]["num_parameters"]
         assert sum(leaf.size for leaf in jax.tree.leaves(params)) == published
 

@@ -71,15 +71,15 @@ def test_an_image_grows_along_its_row():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((flat(0)[:0], 2), "no images"),
-        ((flat(0), 0), "0 columns"),
-        ((flat(0), 1, (), 0), "scale 0"),
-        ((flat(0, 0), 1, ["one"]), "1 labels for 2 rows"),
+        ({"images": flat(0)[:0], "columns": 2}, "no images"),
+        ({"images": flat(0), "columns": 0}, "0 columns"),
+        ({"images": flat(0), "columns": 1, "scale": 0}, "scale 0"),
+        ({"images": flat(0, 0), "columns": 1, "row_labels": ["one"]}, "1 labels for 2 rows"),
     ],
 )
 def test_what_makes_no_picture_is_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
-        image_grid(*arguments)
+        image_grid(**arguments)
 
 
 def test_the_same_picture_gives_the_same_bytes(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 
 from mvar_jax.cache import prepare_compression
 from mvar_jax.config import ModelConfig, SamplingConfig, SSMConfig, TokenizerConfig
-from mvar_jax.models import ClassLabels, Trunk
+from mvar_jax.models import ClassLabels, Trunk, example_inputs
 from mvar_jax.ops.noise import image_keys
 from mvar_jax.sampling import Filters, Forced, Request, Sampler, Weights, generate, grow
 from mvar_jax.sampling.guidance import guide
@@ -46,9 +46,8 @@ def tiny_models(pattern=("scale+ssm", "history")):
     )
     trunk = Trunk(model, tokenizer.schedule, tokenizer.vocabulary, tokenizer.code_channels)
     tokenizer = VQTokenizer(tokenizer)
-    labels, inputs = ClassLabels(jnp.zeros(1, jnp.int32)), jnp.zeros((1, 8, 4))
     shapes = {
-        "trunk": jax.eval_shape(trunk.init, jax.random.key(0), labels, inputs),
+        "trunk": jax.eval_shape(trunk.init, jax.random.key(0), *example_inputs(trunk)),
         "tokenizer": jax.eval_shape(tokenizer.init, jax.random.key(0), jnp.zeros((1, 8, 12, 3))),
     }
     leaves, tree = jax.tree.flatten({name: tree["params"] for name, tree in shapes.items()})

@@ -17,7 +17,7 @@ from mvar_jax.ops.kernels.requirements import LANES
 from mvar_jax.ops.scale_attention import scale_attention
 from mvar_jax.ops.ssd import ssd
 from mvar_jax.training.state import new_state
-from mvar_jax.training.step import make_trunk_evaluation, make_trunk_step
+from mvar_jax.training.step import Frozen, make_trunk_evaluation, make_trunk_step
 from tests.training.tiny import CONFIG, TOKENIZER, images, optimizer, tokenizer_params, trunk_params
 
 BATCH, STEPS = 8, 20
@@ -36,9 +36,9 @@ def train(layout: BatchLayout) -> tuple[list[float], list[float], str]:
         params = trunk_params()
         params = jax.device_put(params, param_shardings(params, layout.mesh))
         state = new_state(params, optimizer(), CONFIG.training.ema_decay)
-        frozen = tokenizer_params()
+        frozen = Frozen(tokenizer_params())
         frozen = jax.device_put(frozen, param_shardings(frozen, layout.mesh))
-        step = make_trunk_step(TRUNK, TOKENIZER, optimizer(), CONFIG.training, seed=7)
+        step = make_trunk_step(TRUNK, TOKENIZER, optimizer(), config=CONFIG.training, seed=7)
         program = step.lower(state, layout.place(batch(0), BATCH), frozen).compile()
         losses = []
         for index in range(STEPS):

@@ -16,8 +16,8 @@ from tests.training.tiny import (
     TOKENIZER,
     TRUNK,
     batch,
+    frozen,
     optimizer,
-    tokenizer_params,
     trunk_state,
     trunk_step,
 )
@@ -42,11 +42,11 @@ def test_any_number_of_parts_gives_the_whole(parts):
 
 def test_the_trunk_drops_the_same_classes_and_paths_in_parts():
     config = dataclasses.replace(CONFIG.training, accumulate=BATCH // 2)
-    in_parts = make_trunk_step(TRUNK, TOKENIZER, optimizer(), config, seed=7)
+    in_parts = make_trunk_step(TRUNK, TOKENIZER, optimizer(), config=config, seed=7)
     whole, split = trunk_state(), trunk_state()
     for _ in range(3):
-        whole, metrics = trunk_step()(whole, batch(), tokenizer_params())
-        split, own = in_parts(split, batch(), tokenizer_params())
+        whole, metrics = trunk_step()(whole, batch(), frozen=frozen())
+        split, own = in_parts(split, batch(), frozen=frozen())
         for name in ("loss", "accuracy", "gradient_norm"):
             assert float(own[name]) == pytest.approx(float(metrics[name]), rel=1e-4), name
 

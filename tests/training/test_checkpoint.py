@@ -29,7 +29,7 @@ def new_state(width=64, decay=DECAY):
 
 @jax.jit
 def step(state):
-    return apply_gradients(state, jax.tree.map(jnp.cos, state.params), ADAM, DECAY)
+    return apply_gradients(state, jax.tree.map(jnp.cos, state.params), ADAM, ema_decay=DECAY)
 
 
 def batches():

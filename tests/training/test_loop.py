@@ -17,7 +17,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from mvar_jax.config import TrainingConfig
-from mvar_jax.training.loop import fit
+from mvar_jax.training.loop import Data, InitialState, Programs, Run, fit
 from mvar_jax.training.preemption import Preempted
 from mvar_jax.training.state import apply_gradients, create_state
 from mvar_jax.training.throughput import StepCost
@@ -27,6 +27,7 @@ CONFIG = TrainingConfig(
     steps=10, log_every=3, validate_every=4, validation_batches=2, save_every=5, ema_decay=0.9
 )
 ADAM = optax.adam(0.01)
+TARGET = jnp.float32(1)
 
 
 @functools.partial(jax.jit, donate_argnums=0)
@@ -39,7 +40,8 @@ def train_step(state, batch, target):
 
     value, gradients = jax.value_and_grad(loss)(state.params)
     norm = optax.global_norm(gradients)
-    state = apply_gradients(state, gradients, ADAM, 0.9, jnp.isfinite(value))
+    finite = jnp.isfinite(value)
+    state = apply_gradients(state, gradients, ADAM, ema_decay=0.9, finite=finite)
     skipped = {"skipped": state.skipped[0], "skipped_in_a_row": state.skipped[1]}
     return state, {"loss": value, "gradient_norm": norm, **skipped}
 
@@ -55,26 +57,22 @@ def run(
     total_steps=10,
     batches=None,
     validation=None,
-    target=1.0,
+    target=TARGET,
     state=None,
     start=None,
-    **more,
+    draw=None,
 ):
     state = state or create_state({"w": jnp.array(0.0)}, ADAM, config.ema_decay)
-    return fit(
-        "toy",
-        state,
-        start or (lambda: state),
-        train_step,
-        evaluate,
+    programs = (functools.partial(f, target=target) for f in (train_step, evaluate))
+    data = Data(
         train_batches() if batches is None else batches,
         eval_batches() if validation is None else validation,
-        config,
-        total_steps,
-        directory,
-        StepCost(4),
-        (jnp.float32(target),),
-        **more,
+    )
+    return fit(
+        Run("toy", directory, config, total_steps, StepCost(4)),
+        Programs(*programs, draw),
+        data,
+        initial=InitialState(state, start or (lambda: state)),
     )
 
 
@@ -108,7 +106,7 @@ def test_validation_weighs_images_alike(tmp_path):
 
 def test_validation_in_parts_sees_the_images_of_whole_batches(tmp_path):
     def validated(directory, **changes):
-        rows = iter([{"image": np.zeros(1), "label": np.zeros(1)}] * 9)
+        rows = iter([{"image": jnp.zeros(1), "label": jnp.zeros(1)}] * 9)
         run(directory, replace(CONFIG, **changes), total_steps=1, validation=rows)
         return 9 - len(list(rows))
 
@@ -139,7 +137,7 @@ def killed_after(count):
             raise Killed
         return batch
 
-    return dataset().to_iter_dataset().batch(4).map(read)
+    return train_batches().map(read)
 
 
 @pytest.mark.parametrize("end", [1, 5, 7, 9])
@@ -181,7 +179,7 @@ def bad_images(*numbers):
         bad = np.float32("nan" if next(count) in numbers else 0)
         return batch | {"image": batch["image"] + bad}
 
-    return dataset().to_iter_dataset().batch(4).map(spoil)
+    return dataset().to_iter_dataset().batch(4).map(spoil).map(jax.device_put)
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path):
@@ -257,7 +255,7 @@ def ask_to_stop_after(count):
             os.kill(os.getpid(), signal.SIGTERM)
         return batch
 
-    return dataset().to_iter_dataset().batch(4).map(read)
+    return train_batches().map(read)
 
 
 def test_checkpoints_of_some_steps_stay(tmp_path):
@@ -266,8 +264,7 @@ def test_checkpoints_of_some_steps_stay(tmp_path):
 
 
 def test_pictures_are_drawn_at_their_interval(tmp_path):
-    def draw(state, path, target):
-        assert float(target) == 1.0
+    def draw(state, path):
         drawn.append((int(state.step), path.relative_to(tmp_path).as_posix()))
         return np.zeros((2, 3, 3), np.uint8)
 
@@ -322,6 +319,11 @@ def read_events(path):
 def test_steps_are_traced(tmp_path):
     run(tmp_path, replace(CONFIG, profile=(3, 4)))
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+
+
+def test_what_every_step_would_move_to_the_device_is_an_error(tmp_path):
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        run(tmp_path, target=1.0)
 
 
 def test_no_validation_images(tmp_path):

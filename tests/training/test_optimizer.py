@@ -10,7 +10,7 @@ import pytest
 
 from mvar_jax.config import ModelConfig, OptimizerConfig
 from mvar_jax.convert.trunk_names import trunk_entries
-from mvar_jax.models import ClassLabels, Trunk
+from mvar_jax.models import Trunk, example_inputs
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.training.optimizer import current_learning_rate, decays, make_optimizer
 from tests.reference import GOLDEN
@@ -129,9 +129,7 @@ def test_the_same_parameters_decay_as_in_the_original(name):
         shared_modulation=variant == "saln",
     )
     trunk = Trunk(config, ScaleSchedule.squares(1, 2), 16, 4)
-    inputs = jax.ShapeDtypeStruct((1, 4, 4), jnp.float32)
-    labels = ClassLabels(jax.ShapeDtypeStruct((1,), jnp.int32))
-    params = jax.eval_shape(trunk.init, jax.random.key(0), labels, inputs)["params"]
+    params = jax.eval_shape(trunk.init, jax.random.key(0), *example_inputs(trunk))["params"]
     ours = decays(params)
     groups = {"decayed": set(), "not_decayed": set()}
     for entry in trunk_entries(trunk):

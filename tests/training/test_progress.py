@@ -21,7 +21,7 @@ def run(monkeypatch):
 
 def show(monkeypatch, stream, first, total=4):
     monkeypatch.setattr(sys, "stderr", stream)
-    with Progress("trunk", first, total, Stopwatch()) as progress:
+    with Progress("trunk", first, total, clock=Stopwatch()) as progress:
         for step in range(first + 1, total + 1):
             progress.advance()
             if step % 2 == 0:

@@ -7,7 +7,7 @@ import optax
 
 from mvar_jax.config.recipes import imagenet256
 from mvar_jax.config.tree import from_config_dict
-from mvar_jax.models import ClassLabels, build_trunk
+from mvar_jax.models import build_trunk, example_inputs
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.state import apply_gradients, create_state
 
@@ -25,9 +25,9 @@ def test_update_counts_and_moves():
 
 def test_average_is_the_moving_average_of_the_parameters():
     decay, values = 0.9, []
-    state = create_state({"w": jnp.array(1.0)}, SGD, decay)
+    state = create_state({"w": jnp.array(1.0)}, SGD, ema_decay=decay)
     for gradient in (1.0, -3.0, 2.0):
-        state = apply_gradients(state, {"w": jnp.array(gradient)}, SGD, decay)
+        state = apply_gradients(state, {"w": jnp.array(gradient)}, SGD, ema_decay=decay)
         values.append(float(state.params["w"]))
     expected = 1.0
     for value in values:
@@ -38,7 +38,7 @@ def test_average_is_the_moving_average_of_the_parameters():
 
 def test_a_donated_state_with_an_average_trains():
     state = create_state({"w": jnp.ones(4)}, SGD, 0.9)
-    step = jax.jit(lambda s: apply_gradients(s, s.params, SGD, 0.9), donate_argnums=0)
+    step = jax.jit(lambda s: apply_gradients(s, s.params, SGD, ema_decay=0.9), donate_argnums=0)
     state = step(step(state))
     np.testing.assert_allclose(state.params["w"], np.full(4, 0.25))
 
@@ -48,10 +48,8 @@ def test_a_full_size_state_is_four_times_its_parameters():
     optimizer = make_optimizer(config.optimizer, 333_800, config.batch_size)
 
     def start():
-        inputs = jnp.zeros((1, 679, config.tokenizer.code_channels))
-        params = build_trunk(config).init(
-            jax.random.key(0), ClassLabels(jnp.zeros(1, jnp.int32)), inputs
-        )
+        trunk = build_trunk(config)
+        params = trunk.init(jax.random.key(0), *example_inputs(trunk))
         return create_state(params["params"], optimizer, 0.9999)
 
     state = jax.eval_shape(start)

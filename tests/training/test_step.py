@@ -12,6 +12,7 @@ from tests.training.tiny import (
     TOKENIZER,
     TRUNK,
     batch,
+    frozen,
     tokenizer_evaluation,
     tokenizer_params,
     tokenizer_state,
@@ -33,7 +34,7 @@ STEP = {"gradient_norm", "learning_rate", "skipped", "skipped_in_a_row"}
 def test_trunk_learns_a_batch_and_tells_how():
     step, state, losses = trunk_step(), trunk_state(), []
     for _ in range(20):
-        state, metrics = step(state, batch(), tokenizer_params())
+        state, metrics = step(state, batch(), frozen=frozen())
         losses.append(float(metrics["loss"]))
     assert set(metrics) == METRICS | STEP
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
@@ -44,14 +45,14 @@ def test_trunk_learns_a_batch_and_tells_how():
 def test_randomness_is_of_the_seed_and_the_step():
     def losses(start):
         state = place(trunk_state().replace(step=jnp.int32(start)))
-        return float(trunk_step()(state, batch(), tokenizer_params())[1]["loss"])
+        return float(trunk_step()(state, batch(), frozen=frozen())[1]["loss"])
 
     assert losses(5) == losses(5)
     assert len({losses(step) for step in range(4)}) > 1  # other labels and branches are dropped
 
 
 def test_evaluation_is_the_teacher_forced_loss_without_dropout():
-    metrics = trunk_evaluation()(trunk_state(), batch(), tokenizer_params())
+    metrics = trunk_evaluation()(trunk_state(), batch(), frozen=frozen())
     tokenizer, images = {"params": tokenizer_params()}, jnp.asarray(batch()["image"])
     features = TOKENIZER.apply(tokenizer, images, method="encode")
     inputs, targets = TOKENIZER.apply(tokenizer, features, method="training_pair")
@@ -67,8 +68,8 @@ def test_tokens_are_as_good_as_their_images():
     features = TOKENIZER.apply(tokenizer, images, method="encode")
     tokens = TOKENIZER.apply(tokenizer, features, method="training_pair")[1]
     made = {"tokens": np.asarray(tokens), "label": batch()["label"]}
-    expected = trunk_evaluation()(trunk_state(), batch(), tokenizer_params())
-    metrics = trunk_evaluation()(trunk_state(), made, tokenizer_params())
+    expected = trunk_evaluation()(trunk_state(), batch(), frozen=frozen())
+    metrics = trunk_evaluation()(trunk_state(), made, frozen=frozen())
     for name in METRICS:
         assert float(metrics[name]) == pytest.approx(float(expected[name]), rel=1e-6)
 
@@ -77,8 +78,8 @@ def test_evaluation_is_of_the_average():
     state = trunk_state()
     other = jax.tree.map(lambda array: 0.9 * array, state.params)
     assert trunk_evaluation()(
-        state.replace(params=other, average=state.params), batch(), tokenizer_params()
-    ) == trunk_evaluation()(state.replace(average=state.params), batch(), tokenizer_params())
+        state.replace(params=other, average=state.params), batch(), frozen=frozen()
+    ) == trunk_evaluation()(state.replace(average=state.params), batch(), frozen=frozen())
 
 
 def test_tokenizer_learns_a_batch_and_tells_how():
@@ -94,14 +95,14 @@ def test_tokenizer_learns_a_batch_and_tells_how():
 
 @pytest.mark.parametrize("train", ["trunk", "tokenizer"])
 def test_a_step_that_is_not_finite_changes_counts_only(train):
-    step, state, frozen = (
-        (trunk_step(), trunk_state(), (tokenizer_params(),))
+    step, state, more = (
+        (trunk_step(), trunk_state(), {"frozen": frozen()})
         if train == "trunk"
-        else (tokenizer_step(), tokenizer_state(), ())
+        else (tokenizer_step(), tokenizer_state(), {})
     )
     poison = jax.tree.map(lambda array: array.at[(0,) * array.ndim].set(jnp.nan), state.params)
     kept = jax.tree.map(jnp.copy, (poison, state.opt_state, state.average))
-    state, metrics = step(place(state.replace(params=poison)), batch(), *frozen)
+    state, metrics = step(place(state.replace(params=poison)), batch(), **more)
     assert not np.isfinite(metrics["loss"])
     assert int(state.step) == 1 and state.skipped.tolist() == [1, 1]
     assert int(metrics["skipped"]) == int(metrics["skipped_in_a_row"]) == 1

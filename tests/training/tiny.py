@@ -17,13 +17,14 @@ from mvar_jax.config import (
     TokenizerConfig,
     TrainingConfig,
 )
-from mvar_jax.models import ClassLabels, build_trunk
+from mvar_jax.models import build_trunk, example_inputs
 from mvar_jax.tokenizers import VQTokenizer
-from mvar_jax.training.loop import fit
+from mvar_jax.training.loop import Data, InitialState, Programs, Run, fit
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.placement import place
 from mvar_jax.training.state import create_state
 from mvar_jax.training.step import (
+    Frozen,
     make_tokenizer_evaluation,
     make_tokenizer_step,
     make_trunk_evaluation,
@@ -73,12 +74,17 @@ def dataset(count=40, repeats=None):
     return grain.MapDataset.range(count).seed(0).shuffle().repeat(repeats).map(images)
 
 
+def batched(records):
+    """Batches on the device, as `GlobalBatches` gives them; they hold their position too."""
+    return records.to_iter_dataset().batch(BATCH).map(jax.device_put)
+
+
 def train_batches():
-    return dataset().to_iter_dataset().batch(BATCH)
+    return batched(dataset())
 
 
 def eval_batches(count=6):
-    return dataset(count, 1).to_iter_dataset().batch(BATCH)
+    return batched(dataset(count, 1))
 
 
 def batch():
@@ -100,8 +106,12 @@ def tokenizer_params():
     return random_params(TOKENIZER, jnp.zeros((1, 8, 8, 3)))
 
 
+def frozen():
+    return Frozen(tokenizer_params())
+
+
 def trunk_params():
-    return random_params(TRUNK, ClassLabels(jnp.zeros(1, jnp.int32)), jnp.zeros((1, 4, 4)))
+    return random_params(TRUNK, *example_inputs(TRUNK))
 
 
 @functools.cache
@@ -114,7 +124,7 @@ def optimizer():
 
 @functools.cache
 def trunk_step():
-    return make_trunk_step(TRUNK, TOKENIZER, optimizer(), CONFIG.training, seed=7)
+    return make_trunk_step(TRUNK, TOKENIZER, optimizer(), config=CONFIG.training, seed=7)
 
 
 @functools.cache
@@ -140,38 +150,23 @@ def tokenizer_state():
     return place(create_state(tokenizer_params(), optimizer(), CONFIG.training.ema_decay))
 
 
-def fit_trunk(directory: Path, **changes):
-    """Trains the tiny trunk in a directory; `changes` replace arguments of `fit`."""
-    arguments = {
-        "label": "trunk",
-        "expected": trunk_state(),
-        "start": trunk_state,
-        "train_step": trunk_step(),
-        "evaluate": trunk_evaluation(),
-        "frozen": (tokenizer_params(),),
-    }
-    return _fit(directory, arguments | changes)
+def fit_trunk(directory: Path, **data):
+    """Trains the tiny trunk in a directory; `data` replaces batches or validation."""
+    programs = Programs(
+        functools.partial(trunk_step(), frozen=frozen()),
+        functools.partial(trunk_evaluation(), frozen=frozen()),
+    )
+    return _fit("trunk", directory, programs, InitialState(trunk_state(), trunk_state), **data)
 
 
-def fit_tokenizer(directory: Path, **changes):
-    """Trains the tiny tokenizer in a directory; `changes` replace arguments of `fit`."""
-    arguments = {
-        "label": "tokenizer",
-        "expected": tokenizer_state(),
-        "start": tokenizer_state,
-        "train_step": tokenizer_step(),
-        "evaluate": tokenizer_evaluation(),
-    }
-    return _fit(directory, arguments | changes)
+def fit_tokenizer(directory: Path, **data):
+    """The same for the tiny tokenizer."""
+    programs = Programs(tokenizer_step(), tokenizer_evaluation())
+    initial = InitialState(tokenizer_state(), tokenizer_state)
+    return _fit("tokenizer", directory, programs, initial, **data)
 
 
-def _fit(directory, arguments):
-    defaults = {
-        "batches": train_batches(),
-        "validation": eval_batches(),
-        "config": CONFIG.training,
-        "total_steps": CONFIG.training.steps,
-        "directory": directory,
-        "cost": StepCost(BATCH),
-    }
-    return fit(**defaults | arguments)
+def _fit(label, directory, programs, initial, **data):
+    run = Run(label, directory, CONFIG.training, CONFIG.training.steps, StepCost(BATCH))
+    data = {"batches": train_batches(), "validation": eval_batches()} | data
+    return fit(run, programs, Data(**data), initial=initial)

@@ -12,10 +12,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mvar_jax.config import TrainingConfig
 from mvar_jax.data.global_batches import GlobalBatches
-from mvar_jax.training.loop import fit
+from mvar_jax.training.loop import Data, InitialState, Programs, Run, fit
 from mvar_jax.training.state import apply_gradients, create_state
 from mvar_jax.training.throughput import StepCost
-from tests.training.tiny import dataset, eval_batches
+from tests.training.tiny import dataset
 
 STEPS = 400
 ADAM = optax.adam(0.01)
@@ -30,7 +30,8 @@ def train_step(state, batch):
         return jnp.mean((params["w"] - jnp.mean(batch["image"])) ** 2)
 
     value, gradients = jax.value_and_grad(loss)(state.params)
-    state = apply_gradients(state, gradients, ADAM, 0.9, jnp.isfinite(value))
+    finite = jnp.isfinite(value)
+    state = apply_gradients(state, gradients, ADAM, ema_decay=0.9, finite=finite)
     norm, skipped = optax.global_norm(gradients), state.skipped
     metrics = {"loss": value, "gradient_norm": norm, "skipped": skipped[0]}
     return state, metrics | {"skipped_in_a_row": skipped[1]}
@@ -58,6 +59,11 @@ def slowly(batch):
     return batch
 
 
+def validation():
+    """The batches to validate on, in the memory of the host."""
+    return dataset(6, 1).to_iter_dataset().batch(4)
+
+
 def main(index, count, port, folder):
     if count > 1:
         jax.distributed.initialize(f"localhost:{port}", count, index)
@@ -66,9 +72,20 @@ def main(index, count, port, folder):
     def read(first):
         return dataset()[4 * first :].to_iter_dataset().batch(4).map(slowly)
 
-    batches = GlobalBatches(read, lambda batch: batch)
-    state, data, cost = start(mesh), (batches, eval_batches()), StepCost(4)
-    fit("toy", state, lambda: state, train_step, evaluate, *data, CONFIG, STEPS, folder, cost)
+    def place(batch):
+        sharding = NamedSharding(mesh, PartitionSpec())
+        return {
+            name: jax.make_array_from_process_local_data(sharding, array)
+            for name, array in batch.items()
+        }
+
+    state = start(mesh)
+    fit(
+        Run("toy", folder, CONFIG, STEPS, StepCost(4)),
+        Programs(train_step, evaluate),
+        Data(GlobalBatches(read, place), list(map(place, validation()))),
+        initial=InitialState(state, lambda: state),
+    )
 
 
 if __name__ == "__main__":

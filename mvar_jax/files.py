@@ -1,0 +1,68 @@
+"""Files and folders that appear whole or not at all, whenever the process writing them is killed.
+
+They are written as a draft beside the place where they belong and renamed when complete. Nothing
+reads drafts: one that a killed process left is overwritten by the next process that writes the
+same file.
+"""
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+UNFINISHED = ".unfinished"  # how the names of drafts end
+
+
+@contextmanager
+def written_whole(path: Path, shared: bool = False) -> Iterator[Path]:
+    """Gives a draft to write to, which is renamed to `path` at the end of the `with` block.
+
+    An existing file is replaced. If the block raises, the draft is deleted and `path` stays as it
+    was; an OSError without a file name, or with the draft's, names `path`. With `shared`, several
+    processes may write the file at the same time, each its own draft; the last one to finish wins.
+    """
+    draft = draft_of(path, f".{socket.gethostname()}.{os.getpid()}" if shared else "")
+    try:
+        with naming_errors(path, draft):
+            yield draft
+            draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in UTF-8, whole or not at all; an existing one is replaced."""
+    with written_whole(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def draft_folder(path: Path) -> Iterator[Path]:
+    """Gives the path of a draft, which does not exist, for a folder that will be `path`.
+
+    Renaming it is up to the block. What is left of the draft at the end is deleted.
+    """
+    draft = draft_of(path)
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def draft_of(path: Path, owner: str = "") -> Path:
+    """Where a file or folder is written before it is renamed, in the same folder."""
+    return path.with_name(f"{path.name}{owner}{UNFINISHED}")
+
+
+@contextmanager
+def naming_errors(path: Path, draft: Path | None = None) -> Iterator[None]:
+    """Makes an OSError that names no file, as those of a full disk, or the draft, name `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(draft or path)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error

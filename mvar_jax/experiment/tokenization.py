@@ -104,7 +104,7 @@ def _write_shards(
     files: list[Path], images: CropSource, encoder: tuple[int, Encode], *, record: TokenRecord
 ) -> None:
     """Writes this host's shards, except those that are there."""
-    batch_size, encode = encoder
+    images_at_once, encode = encoder
     own = range(jax.process_index(), len(files), jax.process_count())
     spans = {k: (k * SHARD_IMAGES, min((k + 1) * SHARD_IMAGES, len(images))) for k in own}
     done = sum(stop - start for k, (start, stop) in spans.items() if files[k].exists())
@@ -114,7 +114,7 @@ def _write_shards(
             if files[k].exists():
                 continue
             with _shard_writer(files[k]) as writer:
-                for batch in images.batches(start, stop, batch_size):
+                for batch in images.batches(start, stop, images_at_once):
                     for row in _records(batch, encode, record):
                         writer.write(row)
                     progress.advance(batch_size(batch))

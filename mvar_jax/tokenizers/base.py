@@ -3,6 +3,7 @@
 from typing import Any, Protocol, runtime_checkable
 
 from mvar_jax.array_types import Array, Float, Int, Key, Params, PyTree
+from mvar_jax.config import TokenizerConfig
 from mvar_jax.scales import ScaleSchedule
 
 Tokens = Array
@@ -62,6 +63,10 @@ class Tokenizer(Protocol):
     jit; without one it is the tokenizer's own. `keys`, one for each image, are for what is drawn in
     training; without them nothing is.
     """
+
+    @property
+    def config(self) -> TokenizerConfig:
+        """The settings."""
 
     @property
     def schedule(self) -> ScaleSchedule:

@@ -164,11 +164,7 @@ class _Steps:
     def take(self, step: int, state: TrainState, batches: Iterator[Batch]) -> TrainState:
         """The state after a step, whose number counts from 1, on the next batch."""
         config = self.run.config
-        # An implicit transfer, of a number or of an array that lies elsewhere, would cost every
-        # step its time without a word. Reports, pictures and checkpoints may make them.
-        with jax.transfer_guard("disallow"):
-            state, metrics = self.profiler.run(step, self.programs.step, state, next(batches))
-            self.guard.follow(step, metrics)
+        state = self._update(step, state, next(batches))
         self.progress.advance()
         if self.run.due(step, config.log_every, config.validate_every, config.save_every):
             self._report(step, state)
@@ -176,6 +172,15 @@ class _Steps:
             with self.clock.phase("draw"):
                 path = self.run.directory / "samples" / f"{step}.png"
                 self.log.picture(step, self.programs.draw(state, path))
+        return state
+
+    def _update(self, step: int, state: TrainState, batch: Batch) -> TrainState:
+        # An implicit transfer, of a number or of an array that lies elsewhere, would cost every
+        # step its time without a word. Reading a batch is not guarded: with several processes JAX
+        # takes its way to the devices for one. Reports, pictures and checkpoints may make them.
+        with jax.transfer_guard("disallow"):
+            state, metrics = self.profiler.run(step, self.programs.step, state, batch)
+            self.guard.follow(step, metrics)
         return state
 
     def _report(self, step: int, state: TrainState) -> None:

@@ -33,7 +33,10 @@ class GroupPlan:
     kind: str = ""
 
     def lengths(self, scale: int) -> tuple[int, int]:
-        """Tokens to attend to and to keep; where nothing is inherited, keeping costs no thought."""
+        """Tokens to attend to and to keep; after the last scale, which keeps none, both are equal.
+
+        No second selection is then made.
+        """
         return self.attend[scale], self.keep[scale] or self.attend[scale]
 
 

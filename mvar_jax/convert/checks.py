@@ -40,7 +40,10 @@ def check_tensors(tensors: Mapping[str, StoredTensor], state: Mapping[str, Item]
 
 
 def official_architecture(trunk: Trunk) -> str:
-    """ "mvar" or "var". Raises ValueError for a trunk that no official model is like."""
+    """The official architecture, "mvar" or "var".
+
+    Raises ValueError for a trunk that no official model is like.
+    """
     pattern = set(trunk.config.pattern)
     names = [name for name, official in PATTERNS.items() if pattern == set(official)]
     check(

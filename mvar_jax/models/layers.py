@@ -39,8 +39,8 @@ class Projection(nn.Module):
     def apart(self, x: Float[Array, "..."]) -> tuple[Float[Array, "..."], ...]:
         """The same for every index of the first output axis by itself, without the bias.
 
-        For one input axis and many tokens: it saves taking a long result to pieces, and costs
-        taking the kernel to pieces.
+        For one input axis and many tokens: avoids slicing a long output, at the price of slicing
+        the kernel.
         """
         return tuple(flat_product(x, self.kernel[:, i]) for i in range(self.outputs[0]))
 

@@ -1,9 +1,9 @@
-"""Checkpoints: the state of a run and its place in the data, saved while training goes on.
+"""Checkpoints: the state of a run and its position in the data, saved while training continues.
 
 A run's directory holds one subdirectory per saved step. In each, Orbax keeps `params`, `average`
 (where one is kept), `optimizer` and `data` apart, so that parameters load without the optimizer.
 They hold arrays and JSON only: loading a checkpoint runs no code from it. A checkpoint that
-turns out damaged is passed over for the one before it, and moved aside, never deleted.
+is damaged is skipped in favour of the previous one, and moved aside, never deleted.
 """
 
 from collections.abc import Callable, Iterator

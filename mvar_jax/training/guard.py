@@ -1,4 +1,4 @@
-"""Watching that numbers stay finite, without making the host wait for the device."""
+"""Watching for NaN and inf, without making the host wait for the device."""
 
 from collections import deque
 
@@ -16,7 +16,7 @@ STEPS_IN_FLIGHT = 2
 
 
 class TooManySkippedError(ValueError):
-    """Too many steps in a row had a loss or a gradient that is not finite."""
+    """Too many steps in a row had a loss or a gradient with NaN or inf."""
 
 
 class Guard:

@@ -14,8 +14,8 @@ class MetricsLog:
 
     On opening, what the file holds of steps after `step` is dropped, and so is a torn last
     line: those steps are about to be made again. `rows` are all rows, old and new. Numbers are
-    written in full, so that equal runs leave equal files; one that is not finite becomes null,
-    since JSON has no other word for it. With `writes` False the file is only read.
+    written in full, so that equal runs leave equal files; NaN and inf become null, since JSON has
+    no other word for them. With `writes` False the file is only read.
     """
 
     def __init__(self, path: Path, step: int, writes: bool = True):

@@ -27,7 +27,7 @@ def load_params(directory: Path, expected: Params) -> Params:
     """The parameters to sample with, from the newest checkpoint: the average where one is kept.
 
     `expected` gives the tree of shapes and dtypes (`jax.eval_shape` of `init` will do). A damaged
-    checkpoint is passed over, with a warning, for the one before it. Raises ValueError when there
+    checkpoint is skipped, with a warning, in favour of the previous one. Raises ValueError if there
     is no checkpoint, all are damaged, or its parameters have other shapes.
     """
     damaged = []

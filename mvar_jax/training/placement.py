@@ -1,4 +1,4 @@
-"""Arrays that are made, or loaded, where they belong on the ambient mesh."""
+"""Creating and loading arrays with their shardings on the ambient mesh."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,9 +35,9 @@ def with_shardings(shapes: PyTree) -> PyTree:
 
 
 def place(tree: PyTree) -> PyTree:
-    """The tree with every array committed to where it lies.
+    """Commits every array to its current device, as restored arrays are.
 
-    As restored arrays are: were they to differ in this, jit would compile once for each.
+    Otherwise jit would compile twice.
     """
     return jax.tree.map(lambda leaf: jax.device_put(leaf, placement(leaf)), tree)
 

@@ -1,4 +1,4 @@
-"""What a run writes about itself while it goes on."""
+"""What a run writes about itself while it trains."""
 
 from pathlib import Path
 

@@ -5,8 +5,8 @@ The builders return jitted functions `step(state, batch) -> (state, metrics)` an
 `frozen`. A batch is `{"image": float32 [batch, height, width, 3] in [-1, 1], "label": int32
 [batch]}`, for the trunk perhaps with the images' `"tokens"`, int32 [batch, total], instead; metrics
 are scalars. A step donates the state it is given. Randomness is a function of the seed, the step
-and the row of the batch, so that a run that is resumed goes on as if it had not stopped, and
-devices or parts that a batch is split among do not change it.
+and the row of the batch: neither resuming a run nor the devices or parts that a batch is split
+among change it.
 """
 
 import functools
@@ -142,7 +142,7 @@ def update(
 ) -> tuple[TrainState, Metrics]:
     """The state after following gradients, and more metrics.
 
-    Where the loss or the gradient is not finite, nothing but the counts of steps changes.
+    If the loss or the gradient norm is NaN or inf, only the counts of steps change.
     """
     norm = optax.global_norm(gradients)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)

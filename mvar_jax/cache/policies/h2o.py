@@ -17,9 +17,9 @@ QUERIES_AT_ONCE = 256
 class H2O(Policy):
     """Heavy-hitter oracle (Zhang et al., arXiv 2306.14048).
 
-    Half of the budget goes to the most recent tokens, half to those whose attention, added up
-    over all queries of all scales, is largest. Adding up needs the whole attention matrix, in
-    pieces: this policy is as slow as it is old.
+    Half of the budget goes to the most recent tokens, half to those with the largest attention,
+    summed over all queries of all scales. The sum needs all attention weights, which are computed
+    in pieces, hence slow.
     """
 
     name = "h2o"

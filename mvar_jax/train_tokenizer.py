@@ -1,6 +1,6 @@
 """Trains the tokenizer of an experiment; run again, it resumes.
 
-python -m mvar_jax.train_tokenizer --config=configs/digits.py --workdir=runs/digits
+    python -m mvar_jax.train_tokenizer --config=configs/digits.py --workdir=runs/digits
 """
 
 from absl import flags

@@ -1,9 +1,9 @@
 """What can be configured: frozen dataclasses, validated where they are built.
 
 The defaults here are the truth. Files under `configs/` set what differs, `--config.a.b=v`
-overrides on the command line, and `config_tree` turns the result back into these values; library
+overrides on the command line, and `config.tree` turns the result back into these values; library
 code only ever receives dataclasses. Errors are ValueErrors of one sentence: what was
-got, what was expected, how to mend it.
+got, what was expected, how to fix it.
 """
 
 from mvar_jax.config.data import DataConfig

@@ -36,10 +36,12 @@ HostArray: TypeAlias = np.ndarray | jax.Array  # read on the host, wherever it l
 PyTree: TypeAlias = Any  # a nested dict, tuple or dataclass whose leaves are arrays
 Leaf: TypeAlias = Any  # an array of a memory, or what stands for one: a shape, a sharding
 Params: TypeAlias = dict[str, Any]  # plain nested dict of parameters
+Example: TypeAlias = dict[str, np.ndarray | np.int32]  # one image of a dataset, or its tokens
 
 __all__ = [
     "Array",
     "Bool",
+    "Example",
     "Float",
     "HostArray",
     "Int",
@@ -64,7 +66,8 @@ def batch_size(batch: PyTree) -> int:
     return len(jax.tree.leaves(batch)[0])
 
 
-Arguments, Result = ParamSpec("Arguments"), TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 def in_32_bits(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -1,10 +1,21 @@
 """Checks of what comes from outside, and errors as one sentence: got, expected, what to do."""
 
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
 
 def check(condition: bool, message: str) -> None:
     """Raises ValueError(message) unless the condition holds."""
     if not condition:
         raise ValueError(message)
+
+
+def check_given(value: Value | None, message: str) -> Value:
+    """The value. Raises ValueError(message) when it is None."""
+    if value is None:
+        raise ValueError(message)
+    return value
 
 
 def check_range(name: str, value: int | float, low: int | float, high: int | float) -> None:

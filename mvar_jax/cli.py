@@ -221,9 +221,9 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, (KeyError, AttributeError)):  # its text is quoted, at times twice
         text = text.strip("'\"").replace("\\n", ". ").replace("\\'", "'")
         return f"--config: no setting of that name: {text}"
-    if text.endswith("must have a value other than None."):
-        name = re.search(r"--\w+", text)[0]
-        return f"{name} is missing, expected a value for it."
+    name = re.search(r"--\w+", text)
+    if name and text.endswith("must have a value other than None."):
+        return f"{name[0]} is missing, expected a value for it."
     text = re.sub(r"^flag --[^ ]*: (Flag |Error whilst)", r"\1", text)
     return re.sub(r"^\w+Error: ", "", text.rpartition("\n")[2]) or type(error).__name__
 

@@ -42,7 +42,9 @@ class ScaleSchedule:
     @classmethod
     def of(cls, sizes: "ScaleSchedule | Iterable") -> "ScaleSchedule":
         """A schedule from itself or from any iterable of `(height, width)`."""
-        return sizes if isinstance(sizes, cls) else cls(tuple(tuple(size) for size in sizes))
+        if isinstance(sizes, ScaleSchedule):
+            return sizes
+        return cls(tuple((height, width) for height, width in sizes))
 
     def __len__(self) -> int:
         return len(self.sizes)

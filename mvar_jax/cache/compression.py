@@ -130,11 +130,8 @@ def prepare_compression(
     _check_settings(name, kind, settings)
     policy = kind(_budget(kind.name, schedule, ratio, budget), **settings)
     _check_budget(policy, schedule)
-    check(
-        not policy.needs or profile is not None,
-        f"policy {name}: it needs a profile ({', '.join(policy.needs)}); make one with python -m "
-        "mvar_jax.calibrate and name it by --profile.",
-    )
+    if policy.needs:
+        policy.measured(profile)
     plan, full = policy.plan(schedule, shape, profile), plan_full(schedule, shape)
     if (plan.kept, plan.attended) == (full.kept, full.attended):
         return Compression(None, Full(), full, schedule, int8)

@@ -1,5 +1,7 @@
 """Keys and values that attention over the history remembers between scales."""
 
+from dataclasses import replace
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -76,7 +78,7 @@ class KVCache:
             score=None if self.score is None else jnp.zeros((batch, heads, tokens)),
         )
         if self.key_scale is not None:
-            new = new.replace(**_quantized(key, value))
+            new = replace(new, **_quantized(key, value))
         return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=2), self, new)
 
     def read(

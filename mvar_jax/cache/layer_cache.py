@@ -1,5 +1,7 @@
 """The cache of one attention layer under a policy: attend to some tokens, inherit some."""
 
+from dataclasses import replace
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -56,7 +58,7 @@ class LayerCache:
             mixed, cache = _attend_group(self.policy, plan, held, probe, key[:, own], value[:, own])
             outputs.append(mixed)
             groups.append(cache)
-        return jnp.concatenate(outputs, axis=1), self.replace(groups=tuple(groups))
+        return jnp.concatenate(outputs, axis=1), replace(self, groups=tuple(groups))
 
 
 def _attend_group(policy, plan, cache, probe, key, value):
@@ -67,12 +69,12 @@ def _attend_group(policy, plan, cache, probe, key, value):
     old_key, old_value = cache.read(key.dtype)
     keys = jnp.concatenate([old_key, key.astype(old_key.dtype)], axis=2)
     values = jnp.concatenate([old_value, value.astype(old_value.dtype)], axis=2)
-    selection = policy.select(union.replace(key=keys, value=values), probe, plan)
+    selection = policy.select(replace(union, key=keys, value=values), probe, plan)
     if selection.attend is not None:
         keys, values = policy.gather(keys, values, selection.attend, probe, plan)
     mixed = attention(probe.query, keys, values, softmax_scale=probe.softmax_scale)
     if selection.score is not None:
-        union = union.replace(score=selection.score)
+        union = replace(union, score=selection.score)
     if plan.keep[scale] == 0:
         return mixed, jax.tree.map(lambda array: array[:, :, :0], union)
     return mixed, union if selection.keep is None else union.take(selection.keep)

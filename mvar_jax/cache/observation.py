@@ -1,5 +1,7 @@
 """The full cache of a layer, watched: what calibration needs to know of its attention."""
 
+from dataclasses import replace
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -32,7 +34,7 @@ class Statistics:
 class ObservedCache(LayerCache):
     """A full cache that adds up statistics of its attention. Rows come in guidance pairs."""
 
-    statistics: Statistics = None
+    statistics: Statistics = flax.struct.field(kw_only=True)
 
     def attend(
         self,
@@ -49,7 +51,7 @@ class ObservedCache(LayerCache):
         statistics = _observe(
             self.statistics, query[::2], keys, softmax_scale, self.schedule, scale
         )
-        return mixed, cache.replace(statistics=statistics)
+        return mixed, replace(self, groups=cache.groups, statistics=statistics)
 
 
 @flax.struct.dataclass
@@ -77,7 +79,8 @@ def _observe(statistics, query, key, softmax_scale, schedule, scale):
     first, second = _moments(query, key, softmax_scale)
     by_scale = [jnp.sum(first[..., own], axis=-1) for own in schedule.slices[: scale + 1]]
     mass = jnp.sum(jnp.stack(by_scale, axis=-1), axis=0)  # over images, [heads, scale + 1]
-    statistics = statistics.replace(
+    statistics = replace(
+        statistics,
         mass=statistics.mass.at[:, scale, : scale + 1].add(mass),
         selectivity=statistics.selectivity.at[scale].add(
             _selectivity(query, key, softmax_scale, schedule.offsets[scale])
@@ -87,7 +90,8 @@ def _observe(statistics, query, key, softmax_scale, schedule, scale):
         return statistics
     # By rounding, the variance of a head that attends evenly could be below zero.
     variance = jnp.sum(jnp.maximum(second - first**2, 0), axis=(0, 2))
-    return statistics.replace(variance=statistics.variance + variance, query=query[0], key=key[0])
+    total = statistics.variance + variance
+    return replace(statistics, variance=total, query=query[0], key=key[0])
 
 
 def _moments(query, key, softmax_scale):
@@ -127,5 +131,5 @@ def attention_map(
     query: Float[np.ndarray, "n dim"], key: Float[np.ndarray, "m dim"], softmax_scale: float
 ) -> Float[np.ndarray, "n m"]:
     """Softmax attention of one head, for looking at."""
-    query, key = jnp.asarray(query)[None, None], jnp.asarray(key)[None, None]
-    return np.asarray(attention_shares(query, key, softmax_scale)[0, 0])
+    queries, keys = jnp.asarray(query)[None, None], jnp.asarray(key)[None, None]
+    return np.asarray(attention_shares(queries, keys, softmax_scale)[0, 0])

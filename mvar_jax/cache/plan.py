@@ -117,19 +117,19 @@ def spread_budget(
     What a limit cuts off goes to the others. `weights` counts the heads behind each budget. The
     mean is met to within half a token a head, and exactly where the limits leave no choice.
     """
-    shares, weights = np.maximum(np.asarray(shares, np.float64), 1e-12), np.asarray(weights)
-    target = np.clip(mean, low, high) * weights.sum()
+    wanted, heads = np.maximum(np.asarray(shares, np.float64), 1e-12), np.asarray(weights)
+    target = np.clip(mean, low, high) * heads.sum()
 
     def filled(factor):
-        return np.clip(factor * shares, low, high)
+        return np.clip(factor * wanted, low, high)
 
-    small, large = low / shares.max(), high / shares.min()
+    small, large = low / wanted.max(), high / wanted.min()
     for _ in range(100):
         factor = (small + large) / 2
-        small, large = (factor, large) if filled(factor) @ weights < target else (small, factor)
+        small, large = (factor, large) if filled(factor) @ heads < target else (small, factor)
     # Rounding carries what it lost on to the next budget, so that the total stays.
     budgets, owed = [], 0.0
-    for exact, weight in zip(filled(large), weights):
+    for exact, weight in zip(filled(large), heads):
         budget = int(np.clip(np.floor(exact + owed / weight + 0.5), low, high))
         owed += (exact - budget) * weight
         budgets.append(budget)

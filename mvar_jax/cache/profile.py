@@ -83,7 +83,7 @@ class Profile:
             profile = cls(
                 format=written,
                 checksum=str(fields.pop(FORMATS[written])),
-                sizes=tuple(tuple(map(int, size)) for size in fields.pop("sizes")),
+                sizes=tuple((int(height), int(width)) for height, width in fields.pop("sizes")),
                 samples=int(fields.pop("samples")),
                 **{name: np.asarray(value, np.float32) for name, value in fields.items()},
             )

@@ -24,13 +24,19 @@ class Chip:
     config: str = "default"
 
 
+def _peak(device_kind: str) -> float:
+    peak = peak_flops(device_kind)
+    assert peak is not None, device_kind  # those below are in its table
+    return peak
+
+
 GIB = 2**30
 # Cloud TPU's pages on system architecture: per chip, all links in one direction.
 CHIPS = {
-    "v4": Chip(peak_flops("TPU v4"), 32 * GIB, 1228e9, 300e9, "megacore"),
-    "v5e": Chip(peak_flops("TPU v5 lite"), 16 * GIB, 819e9, 200e9),
-    "v5p": Chip(peak_flops("TPU v5"), 95 * GIB, 2765e9, 600e9),
-    "v6e": Chip(peak_flops("TPU v6 lite"), 32 * GIB, 1640e9, 448e9),
+    "v4": Chip(_peak("TPU v4"), 32 * GIB, 1228e9, 300e9, "megacore"),
+    "v5e": Chip(_peak("TPU v5 lite"), 16 * GIB, 819e9, 200e9),
+    "v5p": Chip(_peak("TPU v5"), 95 * GIB, 2765e9, 600e9),
+    "v6e": Chip(_peak("TPU v6 lite"), 32 * GIB, 1640e9, 448e9),
 }
 
 

@@ -1,7 +1,7 @@
 """A compiled program, and what it costs: arithmetic, memory traffic, exchange between chips."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ class Cost:
 
     flops: int | float
     bytes_moved: int | float
-    exchanged: dict[str, int | float]
+    exchanged: Mapping[str, int | float]
 
     def __add__(self, other: "Cost") -> "Cost":
         return self._with(other, 1)
@@ -37,7 +37,7 @@ class Cost:
         return Cost(times * self.flops, times * self.bytes_moved, exchanged)
 
     def _with(self, other, sign):
-        kinds = self.exchanged | other.exchanged
+        kinds = (*self.exchanged, *other.exchanged)
         exchanged = {k: self.exchanged.get(k, 0) + sign * other.exchanged.get(k, 0) for k in kinds}
         moved = self.bytes_moved + sign * other.bytes_moved
         return Cost(self.flops + sign * other.flops, moved, exchanged)

@@ -45,7 +45,7 @@ def from_config_dict(values: "ConfigDict | dict", kind: type = Config, path: str
 
 
 def _convert(value: Any, hint: Any, path: str) -> Any:
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         check(hasattr(value, "keys"), f"{path}: got {value!r}, expected a group of settings.")
         return from_config_dict(value, hint, path)
     if typing.get_origin(hint) is tuple:

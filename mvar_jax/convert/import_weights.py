@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mvar_jax.checks import check
+from mvar_jax.checks import check, check_given
 from mvar_jax.config import Config, SamplingConfig, TokenizerConfig
 from mvar_jax.convert.checks import check_tensors
 from mvar_jax.convert.find_tokenizer import find_tokenizer
@@ -61,19 +61,19 @@ def import_weights(
 
 def _plan_trunk(state: StateDict, out: Workdir, schedule: ScaleSchedule | None) -> Part:
     tensors, levels = state.tensors, state.tensors.get("lvl_1L")
-    check(
-        levels is not None or schedule is not None,
+    found = check_given(
+        schedule if levels is None else find_schedule(np.asarray(levels)),
         "the tensor lvl_1L is missing, which tells the scales; give --schedule",
     )
-    found = schedule if levels is None else find_schedule(np.asarray(levels))
     check(
         schedule in (None, found),
         f"its lvl_1L is that of the schedule {_sides(found)}; leave --schedule out",
     )
     trunk = find_trunk(state.architecture, _shapes(state), found)
     check_tensors(tensors, trunk_state(trunk))
+    height, width = found.last
     tokenizer = TokenizerConfig(
-        image_size=tuple(16 * side for side in found.last),
+        image_size=(16 * height, 16 * width),
         scales=found.sizes,
         vocabulary=trunk.logits,
         code_channels=trunk.code_channels,

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from mvar_jax.array_types import HostArray, Params
+from mvar_jax.array_types import HostArray, Params, PyTree
 from mvar_jax.convert.stored_tensor import StoredTensor
 
 Tensor: TypeAlias = HostArray | StoredTensor
@@ -111,7 +111,7 @@ def write_tensor(entries: Iterable[Entry], params: Params) -> np.ndarray:
     entries = list(entries)
     tensor = np.empty(entries[0].official_shape, np.float32)
     for entry in entries:
-        array = params
+        array: PyTree = params
         for name in entry.path:
             array = array[name]
         entry.write(np.asarray(array if entry.layer is None else array[entry.layer]), tensor)

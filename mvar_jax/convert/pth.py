@@ -86,7 +86,8 @@ class _Archive:
             "writes it",
         )
         self.folder = indices[0].partition("/")[0]
-        order = self.content(f"{self.folder}/byteorder", 16) or b"little"
+        named = f"{self.folder}/byteorder"
+        order = (self.content(named, 16) if named in self.entries else b"") or b"little"
         check(order == b"little", f"its byte order is {order!r}, expected b'little'")
         known = {
             "collections.OrderedDict": _empty_dict,
@@ -97,9 +98,7 @@ class _Archive:
         storages = {name: np.dtype(kind) for name, kind in STORAGES.items()}
         return unpickle(self.content(indices[0], MAX_INDEX_BYTES), known | storages, self.storage)
 
-    def content(self, name: str, limit: int) -> bytes | None:
-        if name not in self.entries:
-            return None
+    def content(self, name: str, limit: int) -> bytes:
         start, size = self.place(name)
         check(size <= limit, f"its entry {name} has {size} bytes, expected at most {limit}")
         self.stream.seek(start)

@@ -86,7 +86,7 @@ def write_safetensors(
         stream.write(len(text).to_bytes(LENGTH_BYTES, "little") + text)
         for (name, (shape, dtype)), (given, array) in zip(about.items(), tensors, strict=True):
             assert (name, shape, dtype) == (given, array.shape, array.dtype), (name, given)
-            stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+            stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def _parse(text: bytes) -> dict[str, Any]:

@@ -72,7 +72,8 @@ def _read(file: Path) -> Any:
 
 def _flatten(tree: Any) -> dict[str, StoredTensor]:
     """Every tensor that is reached through dicts, by its keys joined by "/"; each dict once."""
-    tensors, seen, waiting = {}, set(), [("", tree)]
+    tensors: dict[str, StoredTensor] = {}
+    seen, waiting = set(), [("", tree)]
     while waiting:
         path, node = waiting.pop()
         if isinstance(node, StoredTensor):

@@ -76,8 +76,8 @@ def attention_entries(
     if config.qk_norm:
         official, shape = (1, config.heads, 1, 1), (config.heads,)
         yield Entry(f"{name}.scale_mul_1H11", official, (*path, "query_scale"), shape, layer=layer)
-    for official, ours in (("q_bias", "query_bias"), ("v_bias", "value_bias")):
-        yield Entry(f"{name}.{official}", (width,), (*path, ours), heads, layer=layer)
+    for last, ours in (("q_bias", "query_bias"), ("v_bias", "value_bias")):
+        yield Entry(f"{name}.{last}", (width,), (*path, ours), heads, layer=layer)
     yield Entry(
         f"{name}.mat_qkv.weight",
         (3 * width, width),

@@ -5,6 +5,7 @@ from functools import partial
 import grain
 import numpy as np
 
+from mvar_jax.array_types import Example
 from mvar_jax.checks import check
 from mvar_jax.config import DataConfig
 from mvar_jax.data.image_source import ImageSource
@@ -34,7 +35,7 @@ class CropSource:
             f"--crops: got {crops} with data.augmentation='none', expected 1, as all would be the "
             "same.",
         )
-        self._source, self._data, self._size = source, data, tuple(image_size)
+        self._source, self._data, self._size = source, data, image_size
         self._crops, self._seed = crops, seed
 
     def __len__(self) -> int:
@@ -43,7 +44,7 @@ class CropSource:
     def __repr__(self) -> str:
         return f"CropSource({self._source!r}, {self._crops} crops)"
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray] | None:
+    def __getitem__(self, index: int) -> Example | None:
         example = self._source.read(index)
         if example is None:
             return None

@@ -10,7 +10,7 @@ from mvar_jax.checks import check, first_line
 
 # Named, because Pillow would run another program over what says that it is PostScript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-MAX_PIXELS = Image.MAX_IMAGE_PIXELS  # 89 million; a small file may claim far more
+MAX_PIXELS = 2**30 // 12  # 89 million, Pillow's own limit; a small file may claim far more
 
 
 def decode_image(encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:

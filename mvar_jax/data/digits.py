@@ -46,7 +46,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
         digits = load_digits()
-        seen = Counter()
+        seen: Counter[int] = Counter()
         for index, (pixels, label) in enumerate(zip(digits.images, digits.target.tolist())):
             if SPLIT_PATTERN[seen[label] % len(SPLIT_PATTERN)] == split:
                 name = f"digit_{index:04d}"

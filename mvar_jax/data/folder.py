@@ -100,9 +100,9 @@ def _files(root: Path, place: Path, class_names: tuple[str, ...]) -> Iterator[tu
         f"data: {place} has a folder {unknown[:1]}, but {root / 'train'} has none of that class; "
         "every class needs training images.",
     )
-    passed_over = []
+    passed_over: list[str] = []
     for name in here:
-        images = []
+        images: list[str] = []
         for file in _walk(place / name, (root, place)):
             suitable = file.suffix.lower() in SUFFIXES
             (images if suitable else passed_over).append(file.relative_to(place).as_posix())
@@ -139,8 +139,8 @@ def _part(files: list[str], split: str) -> list[str]:
     chosen = [file for file in files if _digest(file)[0] % VALIDATION_EVERY == 0] or files[:1]
     if split == "validation":
         return chosen
-    chosen = set(chosen)
-    return [file for file in files if file not in chosen]
+    taken = set(chosen)
+    return [file for file in files if file not in taken]
 
 
 def _digest(file: str) -> tuple[int, str]:

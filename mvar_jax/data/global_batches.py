@@ -39,7 +39,8 @@ class GlobalIterator(Iterator[Batch]):
 
     def __init__(self, read: Callable[[int], grain.IterDataset], place: Callable[..., Batch]):
         self._read, self._place = read, place
-        self._next, self._parts = 0, None
+        self._next = 0
+        self._parts: grain.DatasetIterator | None = None
 
     def __next__(self) -> Batch:
         if self._parts is None:
@@ -54,7 +55,7 @@ class GlobalIterator(Iterator[Batch]):
 
     def set_state(self, state: Any) -> None:
         """Goes to a place, as `get_state` gives it. Raises ValueError for what is none."""
-        number = state.get("next_batch") if isinstance(state, dict) else None
+        number = state.get("next_batch", -1) if isinstance(state, dict) else -1
         check(
             type(number) is int and number >= 0,
             f"data: got the place {state!r}, expected the number of a batch, as "

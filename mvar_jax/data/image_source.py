@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from mvar_jax.array_types import Example
 from mvar_jax.checks import check, first_line
 from mvar_jax.data.decode import decode_image
 from mvar_jax.data.skipped import SkippedRecords
@@ -44,7 +45,7 @@ class ImageSource:
         self.class_names = class_names
         self.skipped = SkippedRecords(f"{name} split {split!r}", len(records))
         self._records = records
-        self._decoded = {}
+        self._decoded: dict[int, Example] = {}
         self._room = CACHE_BYTES  # that is left
         self[0]  # where nothing can be read, that shows here
         weakref.finalize(self, self.skipped.report)  # when it is no longer used, or at the end
@@ -60,7 +61,7 @@ class ImageSource:
     def __repr__(self) -> str:
         return f"ImageSource({self.name!r}, {self.split!r}, {len(self)} images)"
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, index: int) -> Example:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")  # also ends a loop over the source
         for place in range(index, index + len(self)):
@@ -73,7 +74,7 @@ class ImageSource:
             "ones; replace the files."
         )
 
-    def read(self, index: int) -> dict[str, np.ndarray] | None:
+    def read(self, index: int) -> Example | None:
         """A record itself, or None where it cannot be read, which is warned of once."""
         if index in self._decoded:
             return self._decoded[index]
@@ -89,7 +90,7 @@ class ImageSource:
             self._decoded[index] = example
         return example
 
-    def _decode(self, index: int) -> dict[str, np.ndarray]:
+    def _decode(self, index: int) -> Example:
         record = self._records[index]
         label = int(record["label"])
         check(0 <= label < self.num_classes, f"its label is {label}, no class has it")

@@ -134,11 +134,11 @@ def _members(
         if member.isdir():
             continue
         found = re.fullmatch(rf"(?:\./)?{pattern}", member.name)
-        check(
-            member.isreg() and found is not None,
-            f"{path}: holds {member.name!r}, expected files named as {pattern}; get the file of "
-            "image-net.org.",
-        )
+        if not member.isreg() or found is None:
+            raise ValueError(
+                f"{path}: holds {member.name!r}, expected files named as {pattern}; get the file "
+                "of image-net.org."
+            )
         yield member, found[1]
 
 
@@ -148,7 +148,9 @@ def _read(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> byte
         f"{path}: {member.name!r} has {member.size} bytes, expected an image of at most "
         f"{MAX_BYTES}; get the file of image-net.org.",
     )
-    return archive.extractfile(member).read()
+    content = archive.extractfile(member)
+    assert content is not None  # `_members` gives regular files only
+    return content.read()
 
 
 def _check_complete(path: Path, count: int, expected: int) -> None:

@@ -1,6 +1,7 @@
 """Grain pipelines from a dataset to batches of images, or of their tokens, and labels."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import grain
@@ -11,6 +12,7 @@ from jaxtyping import Float32, UInt8
 from mvar_jax.checks import check
 from mvar_jax.config import DataConfig
 from mvar_jax.data.augment import center_crop, cover, random_crop, random_shift
+from mvar_jax.data.image_source import ImageSource
 from mvar_jax.data.source import load_source
 from mvar_jax.data.token_source import TokenSource
 
@@ -37,11 +39,13 @@ def train_batches(
     Raises ValueError as `load_source` and `TokenSource` do, and on iteration for too many images
     that cannot be read or, unless the augmentation is "crop", are not of `image_size`.
     """
+    source: TokenSource | ImageSource
+    prepare: Callable[..., dict[str, Any]]
     if data.tokens:
         source, prepare = TokenSource(data.tokens), _pick_crop
     else:
         source = load_source(data.name, data.train_split, data.directory)
-        prepare = functools.partial(augment, data=data, image_size=tuple(image_size))
+        prepare = functools.partial(augment, data=data, image_size=image_size)
     records = grain.MapDataset.source(source).seed(seed % 2**32).shuffle().repeat()
     records = batch_rows(records.random_map(prepare), batch_size, rows)
     size = batch_size if rows is None else len(rows)
@@ -62,7 +66,7 @@ def eval_batches(
 def eval_records(data: DataConfig, image_size: tuple[int, int], split: str) -> grain.MapDataset:
     """What `eval_batches` makes batches of."""
     source = load_source(data.name, split, data.directory)
-    prepare = functools.partial(center, data=data, image_size=tuple(image_size))
+    prepare = functools.partial(center, data=data, image_size=image_size)
     return grain.MapDataset.source(source).map(prepare)
 
 
@@ -150,7 +154,8 @@ def center(record: dict[str, Any], data: DataConfig, image_size: tuple[int, int]
 def _fit(image: np.ndarray, data: DataConfig, image_size: tuple[int, int]) -> np.ndarray:
     """The image that is cropped: resized for "crop", otherwise as it is."""
     if data.augmentation == "crop":
-        return cover(image, tuple(round(data.resize_ratio * side) for side in image_size))
+        height, width = (round(data.resize_ratio * side) for side in image_size)
+        return cover(image, (height, width))
     check(
         image.shape[:2] == image_size,
         f"data: an image of {data.name} has (height, width) {image.shape[:2]}, expected "

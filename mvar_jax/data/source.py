@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
+from etils import epath
 from tensorflow_datasets.core import read_only_builder
 
 from mvar_jax.checks import check, first_line
@@ -76,7 +77,7 @@ def _own_builder(name: str) -> Callable[..., tfds.core.DatasetBuilder] | None:
 
 
 def _open_own(
-    name: str, own: Callable[..., tfds.core.DatasetBuilder], place: PathLike
+    name: str, own: Callable[..., tfds.core.DatasetBuilder], place: epath.Path
 ) -> tfds.core.DatasetBuilder:
     """The builder of one of the library's datasets, prepared.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
+from mvar_jax.array_types import Example
 from mvar_jax.checks import check
 
 LABEL_BYTES = 4
@@ -32,7 +33,7 @@ class TokenRecord:
         """The bytes of one image."""
         return np.array(label, "<u4").tobytes() + tokens.astype(self.token_type).tobytes()
 
-    def unpack(self, record: bytes) -> dict[str, np.ndarray]:
+    def unpack(self, record: bytes) -> Example:
         """`{"tokens": int32 [crops, total], "label": int32}`.
 
         Raises ValueError for bytes that `pack` cannot have written.

@@ -3,9 +3,9 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+from mvar_jax.array_types import Example
 from mvar_jax.checks import check, first_line
 from mvar_jax.config import TokenizerConfig
 from mvar_jax.data.token_manifest import MANIFEST, TokenManifest, file_checksum
@@ -53,7 +53,7 @@ class TokenSource:
     def __repr__(self) -> str:
         return f"TokenSource({str(self.directory)!r}, {len(self)} records)"
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, index: int) -> Example:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")  # also ends a loop over the source
         try:

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -18,7 +18,8 @@ def random_arrays(shapes: PyTree, spread: float) -> PyTree:
     leaves, structure = jax.tree.flatten(shapes)
     keys = jax.random.split(jax.random.key(0), len(leaves))
     arrays = (spread * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves))
-    return structure.unflatten(a.astype(leaf.dtype) for a, leaf in zip(arrays, leaves))
+    typed = (array.astype(leaf.dtype) for array, leaf in zip(arrays, leaves))
+    return jax.tree.unflatten(structure, typed)
 
 
 def compile_timed(
@@ -30,12 +31,14 @@ def compile_timed(
     return compiled, time.monotonic() - begun
 
 
-def median_seconds(programs: dict[Name, Callable[[], PyTree]], repeats: int) -> dict[Name, float]:
+def median_seconds(
+    programs: Mapping[Name, Callable[[], PyTree]], repeats: int
+) -> dict[Name, float]:
     """Median seconds of every program.
 
     Repeats go round all of them in turn, so that what else the machine does hits all alike.
     """
-    measured = {name: [] for name in programs}
+    measured: dict[Name, list[float]] = {name: [] for name in programs}
     for _ in range(repeats):
         for name, program in programs.items():
             begun = time.monotonic()
@@ -61,6 +64,7 @@ class ProgramMemory(NamedTuple):
 def program_memory(compiled: jax.stages.Compiled) -> ProgramMemory:
     """The memory of a compiled program, as the compiler plans it."""
     found = compiled.memory_analysis()
+    assert found is not None  # the compilers of CPUs, GPUs and TPUs all tell it
     return ProgramMemory(
         arguments=found.argument_size_in_bytes,
         results=found.output_size_in_bytes - found.alias_size_in_bytes,

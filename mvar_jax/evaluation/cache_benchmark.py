@@ -1,6 +1,6 @@
 """What policies cost at long schedules: one attention block's memory, a whole sampler's time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -90,7 +90,7 @@ def block_memory(compression: Compression, dim: int, dtype: jnp.dtype) -> BlockM
             shape = (2, group.heads, group.keep[last - 1], dim)
             zeros = jnp.zeros(shape, dtype)
             groups.append(empty.append(zeros, zeros, 0))
-        return cache.replace(groups=tuple(groups))
+        return replace(cache, groups=tuple(groups))
 
     def attend(cache, query, key, value, raw):
         return cache.attend(query, key, value, raw, dim**-0.5, last)[0]
@@ -116,7 +116,7 @@ def sampling_seconds(
     labels, numbers = ClassLabels(np.zeros(1, np.int32)), np.zeros(1, np.uint32)
     request = NumberedRequest(labels, np.uint32(0), numbers, filters).request()
     for name, compression in compressions.items():
-        small = weights.replace(compression=compression)
+        small = replace(weights, compression=compression)
         compiled, compiling[name] = compile_timed(generate, sampler, small, request)
         programs[name] = partial(compiled, small, request)
     seconds = median_seconds(programs, repeats)

@@ -87,8 +87,9 @@ def _grey_pixels(images: HostArray) -> np.ndarray:
     """Grey values in [0, 1], averaged over areas: float64 [batch, SIDE * SIDE]."""
     grey = (np.asarray(images, np.float32).mean(axis=-1) + 1) / 2
     size = (SIDE, SIDE)
-    small = [Image.fromarray(one).resize(size, Image.Resampling.BOX) for one in grey]
-    return np.stack(small).reshape(len(grey), -1).astype(np.float64)
+    small = (Image.fromarray(one).resize(size, Image.Resampling.BOX) for one in grey)
+    stacked = np.stack([np.asarray(image) for image in small])
+    return stacked.reshape(len(grey), -1).astype(np.float64)
 
 
 def _matching(images: HostArray, labels: HostArray) -> np.ndarray:

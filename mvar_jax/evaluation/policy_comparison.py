@@ -1,7 +1,7 @@
 """Runs policies of cache compression on one model, with the same labels and noise for all."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import numpy as np
@@ -57,7 +57,7 @@ def compare_policies(
     check(len(prepared) > 0, f"--policies: none can run: {'; '.join(refused.values())}")
     schedule = model.sampler.scales
     full_cache = prepare_compression("full", schedule, model.trunk.attention_shape)
-    weights = model.weights.replace(compression=full_cache)
+    weights = replace(model.weights, compression=full_cache)
     full, reference = run_full(task, weights, progress=progress("full"))
     results = _Results(model, full, labels, accuracy)
     results.add(("full", 0.0), full, full_cache)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -108,7 +109,8 @@ def _both(sampler, weights, asked):
     """
     batch = batch_size(asked.numbers)
     free = jax.tree.map(jnp.zeros_like, asked.forced)
-    twice = asked.replace(
+    twice = replace(
+        asked,
         condition=_joined(asked.condition, asked.condition),
         numbers=_joined(asked.numbers, asked.numbers),
         forced=_joined(free, asked.forced),

@@ -17,7 +17,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int, UInt8
 
-from mvar_jax.array_types import Params
+from mvar_jax.array_types import Params, batch_size
 from mvar_jax.config import Config
 from mvar_jax.data.crops import CropSource
 from mvar_jax.data.pipeline import normalize

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from functools import partial
 
+from jax.sharding import Mesh
+
 from mvar_jax.array_types import Params
 from mvar_jax.checks import check
 from mvar_jax.config import Config, TrainingConfig
@@ -56,12 +58,13 @@ def check_tokens(config: Config, tokenizer_params: Params, class_names: tuple[st
     on_first_process(check_all)
 
 
-def make_layout(config: Config, training: TrainingConfig) -> BatchLayout:
+def make_layout(config: Config, training: TrainingConfig) -> tuple[Mesh, BatchLayout]:
     """The mesh of the config, which must divide the batch; says what devices there are."""
-    layout = BatchLayout(make_mesh(config.mesh))
+    mesh = make_mesh(config.mesh)
+    layout = BatchLayout(mesh)
     layout.check_batch(config.batch_size, training.accumulate)
-    announce(layout.mesh)
-    return layout
+    announce(mesh)
+    return mesh, layout
 
 
 def make_data(config: Config, layout: BatchLayout, parts: int) -> Data:

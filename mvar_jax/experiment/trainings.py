@@ -10,7 +10,7 @@ import jax
 import optax
 from absl import logging
 
-from mvar_jax.array_types import Params, in_32_bits, path_name
+from mvar_jax.array_types import Params, PyTree, in_32_bits, path_name
 from mvar_jax.checks import check
 from mvar_jax.config import Config
 from mvar_jax.experiment.pictures import tokenizer_pictures, trunk_pictures
@@ -60,14 +60,14 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
     config = replace(config, data=replace(config.data, tokens="", validation_tokens=""))
     own, training = workdir.tokenizer, config.tokenizer_training
     source = load_examples(config)
-    layout = make_layout(config, training)
+    mesh, layout = make_layout(config, training)
     data = make_data(config, layout, training.accumulate)
     steps = training.total_steps(len(source), config.batch_size)
     optimizer = make_optimizer(config.tokenizer_optimizer, steps, config.batch_size)
     check_is_run(own.checkpoints)
     own.check_same(config)
 
-    with jax.set_mesh(layout.mesh):
+    with jax.set_mesh(mesh):
         return fit(
             Run(
                 label="tokenizer",
@@ -116,7 +116,7 @@ def train_trunk(
     source = load_examples(config)
     config = with_classes(config, source)
     training = config.training
-    layout = make_layout(config, training)
+    mesh, layout = make_layout(config, training)
     data = make_data(config, layout, training.accumulate)
     steps = training.total_steps(len(source), config.batch_size)
     optimizer = make_optimizer(config.optimizer, steps, config.batch_size)
@@ -126,7 +126,7 @@ def train_trunk(
     if lender is not None:
         workdir.check_adopts(lender)
 
-    with jax.set_mesh(layout.mesh):
+    with jax.set_mesh(mesh):
         frozen = Frozen(_tokenizer_params(config, workdir, lender))
         check_tokens(config, frozen.tokenizer, source.class_names)
         return fit(
@@ -229,9 +229,10 @@ def inherit_trunk(config: Config, init: Workdir) -> Params:
 
 def _find(tree: Params, path: tuple) -> jax.Array | None:
     """The array at a path, None where there is none."""
+    found: PyTree = tree
     for key in path:
-        tree = tree.get(key.key) if isinstance(tree, dict) else None
-    return tree
+        found = found.get(key.key) if isinstance(found, dict) else None
+    return found
 
 
 def _tokenizer_params(config: Config, workdir: Workdir, lender: Workdir | None) -> Params:

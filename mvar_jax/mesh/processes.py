@@ -79,8 +79,8 @@ def _tell(text: str) -> str:
     told = np.zeros(MESSAGE_BYTES, np.uint8)
     encoded = text.encode()[:MESSAGE_BYTES]
     told[: len(encoded)] = np.frombuffer(encoded, np.uint8)
-    told = bytes(multihost_utils.broadcast_one_to_all(told))
-    return told.rstrip(b"\0").decode(errors="replace")
+    received = bytes(multihost_utils.broadcast_one_to_all(told))
+    return received.rstrip(b"\0").decode(errors="replace")
 
 
 def announce(mesh: Mesh) -> None:
@@ -103,7 +103,7 @@ def _check_address(
         f"--coordinator={coordinator} --num_processes={num_processes} --process_id={process_id}: "
         "expected all three of them, or none to find the cluster.",
     )
-    if coordinator is None:
+    if coordinator is None or num_processes is None or process_id is None:
         return
     host, _, port = coordinator.rpartition(":")
     check(

@@ -43,6 +43,7 @@ class SelfAttention(nn.Module):
         if cache is None:
             mixed = self._among_themselves(x, context.slices, projection, query_scale)
         else:
+            assert context.scale is not None  # a cache is for one scale at a time
             query, key, value, raw_query = self._project(x, *projection)
             if query_scale is not None:
                 query, key = cosine_normalize(query, key, query_scale)

@@ -23,7 +23,7 @@ def checksum(params: Params) -> str:
         values = np.ascontiguousarray(leaf, "<f4")
         name = path_name(path)
         digest.update(f"{name} {values.shape}\n".encode())
-        digest.update(values)
+        digest.update(values.data)
     return digest.hexdigest()
 
 

@@ -1,5 +1,6 @@
 """The trunk: embeddings, blocks and head of VAR, M-VAR and their mixtures, defined once."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -185,7 +186,12 @@ class Trunk(nn.Module):
         repeats = self.config.repeats
         repetitions = [self._empty_repetition(i, batch, compression) for i in range(repeats)]
         structures = [jax.tree.structure(layers) for layers in repetitions]
-        starts = [i for i in range(repeats) if i == 0 or structures[i] != structures[i - 1]]
+        starts = [
+            i
+            for i in range(repeats)
+            # JAX's stubs lack the type of a tree's structure.
+            if i == 0 or structures[i] != structures[i - 1]  # type: ignore[operator]
+        ]
         return tuple(
             Run(jax.tree.map(lambda *a: jnp.stack(a), *repetitions[start:stop]), start, stop)
             for start, stop in zip(starts, [*starts[1:], repeats])
@@ -283,7 +289,7 @@ class Trunk(nn.Module):
         remembered = []
         for run in runs:
             x, own = self._loop(numbered, x, run)
-            remembered.append(run.replace(layers=own))
+            remembered.append(replace(run, layers=own))
         return x, None if memory is None else tuple(remembered)
 
     def _loop(self, body, x, run):

@@ -103,7 +103,7 @@ def _pixels(images: HostArray, scale: int) -> np.ndarray:
     return np.repeat(np.repeat(pixels, scale, axis=1), scale, axis=2)
 
 
-def _font() -> ImageFont.FreeTypeFont:
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Pillow's built-in font, so that pictures do not depend on the fonts of a machine."""
     return ImageFont.load_default(FONT_SIZE)
 

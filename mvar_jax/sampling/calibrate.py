@@ -1,6 +1,7 @@
 """Calibration: what a model's attention looks like while it draws with its full cache."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from mvar_jax.array_types import in_32_bits
 from mvar_jax.cache import Profile
-from mvar_jax.cache.observation import Statistics, observe_full
+from mvar_jax.cache.observation import ObservedCache, Statistics, observe_full
 from mvar_jax.models import Memory
 from mvar_jax.models.checksum import checksum
 from mvar_jax.sampling.generate import generate_scales
@@ -47,10 +48,11 @@ def calibrate(
     for part in split_request(request, batch_size):
         batch = jax.device_get(_observe_batch(sampler, weights, part))
         first = first or batch
-        batch = batch.replace(query=None, key=None)
+        batch = replace(batch, query=None, key=None)
         sums = batch if sums is None else jax.tree.map(np.add, sums, batch)
         done += part.keys.shape[0]
         progress(done)
+    assert first is not None  # a request has an image
     mean = jax.tree.map(lambda array: array / done, sums)
     profile = Profile(
         checksum=checksum(weights.trunk),
@@ -66,14 +68,15 @@ def calibrate(
 @partial(jax.jit, static_argnames="sampler")
 def _observe_batch(sampler, weights, request):
     observation = observe_full(sampler.scales, sampler.trunk.attention_shape)
-    steps = generate_scales(sampler, weights.replace(compression=observation), request)
+    steps = generate_scales(sampler, replace(weights, compression=observation), request)
     return _gathered(list(steps)[-1].memory)
 
 
 def _gathered(memory: Memory) -> Statistics:
     """The statistics of all layers in order of depth, stacked."""
     (run,) = memory  # a full cache is one run
-    layers = [layer.cache.statistics for layer in run.layers if layer.cache is not None]
+    caches = [layer.cache for layer in run.layers or ()]
+    layers = [cache.statistics for cache in caches if isinstance(cache, ObservedCache)]
 
     def by_depth(*arrays):
         return jnp.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:])

@@ -9,7 +9,7 @@ import numpy as np
 
 from mvar_jax.array_types import PyTree, in_32_bits
 from mvar_jax.cache import Profile, memory_bytes, prepare_compression
-from mvar_jax.checks import check, check_range, check_seed
+from mvar_jax.checks import check, check_given, check_range, check_seed
 from mvar_jax.config import Config, SamplingConfig
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.models import ClassLabels, Trunk
@@ -179,8 +179,9 @@ class Model:
 
     def cache_summary(self) -> str:
         """What the policy keeps, in words; raises ValueError where there is none."""
-        compression = self.weights.compression
-        check(compression is not None, "the model has no policy; see Model.compressed.")
+        compression = check_given(
+            self.weights.compression, "the model has no policy; see Model.compressed."
+        )
         summary = compression.summary(self.config.model.head_dim, self.trunk.dtype)
         return f"{self.policy}: {summary}"
 
@@ -228,7 +229,8 @@ class Model:
         return parts
 
     def _stream(self, sampler: Sampler, asked: NumberedRequest) -> Iterator[Samples]:
-        count, tokens = len(asked.numbers), ()
+        count = len(asked.numbers)
+        tokens: tuple[np.ndarray, ...] = ()
         (rows,) = batch_rows(count, _filled_size(count))
         request = _request(asked.images(rows))
         for step in stream(sampler, self.weights, request):

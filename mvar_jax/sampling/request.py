@@ -1,14 +1,14 @@
 """What a drawing needs: the model, its weights, and what is asked of it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mvar_jax.array_types import Array, Float, Int, Key, Leaf, Params, PyTree
+from mvar_jax.array_types import Array, Float, Int, Leaf, Params, PyTree
 from mvar_jax.cache import Compression
 from mvar_jax.config import SamplingConfig
 from mvar_jax.models import Condition, Trunk
@@ -109,7 +109,7 @@ class Request:
     """What to draw: a batch of images, each with its condition and its key."""
 
     condition: Condition  # of every image
-    keys: Key[Array, "batch"]
+    keys: Leaf  # a random key for each image, [batch]
     filters: Filters
     forced: Sequence[Forced] | None = None  # for every scale, if any
 
@@ -132,7 +132,7 @@ class NumberedRequest:
     def images(self, rows: Int[np.ndarray, "picked"]) -> "NumberedRequest":
         """The request for some of the images, by their rows."""
         condition, forced = _rows((self.condition, self.forced), rows)
-        return self.replace(condition=condition, numbers=self.numbers[rows], forced=forced)
+        return replace(self, condition=condition, numbers=self.numbers[rows], forced=forced)
 
 
 def split_request(request: Request, size: int) -> Iterator[Request]:

@@ -22,7 +22,10 @@ class TokenSpace(Protocol):
         """Numbers that the trunk gives for every token."""
 
     def loss(
-        self, logits: Float[Array, "batch n logits"], targets: Tokens, smoothing: float = 0.0
+        self,
+        logits: Float[Array, "batch n logits"],
+        targets: Tokens,
+        smoothing: Float[Array, ""] | float = 0.0,
     ) -> Float[Array, "batch n"]:
         """Cross-entropy of every token in nats, float32, with this share of label smoothing."""
 
@@ -125,11 +128,13 @@ class Tokenizer(Protocol):
     def decode(self, running: Float[Array, "batch h w code"]) -> Float[Array, "batch _ _ 3"]:
         """The images of summed codes, clipped to [-1, 1]."""
 
-    def init(self, key: Key[Array, ""], images: Float[Array, "batch _ _ 3"]) -> PyTree:
+    def init(self, key: Key[Array, ""], images: Float[Array, "batch _ _ 3"], /) -> PyTree:
         """The parameters at the start of training, under "params"."""
 
-    def apply(self, variables: dict[str, Params], *arguments: Any, method: str) -> Any:
-        """A method, by name, with parameters."""
+    def apply(
+        self, variables: dict[str, Params], *arguments: Any, method: str | None = None
+    ) -> Any:
+        """A method, by name, with parameters; without a name `reconstruct`."""
 
     def bind(self, variables: dict[str, Params]) -> "Tokenizer":
         """The tokenizer with parameters."""

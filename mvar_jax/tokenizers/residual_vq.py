@@ -125,7 +125,8 @@ class ResidualQuantizer(nn.Module):
             + self.config.commitment * jnp.mean((stop(total) - features) ** 2)
             for total in sums
         ]
-        return features + stop(sums[-1] - features), sum(losses) / len(losses)
+        loss = jnp.asarray(sum(losses)) / len(losses)
+        return features + stop(sums[-1] - features), loss
 
 
 def small_codes(key: jax.Array, shape: tuple[int, int], dtype=jnp.float32) -> jax.Array:

@@ -94,6 +94,7 @@ class VQTokenizer(nn.Module):
         for scale, part in enumerate(schedule.slices[:-1]):
             codes = self.embed(tokens[:, part])
             running, next_input = self.accumulate(running, codes, scale, schedule)
+            assert next_input is not None  # another scale follows
             inputs.append(next_input)
         return jnp.concatenate(inputs, axis=1)
 

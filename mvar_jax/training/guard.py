@@ -27,7 +27,8 @@ class Guard:
     """
 
     def __init__(self, limit: int):
-        self._limit, self._in_flight = limit, deque()
+        self._limit = limit
+        self._in_flight: deque[tuple[int, Metrics]] = deque()
 
     def follow(self, step: int, metrics: Metrics) -> None:
         """Another step was started; waits for the one before the last few."""

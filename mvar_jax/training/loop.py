@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -53,11 +53,33 @@ class Programs:
     draw: Callable[[TrainState, Path], np.ndarray] | None = None
 
 
+@runtime_checkable
+class BatchIterator(Protocol):
+    """Batches one after another, with a position that Orbax saves in a checkpoint, and loads."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Itself."""
+
+    def __next__(self) -> Batch:
+        """The next batch."""
+
+    def close(self) -> None:
+        """Ends the threads and processes that read."""
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """What to train on, such as `GlobalBatches`."""
+
+    def __iter__(self) -> BatchIterator:
+        """Batches from the first one on."""
+
+
 @dataclass(frozen=True)
 class Data:
     """Batches of arrays that lie on devices."""
 
-    batches: Iterable[Batch]  # endless, with a position to save, as `GlobalBatches`
+    batches: Batches  # endless
     validation: Iterable[Batch]  # finite
 
 
@@ -88,7 +110,7 @@ def fit(
     data: Data,
     *,
     initial: InitialState,
-    begin: Callable[[], None] = lambda: None,
+    begin: Callable[[], object] = lambda: None,
 ) -> Outcome:
     """Trains until `run.total_steps` steps are made, from the newest whole checkpoint if any.
 
@@ -216,7 +238,8 @@ class _Program:
     """A jitted function whose first call with a shape, which compiles it, is timed apart."""
 
     def __init__(self, function: Callable, clock: Stopwatch):
-        self._function, self.clock, self._seen = function, clock, set()
+        self._function, self.clock = function, clock
+        self._seen: set[tuple[tuple[int, ...], ...]] = set()
 
     def __call__(self, state: TrainState, batch: Batch) -> Any:
         shapes = tuple(value.shape for value in batch.values())

@@ -40,8 +40,8 @@ def load_params(directory: Path, expected: Params) -> Params:
         except DamagedError as error:
             damaged.append(error)
             continue
-        for error in damaged:
-            logging.warning("%s is damaged (%s): taking step %d.", error.path, error.what, step)
+        for skipped in damaged:
+            logging.warning("%s is damaged (%s): taking step %d.", skipped.path, skipped.what, step)
         return loaded[kind]
     if damaged:
         raise all_damaged(directory, damaged)
@@ -84,7 +84,8 @@ def save_placed(directory: Path, params: Params) -> None:
 
 def _groups(arrays: Iterable[tuple[tuple[str, ...], np.ndarray]]) -> Iterator[dict]:
     """Trees of arrays that take `GROUP_BYTES` each, or as much more as one array has."""
-    tree, size = {}, 0
+    tree: Params = {}
+    size = 0
     for leaf in arrays:
         size += _put(tree, *leaf)
         del leaf

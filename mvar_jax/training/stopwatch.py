@@ -10,7 +10,8 @@ class Stopwatch:
 
     def __init__(self, now: Callable[[], float] = time.monotonic):
         self.seconds: dict[str, float] = {}
-        self._now, self._phase, self._since = now, None, now()
+        self._now, self._since = now, now()
+        self._phase: str | None = None
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -35,7 +35,8 @@ class Throughput:
         FLOPs take, from 0 to 1), `device_memory_bytes` (most in use at a time so far, on the
         fullest of this process's devices).
         """
-        row, seconds = {"step": step}, self._clock.read("train")
+        row: Row = {"step": step}
+        seconds = self._clock.read("train")
         if step > self._step:
             pace = (seconds - self._seconds) / (step - self._step)
             row |= {"step_seconds": pace, "images_per_second": self._cost.images / pace}

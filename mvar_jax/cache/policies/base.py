@@ -11,7 +11,7 @@ from mvar_jax.array_types import Array, Float, Int
 from mvar_jax.cache.kv_cache import KVCache, take_tokens
 from mvar_jax.cache.plan import AttentionShape, CachePlan, GroupPlan, plan_group
 from mvar_jax.cache.profile import Profile
-from mvar_jax.checks import check, check_range
+from mvar_jax.checks import check, check_given, check_range
 from mvar_jax.scales import ScaleSchedule
 
 ORDERS = ("before", "after")
@@ -101,6 +101,14 @@ class Policy:
     def forced(self, schedule: ScaleSchedule) -> int:
         """Tokens that every head keeps whatever their score; the budget must exceed them."""
         return 0
+
+    def measured(self, profile: Profile | None) -> Profile:
+        """The profile, which a policy that `needs` one is given. Raises ValueError without it."""
+        return check_given(
+            profile,
+            f"policy {self.name}: it needs a profile ({', '.join(self.needs)}); make one with "
+            "python -m mvar_jax.calibrate and name it by --profile.",
+        )
 
     def plan(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None

@@ -1,6 +1,7 @@
 """HACK: heads of two kinds, each with a rule and a budget of its own."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ class HeadAware(Policy):
     looks near its own place (HACK, arXiv 2504.09261, sections on head types).
     """
 
-    needs = ("head_variance",)
+    needs: ClassVar[tuple[str, ...]] = ("head_variance",)
 
     contextual_share: float = 0.5
     queries: int = 32  # spread over the scale, whose attention scores the keys
@@ -37,10 +38,11 @@ class HeadAware(Policy):
         self.check_range("queries", 1, MOST)
 
     def contextual(
-        self, shape: AttentionShape, profile: Profile
+        self, shape: AttentionShape, profile: Profile | None
     ) -> Bool[np.ndarray, "layers heads"]:
         """Which heads are contextual."""
-        ranks = np.argsort(np.argsort(profile.head_variance, axis=None, kind="stable"))
+        variance = self.measured(profile).head_variance
+        ranks = np.argsort(np.argsort(variance, axis=None, kind="stable"))
         count = round(self.contextual_share * shape.layers * shape.heads)
         return (ranks < count).reshape(shape)
 
@@ -168,6 +170,8 @@ def merge_evicted(
         length = jnp.maximum(jnp.linalg.norm(merged, axis=-1), 1e-12)
         return merged * (means(norms) / length)[:, None], means(value)
 
-    wide = (array.astype(jnp.promote_types(array.dtype, jnp.float32)) for array in (key, value))
-    merged = jax.vmap(jax.vmap(one_head))(*wide, indices)
+    wide_key, wide_value = (
+        array.astype(jnp.promote_types(array.dtype, jnp.float32)) for array in (key, value)
+    )
+    merged = jax.vmap(jax.vmap(one_head))(wide_key, wide_value, indices)
     return tuple(new.astype(array.dtype) for new, array in zip(merged, (key, value)))

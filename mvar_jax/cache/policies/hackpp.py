@@ -56,9 +56,9 @@ class HackPP(HeadAware):
             for kind in (CONTEXTUAL, STRUCTURAL)
             if np.any(contextual[layer] == (kind == CONTEXTUAL))
         ]
-        reliance = _reliance(profile.mass, schedule)
+        reliance = _reliance(self.measured(profile).mass, schedule)
         weights = [int(heads.sum()) for _, _, heads in groups]
-        kept = {(layer, kind): [] for layer, kind, _ in groups}
+        kept: dict[tuple[int, str], list[int]] = {(layer, kind): [] for layer, kind, _ in groups}
         for scale, seen in enumerate(np.cumsum(schedule.lengths)):
             shares = [
                 reliance[layer, heads, scale].mean() ** self.tau for layer, _, heads in groups
@@ -79,7 +79,7 @@ class HackPP(HeadAware):
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
     ) -> np.ndarray:
         """Mean attention that a token of each scale gets from a query of each scale."""
-        return (profile.mass / np.array(schedule.lengths)).astype(np.float32)
+        return (self.measured(profile).mass / np.array(schedule.lengths)).astype(np.float32)
 
     def score(
         self, union: KVCache, probe: Probe, group: GroupPlan
@@ -87,6 +87,7 @@ class HackPP(HeadAware):
         """Pooled attention, or the calibrated share of the token's scale times its value."""
         if group.kind == CONTEXTUAL:
             return max_pool(self.observed(union, probe), self.pool)
+        assert probe.table is not None  # what `table` gives
         prior = probe.table[None, :, probe.scale]  # [1, heads, scales]
         share = jnp.take_along_axis(prior, union.source(probe.schedule), axis=2)
         return share * jnp.linalg.norm(union.value.astype(jnp.float32), axis=-1)

@@ -44,7 +44,7 @@ class HeatKV(Policy):
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
     ) -> CachePlan:
         """Groups of heads by what the timetable leaves them."""
-        lengths = self._lengths(schedule, shape, _ranks(profile.mass))
+        lengths = self._lengths(schedule, shape, _ranks(self.measured(profile).mass))
         readers = lengths[..., -2] if len(schedule) > 1 else lengths[..., -1]
         order = np.argsort(readers, axis=1, kind="stable")
         layers = []
@@ -75,7 +75,7 @@ class HeatKV(Policy):
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
     ) -> np.ndarray:
         """When each scale is forgotten, [layers, heads, scales]: the lower, the earlier."""
-        ranks = _ranks(profile.mass).astype(np.float32)
+        ranks = _ranks(self.measured(profile).mass).astype(np.float32)
         ranks[..., : self.sink_scales] = np.inf
         return ranks
 
@@ -83,6 +83,7 @@ class HeatKV(Policy):
         self, union: KVCache, probe: Probe, group: GroupPlan
     ) -> Float[Array, "batch heads m"]:
         """The rank of the token's scale."""
+        assert probe.table is not None  # what `table` gives
         return jnp.take_along_axis(probe.table[None], union.source(probe.schedule), axis=2)
 
 

@@ -56,10 +56,10 @@ class ScaleKV(Policy):
         return self.grid**2
 
     def drafters(
-        self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile
+        self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
     ) -> Bool[np.ndarray, "layers scales"]:
         """Which layers keep the whole history as each scale reads it: the lowest scores."""
-        index = profile.selectivity
+        index = self.measured(profile).selectivity
         scores = (index - index.mean(axis=0)) / (index.std(axis=0) + 1e-12)
         # Only scales whose history can exceed the budget are classified.
         long = np.array(schedule.offsets) > self.budget
@@ -152,5 +152,5 @@ def choose_beside(
 ) -> Int[Array, "batch heads kept"]:
     """The window's places and the best others, `count` in all, ascending."""
     others = jax.lax.top_k(score, count - len(window))[1]
-    window = jnp.broadcast_to(jnp.asarray(window, others.dtype), (*others.shape[:2], len(window)))
-    return jnp.sort(jnp.concatenate([others, window], axis=-1), axis=-1)
+    places = jnp.broadcast_to(jnp.asarray(window, others.dtype), (*others.shape[:2], len(window)))
+    return jnp.sort(jnp.concatenate([others, places], axis=-1), axis=-1)

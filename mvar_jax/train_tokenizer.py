@@ -1,6 +1,8 @@
 """Trains the tokenizer of an experiment; run again, it resumes.
 
     python -m mvar_jax.train_tokenizer --config=configs/digits.py --workdir=runs/digits
+
+The tokenizer is kept in `tokenizer/` of the working directory, where `mvar_jax.train` finds it.
 """
 
 from absl import flags

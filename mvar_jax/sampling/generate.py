@@ -75,7 +75,7 @@ def draw_scale(
     The noise of an image comes from its own key, the scale and the position. `noise`, a function
     `(keys, scale, tokens)`, replaces the token space's own.
     """
-    schedule, filters = sampler.scales, request.filters
+    schedule, filters = sampler.scales, jax.tree.map(jnp.asarray, request.filters)
     trunk = sampler.trunk.bind({"params": weights.trunk})
     tokenizer = sampler.tokenizer.bind({"params": weights.tokenizer})
     space = tokenizer.token_space

@@ -126,7 +126,7 @@ class NumberedRequest:
 
     def request(self) -> Request:
         """The request with keys."""
-        keys = image_keys(self.seed, self.numbers)
+        keys = image_keys(jnp.asarray(self.seed), self.numbers)
         return Request(self.condition, keys, self.filters, self.forced)
 
     def images(self, rows: Int[np.ndarray, "picked"]) -> "NumberedRequest":

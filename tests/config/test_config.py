@@ -203,7 +203,7 @@ def test_settings_that_do_not_fit_together_are_refused(kind, values, sentence):
 def test_kinds_of_block():
     assert BlockKind.parse("scale+ssm") == BlockKind("scale", ssm=True)
     assert BlockKind.parse("history") == BlockKind("history", ssm=False)
-    assert [BlockKind.parse(name).branches for name in ("history+ssm", "scale")] == [3, 2]
+    assert [BlockKind.parse(name).groups for name in ("history+ssm", "scale")] == [9, 6]
     for name in ("", "ssm", "scale+", "scale+ssm+ssm"):
         with pytest.raises(ValueError, match=r"model\.pattern"):
             BlockKind.parse(name)

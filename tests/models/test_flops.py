@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import jax
+import jax.extend.core
 import pytest
 
 from mvar_jax.config import ModelConfig, SSMConfig
@@ -38,7 +39,7 @@ def products(jaxpr):
             (contracted, _), _ = equation.params["dimension_numbers"]
             depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
             total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
-        total += sum(products(inner) for inner in jax.core.jaxprs_in_params(equation.params))
+        total += sum(products(inner) for inner in jax.extend.core.jaxprs_in_params(equation.params))
     return total
 
 

@@ -5,13 +5,12 @@ import json
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mvar_jax.config import InitConfig, ModelConfig, SSMConfig
 from mvar_jax.convert.trunk_names import trunk_entries
-from mvar_jax.models import Trunk
+from mvar_jax.models import Trunk, example_inputs
 from mvar_jax.scales import ScaleSchedule
 from tests.models.weights import official_arrays
 from tests.reference import GOLDEN
@@ -86,10 +85,9 @@ def new_trunk(kind):
         init=InitConfig(gate=GATE),
         **KINDS[kind],
     )
-    trunk = Trunk(config, SCHEDULE, vocabulary=64, code_channels=8)
-    inputs = jnp.zeros((1, SCHEDULE.total - 1, 8))
+    trunk = Trunk(config, SCHEDULE, logits=64, code_channels=8)
     key = jax.random.key(0, impl="unsafe_rbg")  # compiles in half the time
-    return trunk, jax.jit(trunk.init)(key, jnp.zeros(1, jnp.int32), inputs)["params"]
+    return trunk, jax.jit(trunk.init)(key, *example_inputs(trunk))["params"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

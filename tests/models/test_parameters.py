@@ -14,7 +14,7 @@ from mvar_jax.array_types import path_name
 from mvar_jax.config import Config, ModelConfig, SSMConfig
 from mvar_jax.config.recipes import imagenet256
 from mvar_jax.config.tree import from_config_dict
-from mvar_jax.models import Trunk, build_trunk
+from mvar_jax.models import Trunk, build_trunk, example_inputs
 from mvar_jax.models.heads import order_heads
 from mvar_jax.models.parameters import (
     PARAMETERS,
@@ -88,9 +88,7 @@ EXPECTED = {
 
 @functools.cache
 def shapes_of(trunk):
-    length = trunk.schedule.total - trunk.schedule.lengths[0]
-    inputs = jnp.zeros((1, length, trunk.code_channels))
-    return jax.eval_shape(trunk.init, jax.random.key(0), jnp.zeros(1, jnp.int32), inputs)["params"]
+    return jax.eval_shape(trunk.init, jax.random.key(0), *example_inputs(trunk))["params"]
 
 
 def small_trunk(pattern, shared=False, qk_norm=True):

@@ -1,5 +1,6 @@
 """The loop over scales: from conditions to tokens and images, nothing computed twice."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -146,7 +147,10 @@ def stream(
     """
     carried = _begin(sampler, weights, request)
     for scale in range(len(sampler.scales)):
-        carried, tokens = _draw_scale(sampler, weights, request, carried, scale)
+        with warnings.catch_warnings():
+            # A cache grows from scale to scale, so the memory of the smaller one cannot be reused.
+            warnings.filterwarnings("ignore", "Some donated buffers were not usable")
+            carried, tokens = _draw_scale(sampler, weights, request, carried, scale)
         yield _decoded(sampler, weights, carried.running), tokens
 
 

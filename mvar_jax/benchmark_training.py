@@ -19,7 +19,7 @@ from mvar_jax.evaluation.training_benchmark import (
     training_blocks,
 )
 from mvar_jax.mesh.progress import TaskProgress
-from mvar_jax.ops.kernels.lanes import on_tpu
+from mvar_jax.ops.implementations import on_tpu
 from mvar_jax.scales import VAR_SCHEDULES
 
 

@@ -19,7 +19,6 @@ from mvar_jax.sampling.generate import generate, grow, stream
 from mvar_jax.sampling.request import (
     Filters,
     NumberedRequest,
-    Request,
     Sampler,
     Weights,
     batch_rows,
@@ -272,9 +271,7 @@ def _drawn(program, sampler, weights, asked):
     return program(sampler, weights, asked.request())
 
 
-@in_32_bits
-def _request(asked: NumberedRequest) -> Request:
-    return jax.jit(NumberedRequest.request)(asked)
+_request = in_32_bits(jax.jit(NumberedRequest.request))
 
 
 def _filled_size(count: int, most: int | None = None) -> int:

@@ -56,6 +56,14 @@ def define_profile() -> None:
     flags.DEFINE_string("profile", None, "What python -m mvar_jax.calibrate measured.")
 
 
+def define_policy() -> None:
+    """Defines the flags that ask for a policy of cache compression; see `get_policy`."""
+    flags.DEFINE_string("policy", None, "How the attention cache is compressed, as hack.")
+    flags.DEFINE_float("ratio", None, "Share of all tokens that the policy evicts.")
+    flags.DEFINE_integer("budget", None, "Tokens a head that it keeps, in place of --ratio.")
+    define_profile()
+
+
 def join() -> None:
     """Joins the other processes if the flags say so; before anything asks for a device.
 
@@ -85,6 +93,32 @@ def get_profile() -> Profile | None:
     """The profile that the flags name, if any. Raises ValueError as `Profile.load` does."""
     path = flags.FLAGS.profile
     return None if path is None else Profile.load(Path(path).expanduser())
+
+
+def get_policy() -> dict[str, Any]:
+    """Arguments for `Model.compressed`, none if no policy is asked for.
+
+    Raises ValueError for a size or a profile without a policy, and as `Profile.load` does.
+    """
+    if flags.FLAGS.policy is None:
+        for name in given("ratio", "budget", "profile"):
+            raise ValueError(f"--{name}: got no --policy for it; name one, as --policy=hack.")
+        return {}
+    return given("policy", "ratio", "budget") | {"profile": get_profile()}
+
+
+def get_numbers(
+    name: str, kind: type[int] | type[float], valid: Callable[[Any], bool], expected: str
+) -> list:
+    """The numbers of a list flag. Raises ValueError, with what is expected, for any others."""
+    texts = flags.FLAGS[name].value
+    try:
+        numbers = [kind(text) for text in texts]
+    except ValueError:
+        numbers = []
+    known = len(numbers) > 0 and all(valid(number) for number in numbers)
+    check(known, f"--{name}: got {','.join(texts)!r}, expected {expected}.")
+    return numbers
 
 
 def output_file(suffix: str) -> Path:

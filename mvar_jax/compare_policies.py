@@ -38,7 +38,9 @@ def define_flags() -> None:
 
 def main() -> None:
     """Runs everything, and writes what came of it."""
-    values, ratios, profile = flags.FLAGS, _ratios(flags.FLAGS.ratios), cli.get_profile()
+    values, profile = flags.FLAGS, cli.get_profile()
+    expected = "shares above 0 and below 1, as 0.5,0.7"
+    ratios = cli.get_numbers("ratios", float, lambda ratio: 0 < ratio < 1, expected)
     check_seed(values.seed)
     check(len(values.policies) > 0, "--policies: got none, expected names as hack,snapkv.")
     for name in values.policies:
@@ -63,17 +65,6 @@ def main() -> None:
         save_report(comparison, out, {"seed": values.seed, **real})
     save_pictures(comparison, out)
     print(markdown(comparison))
-
-
-def _ratios(texts: list[str]) -> list[float]:
-    try:
-        ratios = [float(text) for text in texts]
-    except ValueError:
-        raise ValueError(f"--ratios: got {texts}, expected numbers as 0.5,0.7.") from None
-    for ratio in ratios:
-        check(0 < ratio < 1, f"--ratios: got {ratio}, expected shares above 0 and below 1.")
-    check(len(ratios) > 0, "--ratios: got none, expected shares as 0.5,0.7.")
-    return ratios
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from mvar_jax.api import load
 from mvar_jax.checks import check
 from mvar_jax.config import SAMPLING_PRESETS as PRESETS
 from mvar_jax.pictures.image_grid import growth_grid, image_grid, save_png
-from mvar_jax.sampling.model import Model
 
 
 def define_flags() -> None:
@@ -30,10 +29,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("columns", 8, "Images per label.", lower_bound=1)
     flags.DEFINE_list("numbers", None, "Images of the grid to draw alone, counted from 0.")
     flags.DEFINE_bool("grow", False, "Draw a row per image, a column per scale.")
-    flags.DEFINE_string("policy", None, "How the attention cache is compressed, as hack.")
-    flags.DEFINE_float("ratio", None, "Share of all tokens that the policy evicts.")
-    flags.DEFINE_integer("budget", None, "Tokens a head that it keeps, in place of --ratio.")
-    cli.define_profile()
+    cli.define_policy()
     flags.DEFINE_enum("preset", None, PRESETS, "The official settings for a purpose.")
     flags.DEFINE_float("guidance", None, "Guidance at the last scale, 0 for none.")
     flags.DEFINE_integer("top_k", None, "Draw from the k likeliest tokens, 0 for all.")
@@ -47,47 +43,29 @@ def main() -> None:
     values, out = flags.FLAGS, cli.output_file(".png")
     one = (values.workdir is None) != (values.checkpoint is None)
     check(one, "expected one of --workdir and --checkpoint, with or without --tokenizer.")
-    model = _compressed(load(values.workdir or values.checkpoint, values.tokenizer))
-    indices = model.label_indices(values.labels)
+    policy = cli.get_policy()
+    model = load(values.workdir or values.checkpoint, values.tokenizer)
+    if policy:
+        model = model.compressed(**policy)
+        print(model.cache_summary())
     given = cli.given("guidance", "top_k", "top_p", "temperature", "smooth")
     settings = PRESETS.get(values.preset, {}) | given
-    labels, columns = np.repeat(indices, values.columns), values.columns
-    numbers = np.arange(len(labels))
+    labels = np.repeat(model.label_indices(values.labels), values.columns)
+    numbers, columns = list(range(len(labels))), values.columns
     if values.numbers is not None:
-        numbers, columns = _numbers(values.numbers, len(labels)), 1
+        expected = f"images of the grid, counted from 0 to {numbers[-1]}"
+        numbers, columns = cli.get_numbers("numbers", int, numbers.__contains__, expected), 1
     labels = labels[numbers].tolist()
     names = [model.class_names[label] for label in labels]
     enlarge = max(1, 64 // model.config.tokenizer.image_size[1])  # the side of a drawn pixel
     if values.grow:
-        grown = model.grow(labels, values.seed, numbers=numbers.tolist(), **settings)
+        grown = model.grow(labels, values.seed, numbers=numbers, **settings)
         picture = growth_grid(grown, names, enlarge)
     else:
-        images = model.sample(labels, values.seed, numbers=numbers.tolist(), **settings).images
+        images = model.sample(labels, values.seed, numbers=numbers, **settings).images
         picture = image_grid(images, columns, names[::columns], scale=enlarge)
     save_png(picture, out)
     print(f"Wrote {values.out}.")
-
-
-def _numbers(wanted: list[str], count: int) -> np.ndarray:
-    """Which images of a grid of so many to draw."""
-    known = all(text.isdecimal() and int(text) < count for text in wanted)
-    check(
-        known and len(wanted) > 0,
-        f"--numbers: got {','.join(wanted)!r}, expected images of the grid from 0 to {count - 1}.",
-    )
-    return np.array([int(text) for text in wanted])
-
-
-def _compressed(model: Model) -> Model:
-    """The model under the policy that the flags name, and what that means in words."""
-    policy, sizes = flags.FLAGS.policy, cli.given("ratio", "budget")
-    if policy is None:
-        for name in cli.given("ratio", "budget", "profile"):
-            raise ValueError(f"--{name}: got no --policy for it; name one, as --policy=hack.")
-        return model
-    model = model.compressed(policy, **sizes, profile=cli.get_profile())
-    print(model.cache_summary())
-    return model
 
 
 if __name__ == "__main__":

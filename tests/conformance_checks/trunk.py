@@ -180,7 +180,7 @@ class Run:
     def _weights(self, steps, filters, gumbel):
         """The mixture of codes at the last scale."""
         space = self.tokenizer.token_space
-        kept = space.filter(steps[-1]["logits"], filters.top_k, filters.top_p)
+        kept = jax.jit(space.filter)(steps[-1]["logits"], filters.top_k, filters.top_p)
         return space.mixture(kept, jnp.asarray(gumbel[-1]), 1.0)
 
     def _silence(self) -> list[np.ndarray]:

@@ -1,14 +1,18 @@
 """Packaging of mvar_jax: `pip install -e .` in a clone, extras [test], [colab], [cuda], [tpu]."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mvar_jax" / "__init__.py").read_text())[1]
+
 setup(
     name="mvar_jax",
-    version="0.1.0",
+    version=VERSION,
     description="Next-scale image generation (M-VAR, VAR) in JAX and Flax",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],

@@ -7,10 +7,19 @@ first used: `import mvar_jax` alone takes no time.
 
 import gc
 import importlib
+import os
+import signal
+import sys
 
+__version__ = "0.1.0"
 __all__ = ["Model", "Samples", "Workdir", "import_weights", "load"]
 
 MODULES = {"Workdir": "mvar_jax.workdir", "import_weights": "mvar_jax.convert.import_weights"}
+
+if sys.argv[:1] == ["-m"]:
+    # A program of this package starts. Until `cli.run` takes over, its imports take a second or
+    # two, in which Ctrl-C is to end it as it does later, not with a traceback.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 
 def __getattr__(name: str):

@@ -4,9 +4,15 @@ from pathlib import Path
 
 from mvar_jax.array_types import in_32_bits
 from mvar_jax.models import build_trunk
+from mvar_jax.models.checksum import checksum
 from mvar_jax.sampling import Model, Sampler, Samples, Weights
 from mvar_jax.tokenizers import build_tokenizer
-from mvar_jax.training.weights import load_tokenizer, load_trunk, with_tokenizer
+from mvar_jax.training.weights import (
+    check_learned_from,
+    load_tokenizer,
+    load_trunk,
+    with_tokenizer,
+)
 from mvar_jax.workdir import Workdir
 
 __all__ = ["Model", "Samples", "load"]
@@ -25,6 +31,7 @@ def load(workdir: str | Path, tokenizer: str | Path | None = None) -> Model:
     if tokenizer is not None:
         config = with_tokenizer(config, other.tokenizer.config().tokenizer)
     weights = Weights(load_trunk(config, directory), load_tokenizer(config, other))
+    check_learned_from(directory, checksum(weights.tokenizer), other.tokenizer.path)
     names = directory.class_names(config.model.num_classes)
     sampler = Sampler(build_trunk(config), build_tokenizer(config.tokenizer))
     return Model(config, names, sampler, weights)

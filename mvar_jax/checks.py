@@ -1,6 +1,7 @@
 """Checks of what comes from outside, and errors as one sentence: got, expected, what to do."""
 
-from typing import TypeVar
+from numbers import Integral
+from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 
@@ -23,9 +24,17 @@ def check_range(name: str, value: int | float, low: int | float, high: int | flo
     check(low <= value <= high, f"{name}: got {value}, expected a number from {low} to {high}.")
 
 
+def check_integer(name: str, value: Any, low: int, high: int) -> None:
+    """Raises ValueError unless the value is a whole number, low <= value <= high."""
+    check(
+        isinstance(value, Integral) and low <= value <= high,
+        f"{name}: got {value!r}, expected a whole number from {low} to {high}.",
+    )
+
+
 def check_seed(seed: int) -> None:
     """Raises ValueError unless the seed fits the random number generators."""
-    check_range("seed", seed, 0, 2**32 - 1)
+    check_integer("seed", seed, 0, 2**32 - 1)
 
 
 def describe_os_error(error: OSError) -> str:

@@ -17,6 +17,7 @@ def define_flags() -> None:
     cli.define_config()
     cli.define_distributed()
     flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)
+    flags.DEFINE_bool("force", False, "Change a tokenizer that a trunk was trained on.")
 
 
 def main() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
     workdir = Workdir.of(flags.FLAGS.workdir)
     config = cli.get_config()
     cli.join()
-    train_tokenizer(config, workdir)
+    train_tokenizer(config, workdir, force=flags.FLAGS.force)
     cli.say(f"The tokenizer is in {workdir.tokenizer.path}.")
 
 

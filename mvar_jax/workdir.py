@@ -1,6 +1,7 @@
 """A working directory: where a run keeps its config, checkpoints and log.
 
 WORKDIR/config.json         the resolved config
+WORKDIR/run.json            how far it is to train, and the name of the tokenizer it learns from
 WORKDIR/classes.json        the names of the classes
 WORKDIR/checkpoints/        of the trunk
 WORKDIR/metrics.jsonl       of the trunk's training, with what else `RunLog` writes
@@ -35,6 +36,18 @@ RESUMABLE = (
 
 
 @dataclass(frozen=True)
+class RunRecord:
+    """What a run was started as, besides its config.
+
+    `tokenizer` is the checksum (`models.checksum`) of the tokenizer that a trunk learns the tokens
+    of, empty for a tokenizer's own run.
+    """
+
+    total_steps: int
+    tokenizer: str = ""
+
+
+@dataclass(frozen=True)
 class Workdir:
     """The paths of one run, and what is written there by more than one program."""
 
@@ -59,7 +72,44 @@ class Workdir:
     @property
     def is_trained(self) -> bool:
         """Whether any checkpoint was saved."""
-        return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
+        return self.last_step is not None
+
+    @property
+    def last_step(self) -> int | None:
+        """The step of the newest checkpoint, None where there is none."""
+        found = (path.name for path in self.checkpoints.glob("*"))
+        return max((int(name) for name in found if name.isdigit()), default=None)
+
+    def record(self) -> RunRecord | None:
+        """What the run was started as; None where nothing says it, as for imported weights.
+
+        Raises ValueError when the file is not what was written.
+        """
+        file = self.path / "run.json"
+        if not file.is_file():
+            return None
+        try:
+            record = RunRecord(**json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            record = None
+        fine = isinstance(record, RunRecord)
+        fine = fine and type(record.total_steps) is int and isinstance(record.tokenizer, str)
+        check(fine, f"{file}: is not the file that was written; put back a good copy.")
+        return record
+
+    def save_record(self, record: RunRecord) -> None:
+        """Remembers what the run was started as."""
+        write_text(self.path / "run.json", json.dumps(dataclasses.asdict(record)))
+
+    def check_finished(self) -> None:
+        """Raises ValueError when the run stopped before its last step, as far as it says."""
+        record, step = self.record(), self.last_step
+        check(
+            record is None or step is None or step >= record.total_steps,
+            f"{self.path}: its training stopped at step {step} of {record and record.total_steps}; "
+            "finish it by the command that began it, or take it as it is by "
+            "--config.allow_untrained_tokenizer=True.",
+        )
 
     def config(self) -> Config:
         """The config that was saved. Raises ValueError where there is none, or a broken one."""
@@ -75,12 +125,12 @@ class Workdir:
             raise ValueError(f"{file}: {error}") from None
 
     def check_same(self, config: Config) -> None:
-        """Checks that a run begun here, if any, had the same config.
+        """Checks that what was trained here, if anything, had the same config.
 
-        How long to train and how to sample may change between runs. Raises ValueError when
-        anything else differs. Writes nothing.
+        How long to train and how to sample may change between runs, and everything before the
+        first checkpoint. Raises ValueError when anything else differs. Writes nothing.
         """
-        if (self.path / "config.json").exists():
+        if self.is_trained and (self.path / "config.json").exists():
             _check_same(dataclasses.asdict(self.config()), dataclasses.asdict(config), self.path)
 
     def save_config(self, config: Config) -> None:
@@ -88,9 +138,30 @@ class Workdir:
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / "config.json", to_json(config))
 
+    def check_same_classes(self, names: tuple[str, ...]) -> None:
+        """Raises ValueError when a trunk was trained here on other classes, or in another order.
+
+        Its labels are indices: they would mean other things from then on.
+        """
+        if not (self.is_trained and self.names_classes):
+            return
+        before = self.class_names(len(names))
+        for index, (old, new) in enumerate(zip(before, names)):
+            check(
+                old == new,
+                f"{self.path}: was trained with {old!r} as class {index}, which is {new!r} in the "
+                "data now; give the classes their old names and order, or start another run "
+                "(--init takes this one's weights along).",
+            )
+
     def save_class_names(self, names: tuple[str, ...]) -> None:
         """Remembers the names of the classes, in the order of their indices."""
         write_text(self.path / "classes.json", json.dumps(list(names)))
+
+    @property
+    def names_classes(self) -> bool:
+        """Whether the names of the classes were saved."""
+        return (self.path / "classes.json").is_file()
 
     def class_names(self, count: int) -> tuple[str, ...]:
         """The names of the classes; their indices where none were saved.
@@ -98,7 +169,7 @@ class Workdir:
         Raises ValueError when the saved names are not `count`.
         """
         file = self.path / "classes.json"
-        if not file.is_file():
+        if not self.names_classes:
             return tuple(str(i) for i in range(count))
         try:
             names = json.loads(file.read_text(encoding="utf-8"))
@@ -122,6 +193,18 @@ class Workdir:
             f"{self.tokenizer.path}: already holds a tokenizer, trained or begun; go on with it by "
             "python -m mvar_jax.train_tokenizer, or use another --workdir.",
         )
+
+    def check_tokenizer_settings(self, config: Config) -> None:
+        """Raises ValueError when the settings of the tokenizer here are not the config's."""
+        saved = dataclasses.asdict(self.tokenizer.config().tokenizer)
+        wanted = dataclasses.asdict(config.tokenizer)
+        for name, value in wanted.items():
+            check(
+                saved[name] == value,
+                f"{self.tokenizer.path}: holds a tokenizer of tokenizer.{name}={saved[name]!r}, "
+                f"but the config has {value!r}; use the config that it was trained with, or "
+                "another --workdir.",
+            )
 
     def adopt_tokenizer(self, other: "Workdir") -> None:
         """Copies another run's tokenizer here, so that this directory is whole by itself.

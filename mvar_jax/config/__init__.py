@@ -7,7 +7,13 @@ got, what was expected, how to fix it.
 """
 
 from mvar_jax.config.data import DataConfig
-from mvar_jax.config.experiment import SAMPLING_PRESETS, Config, MeshConfig, SamplingConfig
+from mvar_jax.config.experiment import (
+    SAMPLING_PRESETS,
+    Config,
+    MeshConfig,
+    SamplingConfig,
+    sampling_preset,
+)
 from mvar_jax.config.model import BRANCHES, BlockKind, InitConfig, ModelConfig, SSMConfig
 from mvar_jax.config.tokenizer import TokenizerConfig
 from mvar_jax.config.training import OptimizerConfig, TrainingConfig
@@ -26,4 +32,5 @@ __all__ = [
     "SamplingConfig",
     "TokenizerConfig",
     "TrainingConfig",
+    "sampling_preset",
 ]

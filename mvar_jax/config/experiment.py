@@ -3,6 +3,8 @@
 import dataclasses
 from dataclasses import dataclass, field
 
+from absl import logging
+
 from mvar_jax.checks import check, check_range, check_seed
 from mvar_jax.config.data import DataConfig
 from mvar_jax.config.model import ModelConfig
@@ -39,7 +41,24 @@ SAMPLING_PRESETS = {
     "fid": {"guidance": 1.5, "top_k": 900, "top_p": 0.96},  # near the data's distribution
     "picture": {"guidance": 4.0, "top_k": 900, "top_p": 0.95},  # for looking at
 }
-"""The official settings of sampling, by purpose."""
+"""The official settings of sampling, by purpose; see `sampling_preset`."""
+
+
+def sampling_preset(name: str, vocabulary: int) -> dict[str, float | int]:
+    """The settings of a preset, with a top-k of at most the vocabulary, which a warning then names.
+
+    Raises ValueError for an unknown name.
+    """
+    known = ", ".join(SAMPLING_PRESETS)
+    check(name in SAMPLING_PRESETS, f"preset: got {name!r}, expected one of {known}.")
+    settings = SAMPLING_PRESETS[name]
+    if settings["top_k"] > vocabulary:
+        logging.warning(
+            "preset %s: top_k is %d, the whole vocabulary, in place of %d.",
+            *(name, vocabulary, settings["top_k"]),
+        )
+        settings = settings | {"top_k": vocabulary}
+    return settings
 
 
 @dataclass(frozen=True)

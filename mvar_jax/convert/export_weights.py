@@ -12,7 +12,8 @@ from mvar_jax.convert.safetensors import write_safetensors
 from mvar_jax.convert.state_dict import Item, make_tensors, tokenizer_state, trunk_state
 from mvar_jax.files import written_whole
 from mvar_jax.models import build_trunk
-from mvar_jax.training.weights import load_tokenizer, load_trunk
+from mvar_jax.models.checksum import checksum
+from mvar_jax.training.weights import check_learned_from, load_tokenizer, load_trunk
 from mvar_jax.workdir import Workdir
 
 SUFFIXES = (".safetensors", ".pth")
@@ -49,6 +50,9 @@ def export_weights(workdir: Workdir, out: Path, architecture: str | None = None)
             architecture in (None, found),
             f"--arch: got {architecture}, but {workdir.path} holds the weights of {found}.",
         )
+        if workdir.tokenizer.is_trained:
+            tokenizer = checksum(load_tokenizer(config, workdir))
+            check_learned_from(workdir, tokenizer, workdir.tokenizer.path)
         state, params = trunk_state(trunk), load_trunk(config, workdir)
     _write(out, state, jax.device_get(params))
     return f"{found} of {len(state)} tensors"

@@ -46,6 +46,8 @@ def tokenize_split(
     Images that cannot be read are left out. Raises ValueError for bad data, a missing tokenizer,
     and a folder that holds anything but these tokens.
     """
+    if not config.allow_untrained_tokenizer:
+        workdir.tokenizer.check_finished()
     params = load_tokenizer(config, workdir)
     data, size = replace(config.data, tokens="", validation_tokens=""), config.tokenizer.image_size
     source = load_source(data.name, split, data.directory)

@@ -5,7 +5,6 @@ from functools import partial
 
 from jax.sharding import Mesh
 
-from mvar_jax.array_types import Params
 from mvar_jax.checks import check
 from mvar_jax.config import Config, TrainingConfig
 from mvar_jax.data.global_batches import GlobalBatches, GlobalEvaluation
@@ -15,7 +14,6 @@ from mvar_jax.data.source import FOLDER, load_source
 from mvar_jax.data.token_source import TokenSource
 from mvar_jax.mesh.processes import announce, on_first_process
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
-from mvar_jax.models.checksum import checksum
 from mvar_jax.training.loop import Data
 
 
@@ -38,16 +36,18 @@ def with_classes(config: Config, source: TokenSource | ImageSource) -> Config:
     return replace(config, model=replace(config.model, num_classes=found))
 
 
-def check_tokens(config: Config, tokenizer_params: Params, class_names: tuple[str, ...]) -> None:
-    """Checks that tokens to train and to validate on are whole, and of this tokenizer and data."""
+def check_tokens(config: Config, tokenizer: str, class_names: tuple[str, ...]) -> None:
+    """Checks that tokens to train and to validate on are whole, and of this tokenizer and data.
+
+    The tokenizer is given by its checksum.
+    """
     directories = [path for path in (config.data.tokens, config.data.validation_tokens) if path]
     if not directories:
         return
-    name = checksum(tokenizer_params)  # by all processes, which hold the parameters together
 
     def check_all():
         for source in map(TokenSource, directories):
-            source.check(config.tokenizer, name)
+            source.check(config.tokenizer, tokenizer)
             check(
                 source.class_names == class_names,
                 f"{source.directory}: has other classes than the training data "

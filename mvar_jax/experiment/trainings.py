@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 import jax
+import numpy as np
 import optax
 from absl import logging
 
@@ -23,6 +24,7 @@ from mvar_jax.experiment.training_data import (
 )
 from mvar_jax.mesh.processes import on_first_process
 from mvar_jax.models import build_trunk
+from mvar_jax.models.checksum import checksum
 from mvar_jax.models.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.sampling import Sampler
 from mvar_jax.tokenizers import build_tokenizer
@@ -40,6 +42,7 @@ from mvar_jax.training.step import (
 from mvar_jax.training.stored import check_is_run
 from mvar_jax.training.throughput import StepCost
 from mvar_jax.training.weights import (
+    check_learned_from,
     init_tokenizer,
     init_trunk,
     load_tokenizer,
@@ -47,15 +50,15 @@ from mvar_jax.training.weights import (
     tokenizer_shapes,
     trunk_shapes,
 )
-from mvar_jax.workdir import Workdir
+from mvar_jax.workdir import RunRecord, Workdir
 
 
 @in_32_bits
-def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
+def train_tokenizer(config: Config, workdir: Workdir, *, force: bool = False) -> Outcome:
     """Trains the tokenizer in `workdir.tokenizer`, or goes on with it.
 
-    Raises ValueError for bad data, another config than the run was started with, and damaged
-    checkpoints.
+    Raises ValueError for bad data, another config than the run was started with, damaged
+    checkpoints, and, without `force`, where a trunk was trained on the tokenizer as it is.
     """
     config = replace(config, data=replace(config.data, tokens="", validation_tokens=""))
     own, training = workdir.tokenizer, config.tokenizer_training
@@ -66,6 +69,11 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
     optimizer = make_optimizer(config.tokenizer_optimizer, steps, config.batch_size)
     check_is_run(own.checkpoints)
     own.check_same(config)
+    check(
+        force or not workdir.is_trained or (own.last_step or 0) >= steps,
+        f"{workdir.path}: holds a trunk that was trained on this tokenizer, which further training "
+        "would change; train another one in another --workdir, or give the trunk up by --force.",
+    )
 
     with jax.set_mesh(mesh):
         return fit(
@@ -82,8 +90,14 @@ def train_tokenizer(config: Config, workdir: Workdir) -> Outcome:
                 state_shapes(tokenizer_shapes(config), optimizer, training.ema_decay),
                 lambda: new_state(init_tokenizer(config), optimizer, training.ema_decay),
             ),
-            begin=lambda: on_first_process(partial(own.save_config, config)),
+            begin=lambda: on_first_process(partial(_save_start, own, config, RunRecord(steps))),
         )
+
+
+def _save_start(workdir: Workdir, config: Config, record: RunRecord) -> None:
+    """Writes what a run is started as."""
+    workdir.save_config(config)
+    workdir.save_record(record)
 
 
 def _tokenizer_programs(
@@ -113,6 +127,9 @@ def train_trunk(
     Raises ValueError for bad data, a missing or other tokenizer, another config than the run was
     started with, and damaged checkpoints.
     """
+    for run in (tokenizer_from, workdir):  # before the data, which may take long to prepare
+        if run is not None and run.tokenizer.is_trained:
+            run.check_tokenizer_settings(config)
     source = load_examples(config)
     config = with_classes(config, source)
     training = config.training
@@ -123,12 +140,18 @@ def train_trunk(
     lender = None if workdir.tokenizer.is_trained else tokenizer_from or init
     check_is_run(workdir.checkpoints)
     workdir.check_same(config)
+    workdir.check_same_classes(source.class_names)
     if lender is not None:
         workdir.check_adopts(lender)
 
     with jax.set_mesh(mesh):
         frozen = Frozen(_tokenizer_params(config, workdir, lender))
-        check_tokens(config, frozen.tokenizer, source.class_names)
+        record = RunRecord(steps, checksum(frozen.tokenizer))
+        for run in (workdir, init):
+            if run is not None:
+                place = (lender or workdir).tokenizer.path
+                check_learned_from(run, record.tokenizer, place)
+        check_tokens(config, record.tokenizer, source.class_names)
         return fit(
             Run(
                 label="trunk",
@@ -139,9 +162,20 @@ def train_trunk(
             ),
             _trunk_programs(config, optimizer, frozen, class_names=source.class_names),
             data,
-            initial=_initial_trunk(config, optimizer, None if workdir.is_trained else init),
+            initial=_initial_trunk(
+                config,
+                optimizer,
+                init=None if workdir.is_trained else init,
+                class_names=source.class_names,
+            ),
             begin=partial(
-                _begin_trunk, config, workdir, lender, frozen=frozen, names=source.class_names
+                _begin_trunk,
+                config,
+                workdir,
+                lender,
+                frozen=frozen,
+                class_names=source.class_names,
+                record=record,
             ),
         )
 
@@ -165,14 +199,18 @@ def _trunk_programs(
 
 
 def _initial_trunk(
-    config: Config, optimizer: optax.GradientTransformation, init: Workdir | None
+    config: Config,
+    optimizer: optax.GradientTransformation,
+    *,
+    init: Workdir | None,
+    class_names: tuple[str, ...],
 ) -> InitialState:
     """The state that a trunk's training starts from: another run's trunk, or random parameters.
 
     Raises ValueError when that run's trunk is of another architecture.
     """
     ema_decay = config.training.ema_decay
-    inherited = None if init is None else inherit_trunk(config, init)
+    inherited = None if init is None else inherit_trunk(config, init, class_names)
 
     def create():
         params = init_trunk(config) if inherited is None else inherited
@@ -187,14 +225,15 @@ def _begin_trunk(
     lender: Workdir | None,
     *,
     frozen: Frozen,
-    names: tuple[str, ...],
+    class_names: tuple[str, ...],
+    record: RunRecord,
 ) -> None:
     """Writes what a run of the trunk needs besides its checkpoints; called by all processes."""
     untrained = lender is None and not workdir.tokenizer.is_trained
 
     def write():
-        workdir.save_config(config)
-        workdir.save_class_names(names)
+        _save_start(workdir, config, record)
+        workdir.save_class_names(class_names)
         if lender is not None:
             workdir.adopt_tokenizer(lender)
         elif untrained:
@@ -205,11 +244,11 @@ def _begin_trunk(
         save_placed(workdir.tokenizer.checkpoints, frozen.tokenizer)
 
 
-def inherit_trunk(config: Config, init: Workdir) -> Params:
+def inherit_trunk(config: Config, init: Workdir, class_names: tuple[str, ...]) -> Params:
     """Another run's trunk as the start of a new one.
 
-    Of another number of classes, only "no class" keeps its embedding. Raises ValueError when it
-    is of another architecture.
+    "No class" keeps its embedding, and so does every class whose name that run knew too. Raises
+    ValueError when it is of another architecture.
     """
     params = load_trunk(init.config(), init)
     expected = trunk_shapes(config)
@@ -221,9 +260,14 @@ def inherit_trunk(config: Config, init: Workdir) -> Params:
             f"--init: {init.path} has {name} of shape {getattr(found, 'shape', None)}, expected "
             f"{leaf.shape}; set config.model and config.tokenizer as in its config.json.",
         )
-    if params["class_embedding"].shape != expected["class_embedding"].shape:
+    before = init.class_names(init.config().model.num_classes)
+    unnamed = not init.names_classes and len(before) == len(class_names)  # as imported weights
+    if before != class_names and not unnamed:
+        rows = {name: row for row, name in enumerate((*before, None))}  # None: no class
+        kept = [(new, rows[name]) for new, name in enumerate((*class_names, None)) if name in rows]
+        new, old = map(np.array, zip(*kept))
         fresh = init_trunk(config)["class_embedding"]
-        params["class_embedding"] = fresh.at[-1].set(params["class_embedding"][-1])
+        params["class_embedding"] = fresh.at[new].set(params["class_embedding"][old])
     return params
 
 
@@ -238,6 +282,8 @@ def _find(tree: Params, path: tuple) -> jax.Array | None:
 def _tokenizer_params(config: Config, workdir: Workdir, lender: Workdir | None) -> Params:
     source = lender or workdir
     if source.tokenizer.is_trained:
+        if not config.allow_untrained_tokenizer:
+            source.tokenizer.check_finished()
         return load_tokenizer(config, source)
     check(
         config.allow_untrained_tokenizer and lender is None,

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
 import jax
 import numpy as np
 
 from mvar_jax.array_types import PyTree, in_32_bits
 from mvar_jax.cache import Profile, memory_bytes, prepare_compression
-from mvar_jax.checks import check, check_given, check_range, check_seed
+from mvar_jax.checks import check, check_given, check_integer, check_seed
 from mvar_jax.config import Config, SamplingConfig
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.models import ClassLabels, Trunk
@@ -26,6 +27,7 @@ from mvar_jax.sampling.request import (
 from mvar_jax.tokenizers import Tokenizer
 
 BATCH_SIZE = 100
+Labels = int | str | Sequence[int | str]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Samples:
     tokens: tuple[np.ndarray, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A trained trunk with its tokenizer, ready to sample.
 
@@ -45,9 +47,10 @@ class Model:
     some of them are drawn again, each with its label. Batches are filled up to few sizes, 1, 2, 4
     and so on up to `batch_size`, so that another number of labels seldom compiles anything.
 
-    Arguments that the methods for drawing share: `labels` are class indices or class names, `seed`
-    goes from 0 to 2**32 - 1, `settings` override the config's `sampling` by name (guidance, top_k,
-    top_p, temperature, smooth). Drawing raises ValueError for an unknown label or setting.
+    Arguments that the methods for drawing share: `labels` are class indices or class names, one or
+    a list of them (a string is one name), `seed` goes from 0 to 2**32 - 1, `settings` override the
+    config's `sampling` by name (guidance, top_k, top_p, temperature, smooth). Drawing raises
+    ValueError for an unknown label or setting.
     """
 
     config: Config
@@ -109,23 +112,23 @@ class Model:
 
     def sample(
         self,
-        labels: Sequence[int | str],
+        labels: Labels,
         seed: int = 0,
         *,
-        numbers: Sequence[int] | None = None,
+        numbers: int | Sequence[int] | None = None,
         batch_size: int = BATCH_SIZE,
         **settings: float | int | bool,
     ) -> Samples:
         """Images for labels."""
-        parts = self._run(generate, *self._asked(labels, seed, numbers, settings), batch_size)
-        return Samples(*jax.tree.map(lambda *a: np.concatenate(a)[: len(labels)], *parts))
+        asked = self._asked(labels, seed, numbers, settings)
+        return Samples(*self._run(generate, *asked, batch_size))
 
     def grow(
         self,
-        labels: Sequence[int | str],
+        labels: Labels,
         seed: int = 0,
         *,
-        numbers: Sequence[int] | None = None,
+        numbers: int | Sequence[int] | None = None,
         batch_size: int = BATCH_SIZE,
         **settings: float | int | bool,
     ) -> np.ndarray:
@@ -133,15 +136,15 @@ class Model:
 
         They lie in [-1, 1]. The last are those that `sample` gives with the same arguments.
         """
-        parts = self._run(grow, *self._asked(labels, seed, numbers, settings), batch_size)
-        return np.concatenate(parts, axis=1)[:, : len(labels)]
+        asked = self._asked(labels, seed, numbers, settings)
+        return self._run(grow, *asked, batch_size, axis=1)
 
     def stream(
         self,
-        labels: Sequence[int | str],
+        labels: Labels,
         seed: int = 0,
         *,
-        numbers: Sequence[int] | None = None,
+        numbers: int | Sequence[int] | None = None,
         **settings: float | int | bool,
     ) -> Iterator[Samples]:
         """Yields the images after every scale as soon as they are drawn, with the tokens so far.
@@ -151,14 +154,15 @@ class Model:
         """
         return self._stream(*self._asked(labels, seed, numbers, settings))
 
-    def label_indices(self, labels: Sequence[int | str]) -> np.ndarray:
-        """Class indices, int32, of indices or names.
+    def label_indices(self, labels: Labels) -> np.ndarray:
+        """Class indices, int32 `[labels]`, of indices or names.
 
         Of a class with several names, "tench, Tinca tinca", any one will do. Raises ValueError for
         an unknown label, and for a name of several classes.
         """
-        check(len(labels) > 0, "labels: got none, expected at least one.")
-        return np.array([self._label_index(label) for label in labels], np.int32)
+        listed = _listed(labels)
+        check(len(listed) > 0, "labels: got none, expected at least one.")
+        return np.array([self._label_index(label) for label in listed], np.int32)
 
     def carried_state_bytes(self) -> int:
         """Most bytes that one image carries from scale to scale, with guidance (two rows)."""
@@ -191,24 +195,24 @@ class Model:
 
     def _asked(
         self,
-        labels: Sequence[int | str],
+        labels: Labels,
         seed: int,
-        numbers: Sequence[int] | None,
+        numbers: int | Sequence[int] | None,
         settings: dict,
     ) -> tuple[Sampler, NumberedRequest]:
         """What the arguments of a drawing ask for. Raises ValueError for what is wrong."""
         check_seed(seed)
-        condition = ClassLabels(self.label_indices(labels))
-        numbers = range(len(labels)) if numbers is None else numbers
+        indices = self.label_indices(labels)
+        numbers = range(len(indices)) if numbers is None else _listed(numbers)
         check(
-            len(numbers) == len(labels),
-            f"numbers: got {len(numbers)} for {len(labels)} labels, expected one for each.",
+            len(numbers) == len(indices),
+            f"numbers: got {len(numbers)} for {len(indices)} labels, expected one for each.",
         )
         for number in numbers:
-            check_range("numbers", number, 0, 2**32 - 1)
+            check_integer("numbers", number, 0, 2**32 - 1)
         sampling = self._sampling(settings)
         asked = NumberedRequest(
-            condition=condition,
+            condition=ClassLabels(indices),
             seed=np.uint32(seed),
             numbers=np.array(numbers, np.uint32),
             filters=Filters.of(sampling, len(self.sampler.scales)),
@@ -216,16 +220,22 @@ class Model:
         return replace(self.sampler, smooth=sampling.smooth), asked
 
     def _run(
-        self, program: Callable, sampler: Sampler, asked: NumberedRequest, batch_size: int
-    ) -> list:
-        """What `generate` or `grow` gives for batches of images, on the host."""
-        check(batch_size >= 1, f"batch_size: got {batch_size}, expected at least 1.")
+        self,
+        program: Callable,
+        sampler: Sampler,
+        asked: NumberedRequest,
+        batch_size: int,
+        axis: int = 0,
+    ) -> PyTree:
+        """What `generate` or `grow` gives, in batches, on the host; `axis` counts images."""
+        check_integer("batch_size", batch_size, 1, 2**31 - 1)
         count = len(asked.numbers)
         parts = []
         for rows in batch_rows(count, _filled_size(count, batch_size)):
             part = _draw(program, sampler, self.weights, asked.images(rows))
             parts.append(jax.device_get(part))
-        return parts
+        own = (*(slice(None),) * axis, slice(count))  # the last batch is filled up
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis)[own], *parts)
 
     def _stream(self, sampler: Sampler, asked: NumberedRequest) -> Iterator[Samples]:
         count = len(asked.numbers)
@@ -236,6 +246,15 @@ class Model:
             images, own = jax.tree.map(lambda array: array[:count], jax.device_get(step))
             tokens += (own,)
             yield Samples(images, tokens)
+
+    def __repr__(self) -> str:
+        """What the model is, without its arrays."""
+        model, size = self.config.model, self.config.tokenizer.image_size
+        return (
+            f"Model({', '.join(model.pattern)}, depth {model.depth}, width {model.width}, "
+            f"{len(self.class_names)} classes, images of {size[0]} x {size[1]}"
+            f"{f', {self.policy}' if self.policy else ''})"
+        )
 
     def _label_index(self, label: int | str) -> int:
         names, text = self.class_names, str(label).strip()
@@ -272,6 +291,11 @@ def _drawn(program, sampler, weights, asked):
 
 
 _request = in_32_bits(jax.jit(NumberedRequest.request))
+
+
+def _listed(value: Any) -> Sequence:
+    """A value by itself as a list; a string is one value."""
+    return value if np.iterable(value) and not isinstance(value, str) else [value]
 
 
 def _filled_size(count: int, most: int | None = None) -> int:

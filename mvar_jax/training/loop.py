@@ -13,6 +13,7 @@ import numpy as np
 from mvar_jax.config import TrainingConfig
 from mvar_jax.training.checkpoint import Checkpoints
 from mvar_jax.training.guard import Guard, TooManySkippedError, check_finite
+from mvar_jax.training.lock import RunLock
 from mvar_jax.training.losses import Metrics
 from mvar_jax.training.metrics import Row
 from mvar_jax.training.placement import place
@@ -114,19 +115,21 @@ def fit(
 ) -> Outcome:
     """Trains until `run.total_steps` steps are made, from the newest whole checkpoint if any.
 
-    `begin` is called, by all processes, once it is certain that the run can go on, before anything
-    of an earlier one changes. A picture is written to `samples/STEP.png` where `programs` draw any.
+    `begin` is called, by all processes, once it is certain that the run goes on and that steps are
+    left, before anything of an earlier one changes. A picture is written to `samples/STEP.png`
+    where `programs` draw any.
 
     A run that is interrupted at any time and started again gives the same rows and parameters as
     one that was not. Raises Preempted when SIGTERM asked it to stop, after saving. Raises
     ValueError when all checkpoints are damaged, the newest is of another configuration, there is
-    no validation batch, or too many steps in a row were skipped; OSError when a checkpoint or a log
-    cannot be written. What was saved before stays.
+    no validation batch, too many steps in a row were skipped, or another run trains there; OSError
+    when a checkpoint or a log cannot be written. What was saved before stays.
     """
     clock, batches = Stopwatch(), iter(data.batches)
     with (
         closing(batches),  # which ends its worker processes, if any
         Preemption() as preemption,
+        RunLock(run.directory),
         _checkpoints(run) as checkpoints,
     ):
         with clock.phase("restore"):
@@ -134,8 +137,9 @@ def fit(
             state = checkpoints.restore(initial.shapes, batches)
             state = place(initial.create()) if state is None else state
             check_finite(state)
-        begin()
         first = int(state.step)
+        if first < run.total_steps:
+            begin()
         with (
             RunLog(run.directory, first) as log,
             Progress(run.label, first, run.total_steps, clock=clock) as progress,

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -63,13 +64,25 @@ def with_tokenizer(config: Config, tokenizer: TokenizerConfig) -> Config:
 
 def load_tokenizer(config: Config, workdir: Workdir) -> Params:
     """The trained tokenizer of a run. Raises ValueError unless it is the config's."""
-    saved = workdir.tokenizer.config().tokenizer
-    check(
-        saved == config.tokenizer,
-        f"{workdir.tokenizer.path}: holds a tokenizer of other settings than the config; use the "
-        f"config that it was trained with, or another --workdir.",
-    )
+    workdir.check_tokenizer_settings(config)
     return load_params(workdir.tokenizer.checkpoints, with_shardings(tokenizer_shapes(config)))
+
+
+def check_learned_from(trunk: Workdir, tokenizer: str, place: Path) -> None:
+    """Raises ValueError unless a trunk, as far as it says, learned the tokens of this tokenizer.
+
+    `tokenizer` is its checksum (`models.checksum`), `place` where it is from. To another one the
+    trunk's tokens mean other things, though every shape fits. Imported trunks do not say.
+    """
+    record = trunk.record()
+    if record is None or not trunk.is_trained:
+        return
+    check(
+        tokenizer == record.tokenizer,
+        f"{place}: holds other weights of a tokenizer than {trunk.path} learned the tokens of; "
+        "put those back, or train another trunk on these (python -m mvar_jax.train "
+        f"--tokenizer={place.parent} and a new --workdir).",
+    )
 
 
 def _draw_trunk(config: Config) -> Params:

@@ -1,0 +1,166 @@
+"""Running a program: its flags are parsed, and whatever ends it is said in one sentence."""
+
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from mvar_jax.checks import check, describe_os_error, first_line
+from mvar_jax.cli.common import joins
+from mvar_jax.cli.interrupt import end_at_once_when_interrupted
+from mvar_jax.config.files import find_config
+
+BAD_INPUT = 2  # exit code
+HELP = ("--help", "-help", "-h")
+
+
+def run(
+    main: Callable[[], None],
+    define_flags: Callable[[], None] = lambda: None,
+    *,
+    times_compilation: bool = False,
+) -> None:
+    """Defines and parses the flags and calls `main`.
+
+    Bad input ends the program with one sentence and exit code 2, Ctrl-C at once and with exit code
+    130. A config file is looked for in the current directory, then among those of the package. A
+    program that reports how long compiling takes says so by `times_compilation`: it finds and
+    keeps no compiled programs.
+    """
+    end_at_once_when_interrupted()
+    others = set(flags.FLAGS)
+    define_flags()
+    if not times_compilation:
+        flags.DEFINE_string("compilation_cache", None, "Folder of compiled programs; empty: none.")
+    if any(argument in HELP for argument in sys.argv[1:]):
+        print(_help(sorted(set(flags.FLAGS) - others)))
+        return
+    try:
+        _parse(sys.argv)
+        if times_compilation:
+            jax.config.update("jax_enable_compilation_cache", False)
+        else:
+            _keep_programs()
+        main()
+    except ValueError as error:
+        _refuse(str(error))
+    except OSError as error:
+        _refuse(describe_os_error(error))
+    except RuntimeError as error:
+        if not str(error).startswith("Unable to initialize backend"):
+            raise
+        _refuse(
+            f"JAX_PLATFORMS: got {os.environ.get('JAX_PLATFORMS', '')!r}, which cannot be used "
+            f"here ({first_line(error)}); expected cpu, or cuda or tpu where JAX is installed for "
+            "it, or leave it out for the best there is."
+        )
+
+
+def run_command(commands: Mapping[str, tuple[Callable[[], None], Callable[[], None]]]) -> None:
+    """Runs the `main` and `define_flags` of the command that is the program's first argument."""
+    named = len(sys.argv) > 1 and not sys.argv[1].startswith("-")
+    command = sys.argv.pop(1) if named else ""
+    if command in commands:
+        run(*commands[command])
+        return
+
+    def refuse() -> None:
+        raise ValueError(f"got the command {command!r}, expected one of {', '.join(commands)}.")
+
+    if any(argument in HELP for argument in sys.argv[1:]):
+        print(sys.modules["__main__"].__doc__)
+        return
+    sys.argv[1:] = []  # the command is what is wrong, not its flags
+    run(refuse)
+
+
+def _help(names: list[str]) -> str:
+    """What a program does, and its flags."""
+    lines = [(sys.modules["__main__"].__doc__ or "").rstrip(), "", "Flags:"]
+    for name in names:
+        flag = flags.FLAGS[name]
+        if name.partition(".")[0] == "config" and name != "config":
+            continue
+        default = "" if flag.default in (None, "") else f" (default: {flag.default_as_str})"
+        lines.append(f"  --{name}: {flag.help}{default}")
+    return "\n".join(lines)
+
+
+def _keep_programs() -> None:
+    """Lets JAX keep what it compiles where the flags say; see the top of this file."""
+    named = flags.FLAGS.compilation_cache
+    if named == "":
+        jax.config.update("jax_enable_compilation_cache", False)
+    if named == "" or (named is None and ("JAX_COMPILATION_CACHE_DIR" in os.environ or joins())):
+        return
+    try:
+        folder = (_cache_folder() if named is None else Path(named).expanduser()).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        check(os.access(folder, os.W_OK), f"{folder}: it cannot be written")
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: there is no home
+        sys.stderr.write(
+            f"warning: compiled programs are not kept ({first_line(error)}); name a folder by "
+            "--compilation_cache=DIR, or none by --compilation_cache=\n"
+        )
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    # A disk that fills up, or an entry that was torn, costs compiling again and nothing else.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+
+
+def _cache_folder() -> Path:
+    """Where compiled programs are kept unless the flag names a folder."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "mvar_jax" / "compiled"
+
+
+def _refuse(sentence: str) -> None:
+    """Ends the program over bad input."""
+    sys.stderr.write(f"error: {sentence}\n")
+    if jax.distributed.is_initialized():
+        # An orderly end would wait for the other processes, which may be waiting for this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(BAD_INPUT)
+    sys.exit(BAD_INPUT)
+
+
+def _parse(arguments: list[str]) -> None:
+    """Parses flags. Raises ValueError for whatever is wrong with them."""
+    try:
+        rest = flags.FLAGS([find_config(argument) for argument in _joined(arguments)])
+        if "config" in flags.FLAGS and flags.FLAGS.config is None:
+            raise ValueError("--config: its file has no get_config that returns a config.")
+    except Exception as error:  # ml_collections raises many kinds over overrides and files
+        raise ValueError(_sentence(error)) from None
+    if rest[1:]:
+        raise ValueError(f"got {rest[1]!r}, expected flags only, as in --name=value.")
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says, without the traceback that ml_collections puts into its message."""
+    text = str(error).strip()
+    if isinstance(error, (KeyError, AttributeError)):  # its text is quoted, at times twice
+        text = text.strip("'\"").replace("\\n", ". ").replace("\\'", "'")
+        return f"--config: no setting of that name: {text}"
+    name = re.search(r"--\w+", text)
+    if name and text.endswith("must have a value other than None."):
+        return f"{name[0]} is missing, expected a value for it."
+    text = re.sub(r"^flag --[^ ]*: (Flag |Error whilst)", r"\1", text)
+    return re.sub(r"^\w+Error: ", "", text.rpartition("\n")[2]) or type(error).__name__
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """Arguments with "--config FILE" written as "--config=FILE"."""
+    if "--config" not in arguments[:-1]:
+        return arguments
+    place = arguments.index("--config")
+    joined = f"--config={arguments[place + 1]}"
+    return [*arguments[:place], joined, *arguments[place + 2 :]]

@@ -1,0 +1,130 @@
+"""A lock on a run's directory: two runs that train in one place would delete each other's work."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import IO
+
+from absl import logging
+
+from mvar_jax.mesh.processes import on_first_process
+
+NAME = "run.lock"
+BEAT = 5.0  # seconds between signs of life
+SILENCE = 20.0  # seconds without one after which an owner on another machine counts as gone
+
+
+class RunLock:
+    """Keeps other runs out of a directory while this one trains there. Use it in a `with` block.
+
+    All processes of a run enter it together; the first holds the lock. It is the operating
+    system's lock on a file, which ends with the process that holds it, however it ends. File
+    systems that do not carry such locks from machine to machine are why the owner also touches
+    the file every few seconds: an owner on another machine that has stopped doing so is gone. A
+    start waits `SILENCE` seconds to tell, and only where the last owner was elsewhere and did not
+    end in order.
+
+    Entering raises ValueError, which names host and process, when another run trains there.
+    """
+
+    def __init__(self, directory: Path):
+        self._path = directory / NAME
+        self._file: IO[str] | None = None
+        self._ended = threading.Event()
+
+    def __enter__(self) -> "RunLock":
+        on_first_process(self._take)
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._file is None:
+            return
+        self._ended.set()
+        self._beating.join()
+        self._path.unlink(missing_ok=True)
+        self._file.close()
+
+    def _take(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file, carried = _open_locked(self._path)
+            owner = _owner(self._path)
+            ended = owner is None or (carried and owner["host"] == socket.gethostname())
+            if not ended and self._is_alive(owner):
+                file.close()
+                raise BlockingIOError
+        except BlockingIOError:
+            owner = _owner(self._path) or {"host": "unknown", "process": "unknown"}
+            raise ValueError(
+                f"{self._path.parent}: another run trains here (host {owner['host']}, process "
+                f"{owner['process']}); let it end, or use another --workdir."
+            ) from None
+        self._file = file
+        file.truncate(0)
+        json.dump({"host": socket.gethostname(), "process": os.getpid()}, file)
+        file.flush()
+        self._beating = threading.Thread(target=self._beat, daemon=True)
+        self._beating.start()
+
+    def _is_alive(self, owner: dict) -> bool:
+        """Whether the file is touched again; the times of two machines cannot be compared."""
+        seen, until = self._path.stat().st_mtime_ns, time.monotonic() + SILENCE
+        logging.warning(
+            "Waiting %.0f seconds to see whether process %s on host %s still trains in %s.",
+            *(SILENCE, owner["process"], owner["host"], self._path.parent),
+        )
+        while time.monotonic() < until:
+            time.sleep(BEAT / 5)
+            if self._path.stat().st_mtime_ns != seen:
+                return True
+        return False
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT):
+            with contextlib.suppress(OSError):  # a moment without the file system is no reason
+                os.utime(self._path)
+
+
+def _open_locked(path: Path) -> tuple[IO[str], bool]:
+    """The file, and whether it is locked, which some file systems cannot do.
+
+    Raises BlockingIOError when another has the lock.
+    """
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            carried = _lock(file)
+        except OSError:
+            file.close()
+            raise
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file, carried
+        file.close()  # its owner deleted it in between
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK):
+            return False
+        raise
+    return True
+
+
+def _owner(path: Path) -> dict | None:
+    """Who wrote the file, None where nobody holds it."""
+    try:
+        owner = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return None
+    return owner if isinstance(owner, dict) and {"host", "process"} <= set(owner) else None

@@ -1,0 +1,76 @@
+"""Two runs in one directory: the second is refused while the first lives, and only then."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from mvar_jax.training import lock
+from mvar_jax.training.lock import NAME, RunLock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from mvar_jax.training.lock import RunLock
+with RunLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that trains in `tmp_path`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_second_run_is_refused_and_the_first_one_named(tmp_path, holder):
+    before = (tmp_path / NAME).read_text()
+    named = rf"{tmp_path}: another run trains here \(host {socket.gethostname()}, process "
+    for _ in range(2):  # a refusal does not take the lock away
+        with pytest.raises(ValueError, match=rf"{named}{holder.pid}\); .* another --workdir"):
+            RunLock(tmp_path).__enter__()
+    assert (tmp_path / NAME).read_text() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_was_killed_blocks_nothing(tmp_path, holder, number, caplog):
+    holder.send_signal(number)
+    holder.wait()
+    with RunLock(tmp_path):
+        assert json.loads((tmp_path / NAME).read_text())["process"] == os.getpid()
+    assert list(tmp_path.iterdir()) == [] and not caplog.text
+
+
+def test_an_owner_on_another_machine_counts_as_long_as_it_gives_signs_of_life(
+    tmp_path, holder, monkeypatch, caplog
+):
+    monkeypatch.setattr(lock, "_lock", lambda file: False)  # as where files carry no locks
+    monkeypatch.setattr(lock, "SILENCE", 15.0)
+    with pytest.raises(ValueError, match=f"another run trains here .* process {holder.pid}"):
+        RunLock(tmp_path).__enter__()
+    assert "Waiting 15 seconds to see whether process" in caplog.text
+
+    holder.kill()
+    holder.wait()
+    monkeypatch.setattr(lock, "SILENCE", 6.0)
+    with RunLock(tmp_path):
+        pass
+
+
+def test_a_lock_is_taken_again_and_a_broken_one_too(tmp_path):
+    (tmp_path / NAME).write_text('{"host": ')
+    for _ in range(2):
+        with RunLock(tmp_path / "new" / "run"), RunLock(tmp_path):
+            pass
+    assert list((tmp_path / "new" / "run").iterdir()) == []

@@ -45,6 +45,7 @@ def run(digits_directory, tmp_path_factory):
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False
         )
 
+    run.environment = environment
     return run
 
 

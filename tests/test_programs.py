@@ -13,7 +13,7 @@ from PIL import Image
 import mvar_jax
 from mvar_jax.experiment.trainings import inherit_trunk
 from mvar_jax.pictures.image_grid import growth_grid
-from mvar_jax.workdir import Workdir
+from mvar_jax.workdir import RunRecord, Workdir
 
 REPORT_KEYS = {
     "label_accuracy",
@@ -89,12 +89,14 @@ def test_a_trunk_on_an_untrained_tokenizer_can_be_sampled(run, tmp_path):
     assert mvar_jax.load(workdir).sample([1]).images.shape == (1, 32, 32, 3)
 
 
-def test_fine_tuning_on_other_classes_keeps_all_but_their_embeddings(trained, model):
+def test_fine_tuning_keeps_the_embeddings_of_classes_with_the_same_name(trained, model):
     config = replace(model.config, model=replace(model.config.model, num_classes=3))
-    params = inherit_trunk(config, Workdir.of(trained))
+    params = inherit_trunk(config, Workdir.of(trained), ("7", "dog", "0"))
     embedding, old = params.pop("class_embedding"), model.weights.trunk
     assert embedding.shape == (4, config.model.width)
-    np.testing.assert_array_equal(embedding[-1], old["class_embedding"][-1])
+    for row, before in ((0, 7), (2, 0), (-1, -1)):
+        np.testing.assert_array_equal(embedding[row], old["class_embedding"][before])
+    assert np.all(embedding[1] != old["class_embedding"][1])
     for name, value in params.items():
         jax.tree.map(np.testing.assert_array_equal, value, old[name])
 
@@ -131,8 +133,35 @@ def test_any_name_of_a_class_will_do_unless_others_have_it_too(model):
         birds.label_indices(["Tinca"])
 
 
+def test_imported_weights_keep_the_embeddings_of_as_many_classes(trained, model, tmp_path):
+    unnamed = tmp_path / "unnamed"
+    shutil.copytree(trained, unnamed)
+    (unnamed / "classes.json").unlink()
+    names = tuple(f"digit {i}" for i in range(10))
+    params = inherit_trunk(model.config, Workdir.of(unnamed), names)
+    jax.tree.map(np.testing.assert_array_equal, params, dict(model.weights.trunk))
+
+
+def test_a_string_or_a_number_is_one_label(model):
+    assert model.sample("3").images.shape == model.sample(3).images.shape == (1, 32, 32, 3)
+    one, other = model.sample("3", numbers=5), model.sample(3, numbers=[5])
+    np.testing.assert_array_equal(one.images, other.images)
+    with pytest.raises(ValueError, match="got '37', expected class indices from 0 to 9"):
+        model.sample("37")
+
+
+def test_a_model_is_shown_in_a_line(model):
+    assert repr(model).startswith("Model(") and len(repr(model)) < 120
+
+
 def test_api_refuses_what_it_does_not_know(model):
     for arguments, settings, word in (
+        (([1], 1.5), {}, "seed: got 1.5, expected a whole number"),
+        (([1], None), {}, "seed: got None"),
+        (([1], -1), {}, "seed: got -1"),
+        ((None,), {}, "got None, expected class indices"),
+        (([1],), {"batch_size": 0.5}, "batch_size: got 0.5"),
+        (([1],), {"numbers": [2.5]}, "numbers: got 2.5"),
         (([10],), {}, "0 to 9"),
         ((["dog"],), {}, "'dog'"),
         (([-1],), {}, "-1"),
@@ -143,6 +172,108 @@ def test_api_refuses_what_it_does_not_know(model):
     ):
         with pytest.raises(ValueError, match=word):
             model.sample(*arguments, **settings)
+
+
+@pytest.fixture
+def other_tokenizer(trained, tmp_path):
+    """A run whose tokenizer is not the one that its trunk was trained on."""
+    workdir = Workdir.of(tmp_path / "run")
+    shutil.copytree(trained, workdir.path)
+    record = workdir.record()
+    assert record.total_steps == 60 and len(record.tokenizer) == 64
+    workdir.save_record(replace(record, tokenizer="0" * 64))
+    return workdir
+
+
+def test_a_trunk_takes_no_other_tokenizer(run, trained, other_tokenizer, tmp_path):
+    path = other_tokenizer.path
+    before = snapshot(path)
+    sentence = f"holds other weights of a tokenizer than {path} learned the tokens of"
+    with pytest.raises(ValueError, match=f"{path}/tokenizer: {sentence}"):
+        mvar_jax.load(path)
+    with pytest.raises(ValueError, match=f"{trained}/tokenizer: {sentence}"):
+        mvar_jax.load(path, trained)
+    config = ("--config=digits.py:runlocal", "--config.training.steps=70")
+    for command in (
+        ("train", *config, f"--workdir={path}"),
+        ("train", *config, f"--workdir={tmp_path / 'new'}", f"--init={path}"),
+        ("convert", "export", f"--workdir={path}", f"--out={tmp_path / 'new.safetensors'}"),
+    ):
+        result = run(*command)
+        assert result.returncode == 2 and sentence in result.stderr, result.stderr
+    assert snapshot(path) == before and not (tmp_path / "new").exists()
+
+
+def test_a_tokenizer_that_a_trunk_was_trained_on_is_not_changed(run, trained, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained, workdir)
+    before = snapshot(workdir)
+    steps = "--config.tokenizer_training.steps=999"
+    result = run("train_tokenizer", "--config=digits.py:runlocal", steps, f"--workdir={workdir}")
+    assert result.returncode == 2 and "holds a trunk that was trained on this" in result.stderr
+    assert snapshot(workdir) == before
+
+
+def test_a_tokenizer_that_stopped_early_is_refused(run, trained, tmp_path):
+    workdir = Workdir.of(tmp_path / "run")
+    shutil.copytree(trained / "tokenizer", workdir.tokenizer.path)
+    workdir.tokenizer.save_record(RunRecord(10_000))
+    before = snapshot(workdir.path)
+    settings = ("--config=digits.py:runlocal", "--config.allow_untrained_tokenizer=False")
+    for program in (("train",), ("tokenize", f"--out={tmp_path / 'tokens'}")):
+        result = run(*program, *settings, f"--workdir={workdir.path}")
+        assert result.returncode == 2, result.stderr
+        assert "of 10000; finish it by the command that began it" in result.stderr
+    assert snapshot(workdir.path) == before and not (tmp_path / "tokens").exists()
+
+
+def test_renamed_classes_are_refused(run, trained, tmp_path):
+    workdir = Workdir.of(tmp_path / "run")
+    shutil.copytree(trained, workdir.path)
+    workdir.save_class_names(("1", "0", *"23456789"))
+    before = snapshot(workdir.path)
+    result = run("train", "--config=digits.py:runlocal", f"--workdir={workdir.path}")
+    assert result.returncode == 2 and "was trained with '1' as class 0" in result.stderr
+    assert snapshot(workdir.path) == before
+
+
+def test_a_start_that_trains_nothing_changes_nothing(run, trained, tmp_path):
+    workdir = tmp_path / "again"
+    shutil.copytree(trained, workdir)
+    before = snapshot(workdir)
+    settings = ("--config=digits.py:runlocal", "--config.training.steps=10")
+    result = run("train", *settings, f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    assert snapshot(workdir) == before
+
+
+@pytest.mark.parametrize("program", ["sample", "train", "calibrate", "convert import"])
+def test_help_names_every_flag(run, program):
+    result = run(*program.split(), "--help")
+    assert result.returncode == 0 and not result.stderr
+    expected = {
+        "sample": ("--labels: ", "--policy: ", "--compilation_cache: "),
+        "train": ("--config: ", "--distributed: ", "--workdir: ", "--init: "),
+        "calibrate": ("--samples: Images to average over. (default: 50)",),
+        "convert import": ("--checkpoint: ", "--schedule: ", "--out: "),
+    }
+    assert all(f"\n  {text}" in result.stdout for text in expected[program])
+
+
+def test_help_of_programs_with_commands_and_of_the_package(run):
+    result = run("convert", "--help")
+    assert result.returncode == 0
+    assert "convert import" in result.stdout and "convert export" in result.stdout
+    result = run("__main__")
+    assert result.returncode == 0 and "python -m mvar_jax.compare_policies" in result.stdout
+    assert run("__main__", "--version").stdout == f"mvar_jax {mvar_jax.__version__}\n"
+
+
+def test_a_platform_that_is_not_there_is_named(run, trained, tmp_path, monkeypatch):
+    monkeypatch.setitem(run.environment, "JAX_PLATFORMS", "cuda")
+    result = run("sample", f"--workdir={trained}", "--labels=1", f"--out={tmp_path / 'a.png'}")
+    assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+    assert result.stderr.startswith("error: JAX_PLATFORMS: got 'cuda', which cannot be used here")
 
 
 BAD = {

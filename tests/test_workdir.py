@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from mvar_jax.config import Config, InitConfig, ModelConfig, SamplingConfig, TrainingConfig
-from mvar_jax.workdir import Workdir
+from mvar_jax.workdir import RunRecord, Workdir
 
 CONFIG = Config(model=ModelConfig(depth=2), training=TrainingConfig(steps=10))
 
@@ -21,6 +21,14 @@ def trained_tokenizer(path):
     workdir.tokenizer.save_config(CONFIG)
     (workdir.tokenizer.checkpoints / "10").mkdir(parents=True)
     (workdir.tokenizer.checkpoints / "10" / "params").write_bytes(b"weights")
+    return workdir
+
+
+def trained_trunk(path, steps=10):
+    """A working directory with something where a trunk's checkpoint of the last step belongs."""
+    workdir = Workdir.of(path)
+    workdir.save_config(CONFIG)
+    (workdir.checkpoints / str(steps)).mkdir(parents=True)
     return workdir
 
 
@@ -55,8 +63,7 @@ def test_paths_are_absolute(tmp_path, monkeypatch):
     ids=str,
 )
 def test_how_long_to_train_and_how_to_sample_may_change(tmp_path, changes):
-    workdir = Workdir.of(tmp_path)
-    workdir.save_config(CONFIG)
+    workdir = trained_trunk(tmp_path)
     changed = dataclasses.replace(CONFIG, **changes)
     workdir.check_same(changed)
     workdir.save_config(changed)
@@ -76,8 +83,7 @@ def test_how_long_to_train_and_how_to_sample_may_change(tmp_path, changes):
     ],
 )
 def test_another_experiment_is_refused_and_nothing_written(tmp_path, changes, sentence):
-    workdir = Workdir.of(tmp_path)
-    workdir.save_config(CONFIG)
+    workdir = trained_trunk(tmp_path)
     before = contents(tmp_path)
     other = dataclasses.replace(CONFIG, training=TrainingConfig(steps=99), **changes)
     with pytest.raises(ValueError, match=f"{tmp_path}: was {sentence}; .* another --workdir"):
@@ -85,11 +91,19 @@ def test_another_experiment_is_refused_and_nothing_written(tmp_path, changes, se
     assert contents(tmp_path) == before
 
 
+def test_before_the_first_checkpoint_all_may_change(tmp_path):
+    workdir = Workdir.of(tmp_path)
+    workdir.save_config(CONFIG)
+    workdir.save_class_names(("cat", "dog"))
+    workdir.check_same(dataclasses.replace(CONFIG, batch_size=8))
+    workdir.check_same_classes(("dog", "cat"))
+
+
 def test_a_missing_or_broken_config_is_refused(tmp_path):
     workdir = Workdir.of(tmp_path)
     with pytest.raises(ValueError, match=rf"{tmp_path}: holds no config.json, expected"):
         workdir.config()
-    (tmp_path / "config.json").write_text('{"modell": 1}')
+    (trained_trunk(tmp_path).path / "config.json").write_text('{"modell": 1}')
     for attempt in (workdir.config, lambda: workdir.check_same(CONFIG)):
         with pytest.raises(ValueError, match=r"config.json: config: unknown key 'modell'"):
             attempt()
@@ -103,6 +117,53 @@ def test_class_names(tmp_path):
     assert workdir.class_names(2) == ("köttur", "hundur")
     with pytest.raises(ValueError, match=r"classes.json: expected a list of 3 names"):
         workdir.class_names(3)
+
+
+@pytest.mark.parametrize(
+    ("names", "index", "old", "new"),
+    [
+        (("building", "cat", "flower"), 0, "cat", "building"),
+        (("cat", "temple", "flower"), 1, "flower", "temple"),
+    ],
+)
+def test_classes_of_other_names_or_order_are_refused(tmp_path, names, index, old, new):
+    workdir = trained_trunk(tmp_path)
+    workdir.check_same_classes(names)  # none were saved
+    workdir.save_class_names(("cat", "flower", "temple"))
+    workdir.check_same_classes(("cat", "flower", "temple"))
+    with pytest.raises(
+        ValueError, match=f"{tmp_path}: was trained with '{old}' as class {index}, .* '{new}'"
+    ):
+        workdir.check_same_classes(names)
+
+
+def test_a_run_that_stopped_early_is_not_finished(tmp_path):
+    workdir = trained_trunk(tmp_path, steps=300)
+    workdir.check_finished()  # nothing says how far it was to train
+    workdir.save_record(RunRecord(300))
+    workdir.check_finished()
+    workdir.save_record(RunRecord(1000, "a" * 64))
+    assert workdir.record() == RunRecord(1000, "a" * 64)
+    with pytest.raises(ValueError, match=f"{tmp_path}: its training stopped at step 300 of 1000"):
+        workdir.check_finished()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "3", '{"steps": 3}', '{"total_steps": "3"}', '{"total_steps": 3, "x": 1}']
+)
+def test_a_broken_record_is_refused(tmp_path, text):
+    workdir = Workdir.of(tmp_path)
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=r"run.json: is not the file that was written"):
+        workdir.record()
+
+
+def test_the_first_other_setting_of_a_tokenizer_is_named(tmp_path):
+    workdir = trained_tokenizer(tmp_path)
+    workdir.check_tokenizer_settings(CONFIG)
+    other = dataclasses.replace(CONFIG.tokenizer, base_channels=64, commitment=0.5)
+    with pytest.raises(ValueError, match=r"tokenizer.base_channels=160, but the config has 64"):
+        workdir.check_tokenizer_settings(dataclasses.replace(CONFIG, tokenizer=other))
 
 
 def test_a_tokenizer_is_adopted_whole(tmp_path):

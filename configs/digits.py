@@ -40,7 +40,7 @@ def get_config(preset: str = ""):
         learning_rate=16e-3, weight_decay=0.0, final_weight_decay=0.0, **rates
     )
     config.tokenizer_training.update(steps=1000, **intervals)
-    config.model.update(num_classes=10, depth=4, width=128, heads=2)
+    config.model.update(num_classes=10, depth=4, width=128, heads=2, remat="none")
     config.model.ssm.update(state_size=32, head_dim=64)
     config.model.init.gate = 0.1
     config.optimizer.update(learning_rate=12e-3, **rates)

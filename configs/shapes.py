@@ -61,7 +61,7 @@ def _small(config):
         learning_rate=80e-3, weight_decay=0.0, final_weight_decay=0.0, **rates
     )
     config.tokenizer_training.update(steps=8000, **intervals)
-    config.model.update(depth=8, width=128, heads=4, scan=False)
+    config.model.update(depth=8, width=128, heads=4, scan=False, remat="none")
     config.model.ssm.update(state_size=32, head_dim=64)
     config.model.init.gate = 0.1
     config.optimizer.update(learning_rate=64e-3, **rates)

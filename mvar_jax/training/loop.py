@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from mvar_jax.checks import first_line
 from mvar_jax.config import TrainingConfig
 from mvar_jax.training.checkpoint import Checkpoints
 from mvar_jax.training.guard import Guard, TooManySkippedError, check_finite
@@ -122,8 +123,9 @@ def fit(
     A run that is interrupted at any time and started again gives the same rows and parameters as
     one that was not. Raises Preempted when SIGTERM asked it to stop, after saving. Raises
     ValueError when all checkpoints are damaged, the newest is of another configuration, there is
-    no validation batch, too many steps in a row were skipped, or another run trains there; OSError
-    when a checkpoint or a log cannot be written. What was saved before stays.
+    no validation batch, a device has too little memory, too many steps in a row were skipped, or
+    another run trains there; OSError when a checkpoint or a log cannot be written. What was saved
+    before stays.
     """
     clock, batches = Stopwatch(), iter(data.batches)
     with (
@@ -145,6 +147,7 @@ def fit(
             Progress(run.label, first, run.total_steps, clock=clock) as progress,
             Profiler(run.config.profile, run.directory / "profile") as profiler,
             _naming_the_last_good(run.label, checkpoints),
+            _naming_memory(run.label),
             clock.phase("train"),
         ):
             steps = _Steps(
@@ -258,6 +261,21 @@ class _Program:
 def _checkpoints(run: Run) -> Checkpoints:
     config = run.config
     return Checkpoints(run.directory / "checkpoints", config.keep_checkpoints, config.keep_every)
+
+
+@contextmanager
+def _naming_memory(label: str):
+    """Says what to change when a device has not enough memory for a step."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+            raise
+        raise ValueError(
+            f"{label}: a device has not enough memory ({first_line(error)}); compute more again "
+            "(model.remat=products, or full), take a batch in parts (accumulate=2 or more in its "
+            "training settings), or split images and parameters over more devices (mesh.fsdp)."
+        ) from None
 
 
 @contextmanager

@@ -202,6 +202,16 @@ def test_too_many_skipped_in_a_row_stop_the_run_and_name_the_last_good_checkpoin
     assert restored.state.skipped.tolist() == [3, 0]
 
 
+def test_too_little_memory_names_what_to_change(tmp_path, monkeypatch):
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes.")
+
+    monkeypatch.setitem(globals(), "train_step", lambda state, batch, target: fail())
+    message = r"toy: a device has not enough memory \(.* 12 bytes\); .*model.remat=.*fsdp"
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path)
+
+
 def test_a_state_that_is_not_finite_is_no_start(tmp_path):
     state = create_state({"layer": {"w": jnp.array(np.inf)}}, ADAM)
     with pytest.raises(ValueError, match="holds numbers in params/layer/w that are not finite"):

@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import flags
+from absl import flags, logging
 from ml_collections import config_flags
 
 from mvar_jax.cache import Profile
 from mvar_jax.checks import check
 from mvar_jax.config import Config
+from mvar_jax.config.files import load_config
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.mesh.processes import join_cluster
+
+FAR = 2  # as a factor between batch sizes
 
 
 def define_config() -> None:
@@ -59,8 +62,22 @@ def say(text: str) -> None:
 
 
 def get_config() -> Config:
-    """The validated config that the flags give."""
-    return from_config_dict(flags.FLAGS.config)
+    """The validated config that the flags give.
+
+    Warns of a batch size far from the config file's, since learning rates scale with it.
+    """
+    config = from_config_dict(flags.FLAGS.config)
+    flag = flags.FLAGS["config"]
+    if "batch_size" in config_flags.get_override_values(flag):
+        own = load_config(config_flags.get_config_filename(flag)).batch_size
+        if not 1 / FAR < config.batch_size / own < FAR:
+            logging.warning(
+                "batch_size is %d, in the config file %d: learning rates change by the same "
+                "factor, which may be too much; set optimizer.learning_rate and "
+                "tokenizer_optimizer.learning_rate (given per 256 images) against it.",
+                *(config.batch_size, own),
+            )
+    return config
 
 
 def given(*names: str) -> dict[str, Any]:
@@ -90,7 +107,7 @@ def get_numbers(
     name: str, kind: type[int] | type[float], valid: Callable[[Any], bool], expected: str
 ) -> list:
     """The numbers of a list flag. Raises ValueError, with what is expected, for any others."""
-    texts = flags.FLAGS[name].value
+    texts: list[str] = flags.FLAGS[name].value or []
     try:
         numbers = [kind(text) for text in texts]
     except ValueError:

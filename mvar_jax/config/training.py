@@ -52,6 +52,10 @@ class OptimizerConfig:
             self.clip_norm > 0, f"optimizer.clip_norm: got {self.clip_norm}, expected more than 0."
         )
 
+    def peak(self, batch_size: int) -> float:
+        """The highest learning rate, which grows with the batch size."""
+        return self.learning_rate * batch_size / 256
+
 
 @dataclass(frozen=True)
 class TrainingConfig:

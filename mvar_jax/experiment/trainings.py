@@ -3,6 +3,7 @@
 They run on the mesh of the config, over all devices of all processes.
 """
 
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -90,14 +91,20 @@ def train_tokenizer(config: Config, workdir: Workdir, *, force: bool = False) ->
                 state_shapes(tokenizer_shapes(config), optimizer, training.ema_decay),
                 lambda: new_state(init_tokenizer(config), optimizer, training.ema_decay),
             ),
-            begin=lambda: on_first_process(partial(_save_start, own, config, RunRecord(steps))),
+            begin=partial(on_first_process, partial(_save_start, own, config, RunRecord(steps))),
         )
 
 
 def _save_start(workdir: Workdir, config: Config, record: RunRecord) -> None:
-    """Writes what a run is started as."""
+    """Writes what a run is started as, and says at which learning rate."""
     workdir.save_config(config)
     workdir.save_record(record)
+    optimizer = config.optimizer if record.tokenizer else config.tokenizer_optimizer
+    sys.stderr.write(
+        f"{'trunk' if record.tokenizer else 'tokenizer'}: the learning rate rises to "
+        f"{optimizer.peak(config.batch_size):.3g}, {optimizer.learning_rate:.3g} x batch size "
+        f"{config.batch_size} / 256\n"
+    )
 
 
 def _tokenizer_programs(

@@ -22,12 +22,12 @@ def learning_rate_schedule(
     """The learning rate of every step: linear warm-up, then the named curve.
 
     Returns a function of the step (int or int32 scalar) that can be traced. The peak is
-    `learning_rate * batch_size / 256`. Steps after the last one keep its value.
+    `config.peak(batch_size)`. Steps after the last one keep its value.
 
     Raises ValueError when there is no step to take.
     """
     _check_steps(total_steps)
-    peak = config.learning_rate * batch_size / 256
+    peak = config.peak(batch_size)
     warmup = round(config.warmup_fraction * total_steps)
     last = total_steps - 1
 

@@ -111,7 +111,7 @@ def get_numbers(
     name: str, kind: type[int] | type[float], valid: Callable[[Any], bool], expected: str
 ) -> list:
     """The numbers of a list flag. Raises ValueError, with what is expected, for any others."""
-    texts = flags.FLAGS[name].value
+    texts: list[str] = flags.FLAGS[name].value or []
     try:
         numbers = [kind(text) for text in texts]
     except ValueError:

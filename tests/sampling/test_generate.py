@@ -52,7 +52,7 @@ def tiny_models(pattern=("scale+ssm", "history")):
     }
     leaves, tree = jax.tree.flatten({name: tree["params"] for name, tree in shapes.items()})
     rng = np.random.default_rng(1)  # not JAX's, whose numbers depend on its settings
-    values = [jnp.asarray(0.3 * rng.standard_normal(x.shape, np.float32)) for x in leaves]
+    values = [jnp.asarray(0.4 * rng.standard_normal(x.shape, np.float32)) for x in leaves]
     return Sampler(trunk, tokenizer), Weights(**jax.tree.unflatten(tree, values))
 
 

@@ -36,8 +36,8 @@ def train(layout: BatchLayout) -> tuple[list[float], list[float], str]:
         params = trunk_params()
         params = jax.device_put(params, param_shardings(params, layout.mesh))
         state = new_state(params, optimizer(), CONFIG.training.ema_decay)
-        frozen = Frozen(tokenizer_params())
-        frozen = jax.device_put(frozen, param_shardings(frozen, layout.mesh))
+        tokenizer = tokenizer_params()
+        frozen = Frozen(jax.device_put(tokenizer, param_shardings(tokenizer, layout.mesh)))
         step = make_trunk_step(TRUNK, TOKENIZER, optimizer(), config=CONFIG.training, seed=7)
         program = step.lower(state, layout.place(batch(0), BATCH), frozen).compile()
         losses = []

@@ -34,7 +34,7 @@ def trunk_pictures(config: Config, sampler: Sampler, *, class_names: tuple[str, 
     """
     classes = np.linspace(0, len(class_names) - 1, min(CLASSES, len(class_names))).astype(np.int32)
     labels = np.repeat(classes, COLUMNS)
-    names = [class_names[i].split(",")[0] for i in classes]
+    names = [class_names[i] for i in classes]
     asked = NumberedRequest(
         condition=ClassLabels(labels),
         seed=np.uint32(config.seed),

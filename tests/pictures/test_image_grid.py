@@ -6,11 +6,13 @@ from PIL import Image
 
 from mvar_jax.pictures.image_grid import (
     GAP,
+    NARROWEST,
     growth_grid,
     image_grid,
     reconstruction_grid,
     save_png,
 )
+from mvar_jax.pictures.text import ELLIPSIS, font, shorten
 
 
 def flat(*values, height=4, width=6):
@@ -49,6 +51,34 @@ def test_different_labels_give_different_pictures():
     images = flat(1, 1, height=32, width=32)
     first, second = (image_grid(images, 1, labels) for labels in (["3", "8"], ["8", "3"]))
     assert first.tobytes() != second.tobytes()
+
+
+@pytest.mark.parametrize("letter", "üéßłαяש")
+def test_letters_beyond_ascii_are_drawn_and_not_as_boxes(letter):
+    images = flat(1, height=32, width=32)
+    unknown = image_grid(images, 1, ["\ufffe"])  # what the font draws for what it lacks
+    picture = image_grid(images, 1, [letter])
+    assert np.asarray(picture).min() < 64 and picture.tobytes() != unknown.tobytes()
+
+
+def test_long_labels_are_cut_to_a_width_that_follows_the_images():
+    name = "great white shark, white shark, man-eater, man-eating shark, Carcharodon carcharias"
+    for columns, width in ((1, 32), (2, 64), (8, 256)):
+        images = flat(*[1] * columns, height=32, width=width)
+        plain, picture = (image_grid(images, columns, names) for names in ((), [name]))
+        limit = max(NARROWEST, columns * (width + GAP) // 3)
+        assert limit // 2 < picture.width - plain.width <= limit + 4 * GAP
+        assert image_grid(images, columns, [name + "!"]).tobytes() == picture.tobytes()
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_a_cut_label_is_the_longest_beginning_that_fits(width):
+    text = "Königspinguin, Aptenodytes patagonica"
+    cut = shorten(text, width)
+    assert cut.endswith(ELLIPSIS) and text.startswith(cut[:-1])
+    assert font().getlength(cut) <= width
+    assert font().getlength(text[: len(cut)] + ELLIPSIS) > width
+    assert shorten("ox", 40) == "ox" and shorten(text, 1000) == text
 
 
 def test_reconstructions_stand_below_their_originals():

@@ -65,8 +65,10 @@ def reconstruction_grid(
 ) -> Image.Image:
     """A picture of originals in [-1, 1] with their reconstructions in the row below.
 
-    Raises ValueError as `image_grid` does.
+    There are `columns` of them in a row, or as many as there are images. Raises ValueError as
+    `image_grid` does.
     """
+    columns = min(columns, max(len(originals), 1))
     pairs = np.stack([originals, reconstructions])
     missing = -pairs.shape[1] % columns
     padded = np.pad(pairs, ((0, 0), (0, missing), (0, 0), (0, 0), (0, 0)), constant_values=1)

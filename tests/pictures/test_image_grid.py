@@ -90,6 +90,14 @@ def test_reconstructions_stand_below_their_originals():
     assert [int(right[top + 1, 7 + GAP, 0]) for top in tops] == [0, 128, 255, 255]
 
 
+@pytest.mark.parametrize(("images", "columns", "expected"), [(3, 10, 3), (4, 2, 2), (1, 10, 1)])
+def test_reconstructions_leave_no_column_blank(images, columns, expected):
+    picture = reconstruction_grid(flat(*[-1] * images), flat(*[0] * images), columns)
+    labels = image_grid(flat(-1, 0), 1, ["real", "decoded"]).width - (6 + 2 * GAP)
+    assert picture.width == labels + expected * (6 + GAP) + GAP
+    assert picture.height == 2 * -(-images // expected) * (4 + GAP) + GAP
+
+
 def test_an_image_grows_along_its_row():
     grown = np.stack([flat(-1, 1), flat(-0.5, 0.5), flat(0, 0)])
     picture = np.asarray(growth_grid(grown))

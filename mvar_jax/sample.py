@@ -14,7 +14,7 @@ from absl import flags
 from mvar_jax import cli
 from mvar_jax.api import load
 from mvar_jax.checks import check
-from mvar_jax.config import SAMPLING_PRESETS as PRESETS
+from mvar_jax.config import SAMPLING_PRESETS, sampling_preset
 from mvar_jax.pictures.image_grid import growth_grid, image_grid, save_png
 
 
@@ -30,7 +30,7 @@ def define_flags() -> None:
     flags.DEFINE_list("numbers", None, "Images of the grid to draw alone, counted from 0.")
     flags.DEFINE_bool("grow", False, "Draw a row per image, a column per scale.")
     cli.define_policy()
-    flags.DEFINE_enum("preset", None, PRESETS, "The official settings for a purpose.")
+    flags.DEFINE_enum("preset", None, SAMPLING_PRESETS, "The official settings for a purpose.")
     flags.DEFINE_float("guidance", None, "Guidance at the last scale, 0 for none.")
     flags.DEFINE_integer("top_k", None, "Draw from the k likeliest tokens, 0 for all.")
     flags.DEFINE_float("top_p", None, "Draw from the likeliest share p, 0 for all.")
@@ -49,7 +49,8 @@ def main() -> None:
         model = model.compressed(**policy)
         print(model.cache_summary())
     given = cli.given("guidance", "top_k", "top_p", "temperature", "smooth")
-    settings = PRESETS.get(values.preset, {}) | given
+    vocabulary = model.config.tokenizer.vocabulary
+    settings = (sampling_preset(values.preset, vocabulary) if values.preset else {}) | given
     labels = np.repeat(model.label_indices(values.labels), values.columns)
     numbers, columns = list(range(len(labels))), values.columns
     if values.numbers is not None:

@@ -70,6 +70,32 @@ def test_growing_draws_a_row_per_image_that_ends_as_the_sample(run, trained, mod
         np.testing.assert_allclose(np.asarray(picture, int), np.asarray(expected, int), atol=1)
 
 
+def test_any_class_is_listed_and_drawn_into_files_of_their_own(run, trained, tmp_path):
+    result = run("sample", f"--workdir={trained}", "--classes")
+    assert result.stdout.splitlines() == [f"{index}\t{index}" for index in range(10)]
+    folder = tmp_path / "new" / "images"
+    arguments = ("--labels=all", "--columns=2", "--numbers=4-6,19", "--scale=3", "--batch_size=2")
+    out = f"--out={folder}/"
+    result = run("sample", f"--workdir={trained}", *arguments, "--preset=picture", out)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("top_k is 128, the whole vocabulary, in place of 900") == 1
+    names = [f"seed0_{number:05d}_{number // 2}.png" for number in (4, 5, 6, 19)]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert all(Image.open(folder / name).size == (96, 96) for name in names)
+
+
+def test_arrays_are_those_of_the_sample(run, trained, model, tmp_path):
+    arguments = ("--labels=3,7", "--columns=1", "--seed=2", f"--out={tmp_path / 'a.npz'}")
+    result = run("sample", f"--workdir={trained}", *arguments)
+    assert result.returncode == 0, result.stderr
+    expected = model.sample([3, 7], seed=2)
+    with np.load(tmp_path / "a.npz") as arrays:
+        difference = arrays["images"].astype(int) - mvar_jax.to_uint8(expected.images)
+        assert np.abs(difference).max() <= 1
+        np.testing.assert_array_equal(arrays["tokens"], np.concatenate(expected.tokens, axis=1))
+        assert arrays["seed"] == 2 and arrays["labels"].tolist() == [3, 7]
+
+
 def test_fine_tuning_starts_from_other_weights(run, trained, tmp_path):
     workdir = tmp_path / "tuned"
     arguments = ("--config=digits.py:runlocal", "--config.training.steps=2", f"--init={trained}")
@@ -167,6 +193,17 @@ BAD = {
     ),
     "seed": ("sample --workdir={trained} --labels=1 --out={new}.png --seed=9876543210", "seed"),
     "no folder": ("sample --workdir={trained} --labels=1 --out={new}/a.png", "no directory"),
+    "nothing asked for": ("sample --workdir={trained} --labels=1", "expected --labels and --out"),
+    "numbers": (
+        "sample --workdir={trained} --labels=1 --numbers=3,8 --out={new}.png",
+        "--numbers: got '3,8', expected numbers from 0 to 7",
+    ),
+    "growing arrays": ("sample --workdir={trained} --labels=1 --grow --out={new}.npz", "--grow"),
+    "long name": (
+        "sample --workdir={trained} --labels=1 --out={new}" + 240 * "x" + ".png",
+        "File name too long",
+    ),
+    "export": ("convert export --workdir={trained} --out={new}/a.pth", "no directory"),
     "other place": ("train --config=/elsewhere/digits.py --workdir={new}", "/elsewhere/digits.py"),
     "empty name": ("train --config=digits.py --workdir=", "empty name"),
     "no history": (

@@ -1,7 +1,6 @@
-"""Images laid out in labelled rows, and written as PNG files."""
+"""Images laid out in labelled rows."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from einops import rearrange
@@ -9,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from mvar_jax.array_types import Float, HostArray
 from mvar_jax.checks import check
-from mvar_jax.files import written_whole
+from mvar_jax.pictures.pixels import enlarge, to_uint8
 from mvar_jax.pictures.text import font, shorten
 
 GAP = 2
@@ -41,7 +40,7 @@ def image_grid(
         len(row_labels) in (0, rows),
         f"pictures: got {len(row_labels)} labels for {rows} rows, expected one a row or none.",
     )
-    cells = _pixels(images, scale)
+    cells = enlarge(to_uint8(images), scale)
     height, width = cells.shape[1] + GAP, cells.shape[2] + GAP
     labels = [shorten(label, max(NARROWEST, columns * width // 3)) for label in row_labels]
     margin = _label_width(labels)
@@ -88,23 +87,6 @@ def growth_grid(
     """
     cells = rearrange(images, "scales batch h w c -> (batch scales) h w c")
     return image_grid(cells, len(images), row_labels, scale=scale)
-
-
-def save_png(picture: Image.Image, path: Path | str) -> None:
-    """Writes a PNG file, whole or not at all; equal pictures give equal bytes.
-
-    Missing folders are created. Raises OSError when the file cannot be written.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path, shared=True) as draft, draft.open("wb") as file:
-        picture.save(file, "PNG")
-
-
-def _pixels(images: HostArray, scale: int) -> np.ndarray:
-    values = np.clip((np.asarray(images, np.float32) + 1) * 127.5, 0, 255)
-    pixels = np.round(values).astype(np.uint8)
-    return np.repeat(np.repeat(pixels, scale, axis=1), scale, axis=2)
 
 
 def _label_width(labels: Sequence[str]) -> int:

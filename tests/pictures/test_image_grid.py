@@ -1,8 +1,5 @@
-import os
-
 import numpy as np
 import pytest
-from PIL import Image
 
 from mvar_jax.pictures.image_grid import (
     GAP,
@@ -10,7 +7,6 @@ from mvar_jax.pictures.image_grid import (
     growth_grid,
     image_grid,
     reconstruction_grid,
-    save_png,
 )
 from mvar_jax.pictures.text import ELLIPSIS, font, shorten
 
@@ -118,27 +114,3 @@ def test_an_image_grows_along_its_row():
 def test_what_makes_no_picture_is_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         image_grid(**arguments)
-
-
-def test_the_same_picture_gives_the_same_bytes(tmp_path):
-    paths = [tmp_path / "a.png", tmp_path / "deep" / "b.png"]
-    for path in paths:
-        save_png(image_grid(flat(-1, 1), 2, ["x"]), path)
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-    with Image.open(paths[0]) as written:
-        np.testing.assert_array_equal(written, image_grid(flat(-1, 1), 2, ["x"]))
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
-    path = tmp_path / "a.png"
-    save_png(image_grid(flat(0), 1), path)
-    before = path.read_bytes()
-
-    def full(self, file, kind):
-        file.write(b"half")
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(OSError, match="No space"):
-        save_png(image_grid(flat(1), 1), path)
-    assert path.read_bytes() == before and os.listdir(tmp_path) == ["a.png"]

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import mvar_jax
+import mvar_jax.api
 from mvar_jax.experiment.trainings import inherit_trunk
 from mvar_jax.pictures.image_grid import growth_grid
 from mvar_jax.workdir import Workdir
@@ -94,6 +95,20 @@ def test_arrays_are_those_of_the_sample(run, trained, model, tmp_path):
         assert np.abs(difference).max() <= 1
         np.testing.assert_array_equal(arrays["tokens"], np.concatenate(expected.tokens, axis=1))
         assert arrays["seed"] == 2 and arrays["labels"].tolist() == [3, 7]
+
+
+def test_weights_without_names_have_those_of_imagenet_if_they_are_as_many(
+    trained, tmp_path, monkeypatch
+):
+    workdir = tmp_path / "imported"
+    shutil.copytree(trained, workdir)
+    for count, expected in ((10, "class 9"), (9, "9")):
+        names = tuple(f"class {index}" for index in range(count))
+        monkeypatch.setattr(mvar_jax.api, "imagenet_names", lambda names=names: names)
+        assert mvar_jax.load(workdir).class_names[9] == "9"
+        (workdir / "classes.json").rename(tmp_path / "classes.json")
+        assert mvar_jax.load(workdir).class_names[9] == expected
+        (tmp_path / "classes.json").rename(workdir / "classes.json")
 
 
 def test_fine_tuning_starts_from_other_weights(run, trained, tmp_path):

@@ -44,7 +44,7 @@ setup(
         "numpy>=2",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
-        "pillow>=11",
+        "pillow>=11.3",
         "scikit-learn>=1.5",
         "tensorboardX>=2.6",
         "tensorflow-datasets>=4.9.9",

@@ -1,4 +1,4 @@
-"""Packaging of mvar_jax: `pip install -e .` in a clone, extras [test], [colab], [cuda], [tpu]."""
+"""Packaging of mvar_jax: `pip install -e .` in a clone, extras below."""
 
 import re
 from pathlib import Path
@@ -67,5 +67,7 @@ setup(
         ],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        "tensorboard": ["tensorboard"],  # to look at what runs write
+        "wandb": ["wandb"],
     },
 )

@@ -1,4 +1,4 @@
-"""Packaging of mvar_jax: `pip install -e .` in a clone, extras [test], [colab], [cuda], [tpu]."""
+"""Packaging of mvar_jax: `pip install -e .` in a clone, extras below."""
 
 import re
 from pathlib import Path
@@ -44,7 +44,7 @@ setup(
         "numpy>=2",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
-        "pillow>=11",
+        "pillow>=11.3",
         "scikit-learn>=1.5",
         "tensorboardX>=2.6",
         "tensorflow-datasets>=4.9.9",
@@ -67,5 +67,7 @@ setup(
         ],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        "tensorboard": ["tensorboard"],  # to look at what runs write
+        "wandb": ["wandb"],
     },
 )

@@ -1,7 +1,8 @@
 """Next-scale image generation in JAX: M-VAR, VAR and what lies between.
 
 `load(workdir)` opens a trained model and `import_weights(file, Workdir.of(path))` makes one of
-official weights; see `mvar_jax.api` and `mvar_jax.convert`. Every name is imported when it is
+official weights; see `mvar_jax.api` and `mvar_jax.convert`. `save_images(samples.images, folder)`
+writes what a model drew, `to_uint8(images)` gives its pixels. Every name is imported when it is
 first used: `import mvar_jax` alone takes no time.
 """
 
@@ -12,9 +13,14 @@ import signal
 import sys
 
 __version__ = "0.1.0"
-__all__ = ["Model", "Samples", "Workdir", "import_weights", "load"]
+__all__ = ["Model", "Samples", "Workdir", "import_weights", "load", "save_images", "to_uint8"]
 
-MODULES = {"Workdir": "mvar_jax.workdir", "import_weights": "mvar_jax.convert.import_weights"}
+MODULES = {
+    "Workdir": "mvar_jax.workdir",
+    "import_weights": "mvar_jax.convert.import_weights",
+    "save_images": "mvar_jax.pictures.image_files",
+    "to_uint8": "mvar_jax.pictures.pixels",
+}
 
 if sys.argv[:1] == ["-m"]:
     # A program of this package starts. Until `cli.run` takes over, its imports take a second or

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mvar_jax.array_types import in_32_bits
+from mvar_jax.data.imagenet_names import imagenet_names
 from mvar_jax.models import build_trunk
 from mvar_jax.models.checksum import checksum
 from mvar_jax.sampling import Model, Sampler, Samples, Weights
@@ -22,6 +23,9 @@ __all__ = ["Model", "Samples", "load"]
 def load(workdir: str | Path, tokenizer: str | Path | None = None) -> Model:
     """The model of a working directory; its tokenizer may be that of another `tokenizer`.
 
+    Classes that the directory has no names for, as those of imported weights, are named as those of
+    ImageNet where they are as many, or else by their indices.
+
     Raises ValueError, in one sentence, when there is none, its files are damaged, or the two do
     not fit.
     """
@@ -32,6 +36,7 @@ def load(workdir: str | Path, tokenizer: str | Path | None = None) -> Model:
         config = with_tokenizer(config, other.tokenizer.config().tokenizer)
     weights = Weights(load_trunk(config, directory), load_tokenizer(config, other))
     check_learned_from(directory, checksum(weights.tokenizer), other.tokenizer.path)
-    names = directory.class_names(config.model.num_classes)
+    count, official = config.model.num_classes, () if directory.names_classes else imagenet_names()
+    names = official if len(official) == count else directory.class_names(count)
     sampler = Sampler(build_trunk(config), build_tokenizer(config.tokenizer))
     return Model(config, names, sampler, weights)

@@ -40,7 +40,7 @@ def main() -> None:
     """Runs everything, and writes what came of it."""
     values, profile = flags.FLAGS, cli.get_profile()
     expected = "shares above 0 and below 1, as 0.5,0.7"
-    ratios = cli.get_numbers("ratios", float, lambda ratio: 0 < ratio < 1, expected)
+    ratios = cli.get_numbers("ratios", lambda ratio: 0 < ratio < 1, expected)
     check_seed(values.seed)
     check(len(values.policies) > 0, "--policies: got none, expected names as hack,snapkv.")
     for name in values.policies:

@@ -23,7 +23,7 @@ def written_whole(path: Path, shared: bool = False) -> Iterator[Path]:
     was; an OSError without a file name, or with the draft's, names `path`. With `shared`, several
     processes may write the file at the same time, each its own draft; the last one to finish wins.
     """
-    draft = draft_of(path, f".{socket.gethostname()}.{os.getpid()}" if shared else "")
+    draft = draft_of(path, _own() if shared else "")
     try:
         with naming_errors(path, draft):
             yield draft
@@ -50,6 +50,19 @@ def draft_folder(path: Path) -> Iterator[Path]:
         yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raises OSError, which names `path`, unless a draft can be written for it.
+
+    What lies at `path` stays, and nothing is left. Missing folders above it are taken for ones that
+    will be made: the draft is written in the nearest one that exists.
+    """
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    draft = draft_of(above / path.name, _own())
+    with naming_errors(path, draft):
+        draft.touch()
+        draft.unlink()
 
 
 def draft_of(path: Path, owner: str = "") -> Path:

@@ -18,7 +18,7 @@ from mvar_jax.config.tree import from_config_dict
 from mvar_jax.evaluation.quickstart_report import judge
 from mvar_jax.experiment.trainings import train_tokenizer, train_trunk
 from mvar_jax.files import write_text
-from mvar_jax.pictures.image_grid import save_png
+from mvar_jax.pictures.image_files import save_picture
 from mvar_jax.workdir import Workdir
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     report, pictures = judge(load(workdir.path), outcomes)
     report["seconds"]["total"] = time.monotonic() - started
     for name, picture in pictures.items():
-        save_png(picture, workdir.path / f"{name}.png")
+        save_picture(picture, workdir.path / f"{name}.png")
     write_text(workdir.path / "report.json", json.dumps(report, indent=2))
     for name in ("label_accuracy", "label_accuracy_unguided", "frechet", "reconstruction_psnr"):
         print(f"{name}: {report[name]:.4g}")

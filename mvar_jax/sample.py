@@ -2,10 +2,12 @@
 
     python -m mvar_jax.sample --workdir=runs/digits --labels=3,7 --seed=0 --out=grid.png
 
-With `--policy`, attention over the history remembers less, `--ratio` or `--budget` says how much.
-Image 7 of the grid is drawn again alone by `--numbers=7`, with the same labels and columns.
-With `--grow`, each image has a row of its own, which shows it after every scale.
-Trunk and tokenizer may lie in two directories, given by `--checkpoint` and `--tokenizer`.
+`--labels=all` draws every class; `--classes` lists them. `--out` may also be a folder, written
+`images/`, for a file per image, or a .npz for their arrays and tokens. Image 7 of the grid is drawn
+again alone by `--numbers=7`, with the same labels and columns. With `--grow`, each image has a row
+of its own, which shows it after every scale. With `--policy`, attention over the history remembers
+less, `--ratio` or `--budget` says how much. Trunk and tokenizer may lie in two directories, given
+by `--checkpoint` and `--tokenizer`.
 """
 
 import numpy as np
@@ -14,8 +16,8 @@ from absl import flags
 from mvar_jax import cli
 from mvar_jax.api import load
 from mvar_jax.checks import check
-from mvar_jax.config import SAMPLING_PRESETS as PRESETS
-from mvar_jax.pictures.image_grid import growth_grid, image_grid, save_png
+from mvar_jax.pictures.drawing import Drawing
+from mvar_jax.pictures.image_files import KINDS
 
 
 def define_flags() -> None:
@@ -23,48 +25,51 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Directory of a trained model.")
     flags.DEFINE_string("checkpoint", None, "Directory of the trunk, in its place.")
     flags.DEFINE_string("tokenizer", None, "Directory of another tokenizer.")
-    flags.DEFINE_list("labels", None, "Classes by index or name.", required=True)
-    flags.DEFINE_string("out", None, "The PNG file to write.", required=True)
+    flags.DEFINE_bool("classes", False, "List the model's classes, and draw nothing.")
+    flags.DEFINE_string("labels", None, "Classes by index or name, with commas between; or all.")
+    flags.DEFINE_string("out", None, "A .png, .jpg or .webp to write, a .npz, or a folder/.")
     flags.DEFINE_integer("seed", 0, "Seed of the randomness.", lower_bound=0)
     flags.DEFINE_integer("columns", 8, "Images per label.", lower_bound=1)
-    flags.DEFINE_list("numbers", None, "Images of the grid to draw alone, counted from 0.")
+    flags.DEFINE_list("numbers", None, "Images of the grid to draw alone, from 0, as 3,12-15.")
     flags.DEFINE_bool("grow", False, "Draw a row per image, a column per scale.")
+    flags.DEFINE_integer("scale", None, "Side of a drawn pixel, as 2.", lower_bound=1)
     cli.define_policy()
-    flags.DEFINE_enum("preset", None, PRESETS, "The official settings for a purpose.")
-    flags.DEFINE_float("guidance", None, "Guidance at the last scale, 0 for none.")
-    flags.DEFINE_integer("top_k", None, "Draw from the k likeliest tokens, 0 for all.")
-    flags.DEFINE_float("top_p", None, "Draw from the likeliest share p, 0 for all.")
-    flags.DEFINE_float("temperature", None, "Divides the logits.")
-    flags.DEFINE_bool("smooth", None, "Mix codes instead of drawing tokens.")
+    cli.define_settings()
 
 
 def main() -> None:
     """Samples, draws and writes."""
-    values, out = flags.FLAGS, cli.output_file(".png")
+    values = flags.FLAGS
     one = (values.workdir is None) != (values.checkpoint is None)
     check(one, "expected one of --workdir and --checkpoint, with or without --tokenizer.")
+    given = values.labels is not None and values.out is not None
+    check(given or values.classes, "expected --labels and --out, or --classes for a list.")
+    if values.classes:
+        model = load(values.workdir or values.checkpoint, values.tokenizer)
+        print("\n".join(f"{index}\t{name}" for index, name in enumerate(model.class_names)))
+        return
+    folder = cli.output_folder()
+    out = folder or cli.output_file(*KINDS, ".npz", "/")
+    arrays = folder is None and out.suffix.lower() == ".npz"
+    plain = not values.grow and values.scale is None
+    check(plain or not arrays, "--out: a .npz has no --grow and no --scale; leave them out.")
     policy = cli.get_policy()
     model = load(values.workdir or values.checkpoint, values.tokenizer)
     if policy:
         model = model.compressed(**policy)
         print(model.cache_summary())
-    given = cli.given("guidance", "top_k", "top_p", "temperature", "smooth")
-    settings = PRESETS.get(values.preset, {}) | given
-    labels = np.repeat(model.label_indices(values.labels), values.columns)
-    numbers, columns = list(range(len(labels))), values.columns
-    if values.numbers is not None:
-        expected = f"images of the grid, counted from 0 to {numbers[-1]}"
-        numbers, columns = cli.get_numbers("numbers", int, numbers.__contains__, expected), 1
-    labels = labels[numbers].tolist()
-    names = [model.class_names[label] for label in labels]
-    enlarge = max(1, 64 // model.config.tokenizer.image_size[1])  # the side of a drawn pixel
-    if values.grow:
-        grown = model.grow(labels, values.seed, numbers=numbers, **settings)
-        picture = growth_grid(grown, names, enlarge)
+    labels = np.repeat(model.label_indices(model.parse_labels(values.labels)), values.columns)
+    numbers = cli.get_indices("numbers", len(labels))
+    settings = cli.get_settings(model.config.tokenizer.vocabulary)
+    drawing = Drawing(model, labels[numbers].tolist(), values.seed, numbers, settings)
+    if arrays:
+        drawing.save_arrays(out)
+    elif folder:
+        drawing.save_each(folder, scale=values.scale or 1, grow=values.grow)
     else:
-        images = model.sample(labels, values.seed, numbers=numbers, **settings).images
-        picture = image_grid(images, columns, names[::columns], scale=enlarge)
-    save_png(picture, out)
+        scale = values.scale or max(1, 64 // model.config.tokenizer.image_size[1])
+        columns = values.columns if values.numbers is None else 1
+        drawing.save_grid(out, columns=columns, scale=scale, grow=values.grow)
     print(f"Wrote {values.out}.")
 
 

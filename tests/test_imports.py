@@ -83,6 +83,10 @@ def test_sampling_imports_neither_the_trainer_nor_datasets_nor_pictures(trained)
     run_python(SAMPLE, trained)
 
 
+def test_a_picture_needs_matplotlib_only_for_its_labels():
+    run_python("import mvar_jax.sample, sys\nassert 'matplotlib' not in sys.modules")
+
+
 def test_all_public_names_are_found():
     assert all(getattr(mvar_jax, name).__name__ == name for name in mvar_jax.__all__)
     assert set(mvar_jax.__all__) <= set(dir(mvar_jax))

@@ -50,13 +50,14 @@ def test_ctrl_c_while_a_program_is_imported():
 
 
 def start(command):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": ""},
+        env={**environment, "JAX_COMPILATION_CACHE_DIR": ""},
     )
 
 

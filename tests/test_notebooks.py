@@ -1,13 +1,20 @@
 """The notebook as users open it: a clean file, run with no connection and with official weights."""
 
+import importlib.util
 import json
 import os
 import re
+import shutil
+import socket
+import subprocess
 import sys
+import urllib.request
 from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import URLError
+from urllib.parse import quote
 
 import nbformat
 import numpy as np
@@ -73,29 +80,70 @@ def test_official_weights_are_downloaded_once_and_sampled(notebook, tmp_path, mo
     hub.mkdir()
     write_official(hub / "var_d16.pth", official_weights(TRUNKS["var"]))
     write_official(hub / "vae_ch160v4096z32.pth", official_weights(TOKENIZERS["vqvae"]))
-    names = ["tench, Tinca tinca", "goldfish, Carassius auratus", "great white shark"]
-    (hub / "imagenet-1k-id2label.json").write_text(json.dumps(dict(enumerate(names))))
 
-    def download(repo_id, filename, repo_type=None):
-        asked.append((repo_id, filename, repo_type))
+    def download(repo_id, filename):
+        asked.append((repo_id, filename))
         return str(hub / filename)
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=download))
     monkeypatch.chdir(tmp_path)
-    form = source_of(notebook, "form").replace('"9"', '"goldfish"', 1)
+    form = source_of(notebook, "form").replace('"9"', '"1"', 1)
     cells = [form, *(source_of(notebook, name) for name in ("install", "model", "growth"))]
     for _ in range(2):
         space = {}
         for cell in cells:
             exec(cell, space)
     assert asked == [
-        ("FoundationVision/var", "var_d16.pth", None),
-        ("FoundationVision/var", "vae_ch160v4096z32.pth", None),
-        ("huggingface/label-files", "imagenet-1k-id2label.json", "dataset"),
+        ("FoundationVision/var", "var_d16.pth"),
+        ("FoundationVision/var", "vae_ch160v4096z32.pth"),
     ]
     assert space["images"].shape == (2, 4, 4, 4, 3)
-    model = mvar_jax.load(tmp_path / "runs" / "var_d16")
-    assert model.class_names == tuple(names)
+    assert mvar_jax.load(tmp_path / "runs" / "var_d16").class_names == ("0", "1", "2")
+
+
+GITHUB = "https://github.com/someone/mvar_jax"
+
+
+@pytest.mark.parametrize(
+    ("field", "clone", "path", "source"),
+    [
+        ("", True, "", "..[colab]"),
+        ("", False, f"fileId={quote(GITHUB)}/blob/main/colab/sample.ipynb", f"{GITHUB}@main"),
+        ("", False, "fileId=1aBcD", None),  # of a drive
+        ("", False, None, None),  # not Colab
+        (GITHUB, True, "", GITHUB),
+        (f"git+{GITHUB}@v1", False, "", f"{GITHUB}@v1"),
+        ("/my/clone", True, "", "/my/clone[colab]"),
+    ],
+)
+def test_the_library_is_installed_from_where_the_notebook_is(
+    notebook, tmp_path, monkeypatch, field, clone, path, source
+):
+    def sessions(address, timeout):
+        if path is None:
+            raise URLError("refused")
+        return BytesIO(json.dumps([{"name": "other"}, {"path": path}]).encode())
+
+    commands = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(socket, "gethostbyname", lambda name: "172.28.0.12")
+    monkeypatch.setattr(urllib.request, "urlopen", sessions)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: commands.append(command))
+    (tmp_path / "colab").mkdir()
+    monkeypatch.chdir(tmp_path / "colab")
+    if clone:
+        (tmp_path / "mvar_jax").mkdir()
+        (tmp_path / "mvar_jax" / "__init__.py").touch()
+    cell = source_of(notebook, "install").replace('repository = ""', f"repository = {field!r}")
+    if source is None:
+        with pytest.raises(ValueError, match="write the address of its repository"):
+            exec(cell, {})
+        assert not commands
+        return
+    exec(cell, {})
+    source = source if source.endswith("[colab]") else f"mvar_jax[colab] @ git+{source}"
+    assert [command[-1] for command in commands] == [source]
 
 
 def source_of(notebook, name):

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import mvar_jax
+import mvar_jax.api
 from mvar_jax.experiment.trainings import inherit_trunk
 from mvar_jax.pictures.image_grid import growth_grid
 from mvar_jax.workdir import RunRecord, Workdir
@@ -68,6 +69,46 @@ def test_growing_draws_a_row_per_image_that_ends_as_the_sample(run, trained, mod
     expected = growth_grid(model.grow([3, 7], seed=5), ["3", "7"], scale=2)
     with Image.open(out) as picture:
         np.testing.assert_allclose(np.asarray(picture, int), np.asarray(expected, int), atol=1)
+
+
+def test_any_class_is_listed_and_drawn_into_files_of_their_own(run, trained, tmp_path):
+    result = run("sample", f"--workdir={trained}", "--classes")
+    assert result.stdout.splitlines() == [f"{index}\t{index}" for index in range(10)]
+    folder = tmp_path / "new" / "images"
+    arguments = ("--labels=all", "--columns=2", "--numbers=4-6,19", "--scale=3", "--batch_size=2")
+    out = f"--out={folder}/"
+    result = run("sample", f"--workdir={trained}", *arguments, "--preset=picture", out)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("top_k is 128, the whole vocabulary, in place of 900") == 1
+    names = [f"seed0_{number:05d}_{number // 2}.png" for number in (4, 5, 6, 19)]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert all(Image.open(folder / name).size == (96, 96) for name in names)
+
+
+def test_arrays_are_those_of_the_sample(run, trained, model, tmp_path):
+    arguments = ("--labels=3,7", "--columns=1", "--seed=2", f"--out={tmp_path / 'a.npz'}")
+    result = run("sample", f"--workdir={trained}", *arguments)
+    assert result.returncode == 0, result.stderr
+    expected = model.sample([3, 7], seed=2)
+    with np.load(tmp_path / "a.npz") as arrays:
+        difference = arrays["images"].astype(int) - mvar_jax.to_uint8(expected.images)
+        assert np.abs(difference).max() <= 1
+        np.testing.assert_array_equal(arrays["tokens"], np.concatenate(expected.tokens, axis=1))
+        assert arrays["seed"] == 2 and arrays["labels"].tolist() == [3, 7]
+
+
+def test_weights_without_names_have_those_of_imagenet_if_they_are_as_many(
+    trained, tmp_path, monkeypatch
+):
+    workdir = tmp_path / "imported"
+    shutil.copytree(trained, workdir)
+    for count, expected in ((10, "class 9"), (9, "9")):
+        names = tuple(f"class {index}" for index in range(count))
+        monkeypatch.setattr(mvar_jax.api, "imagenet_names", lambda names=names: names)
+        assert mvar_jax.load(workdir).class_names[9] == "9"
+        (workdir / "classes.json").rename(tmp_path / "classes.json")
+        assert mvar_jax.load(workdir).class_names[9] == expected
+        (tmp_path / "classes.json").rename(workdir / "classes.json")
 
 
 def test_fine_tuning_starts_from_other_weights(run, trained, tmp_path):
@@ -298,6 +339,17 @@ BAD = {
     ),
     "seed": ("sample --workdir={trained} --labels=1 --out={new}.png --seed=9876543210", "seed"),
     "no folder": ("sample --workdir={trained} --labels=1 --out={new}/a.png", "no directory"),
+    "nothing asked for": ("sample --workdir={trained} --labels=1", "expected --labels and --out"),
+    "numbers": (
+        "sample --workdir={trained} --labels=1 --numbers=3,8 --out={new}.png",
+        "--numbers: got '3,8', expected numbers from 0 to 7",
+    ),
+    "growing arrays": ("sample --workdir={trained} --labels=1 --grow --out={new}.npz", "--grow"),
+    "long name": (
+        "sample --workdir={trained} --labels=1 --out={new}" + 240 * "x" + ".png",
+        "File name too long",
+    ),
+    "export": ("convert export --workdir={trained} --out={new}/a.pth", "no directory"),
     "other place": ("train --config=/elsewhere/digits.py --workdir={new}", "/elsewhere/digits.py"),
     "empty name": ("train --config=digits.py --workdir=", "empty name"),
     "no history": (

@@ -1,5 +1,6 @@
 """The flags that several programs have, and what their values mean."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from mvar_jax.checks import check
 from mvar_jax.config import Config
 from mvar_jax.config.files import load_config
 from mvar_jax.config.tree import from_config_dict
+from mvar_jax.files import check_writable, naming_errors
 from mvar_jax.mesh.processes import join_cluster
 
 FAR = 2  # as a factor between batch sizes
@@ -103,13 +105,11 @@ def get_policy() -> dict[str, Any]:
     return given("policy", "ratio", "budget") | {"profile": get_profile()}
 
 
-def get_numbers(
-    name: str, kind: type[int] | type[float], valid: Callable[[Any], bool], expected: str
-) -> list:
+def get_numbers(name: str, valid: Callable[[float], bool], expected: str) -> list[float]:
     """The numbers of a list flag. Raises ValueError, with what is expected, for any others."""
     texts: list[str] = flags.FLAGS[name].value or []
     try:
-        numbers = [kind(text) for text in texts]
+        numbers = [float(text) for text in texts]
     except ValueError:
         numbers = []
     known = len(numbers) > 0 and all(valid(number) for number in numbers)
@@ -117,17 +117,58 @@ def get_numbers(
     return numbers
 
 
-def output_file(suffix: str) -> Path:
+def get_indices(name: str, count: int) -> list[int]:
+    """The indices below `count` that a list flag names, as 3,12-15; all where it has no value.
+
+    Raises ValueError for anything else.
+    """
+    texts = flags.FLAGS[name].value
+    if texts is None:
+        return list(range(count))
+    found = [re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip()) for text in texts]
+    ranges = [range(int(pair[1]), int(pair[2] or pair[1]) + 1) for pair in found if pair]
+    check(
+        len(ranges) == len(texts) > 0 and all(part.start < part.stop <= count for part in ranges),
+        f"--{name}: got {','.join(texts)!r}, expected numbers from 0 to {count - 1} and ranges of "
+        "them, as 3,12-15.",
+    )
+    return [index for part in ranges for index in part]
+
+
+def output_file(*suffixes: str) -> Path:
     """The file that `--out` names.
 
-    Raises ValueError unless its name ends in `suffix` and a file can be written there.
+    Raises ValueError unless its name ends in one of `suffixes` and its folder exists, and OSError
+    unless a file can be written there. The suffix "/" is for a program that takes folders too.
     """
     name = flags.FLAGS.out
     path = Path(name).expanduser()
-    folder = path.absolute().parent
-    check(name.endswith(suffix), f"--out: got {name!r}, expected a name that ends in {suffix}.")
-    check(not path.is_dir(), f"--out: {path} is a directory, expected a file.")
-    check(folder.is_dir(), f"--out: {folder} is no directory; make it, or name another file.")
+    check(
+        path.suffix.lower() in suffixes,
+        f"--out: got {name!r}, expected a name that ends in {' or '.join(suffixes)}.",
+    )
+    check(not path.is_dir(), f"--out: {name} is a directory, expected a file.")
+    check(
+        path.absolute().parent.is_dir(),
+        f"--out: got {name!r}, whose folder is no directory; make it, or name another file.",
+    )
+    check_writable(path)
+    return path
+
+
+def output_folder() -> Path | None:
+    """The folder that `--out` names, which may be missing; None where it names a file.
+
+    The name of a folder ends in a slash, unless it exists. Raises OSError unless files can be
+    written there.
+    """
+    name = flags.FLAGS.out
+    path = Path(name).expanduser()
+    if not (name.endswith("/") or path.is_dir()):
+        return None
+    file = path / "image"
+    with naming_errors(path, file):
+        check_writable(file)
     return path
 
 

@@ -68,7 +68,8 @@ class TrainingConfig:
     batches at most, in parts of the same size. The newest `keep_checkpoints` checkpoints are kept,
     and of steps that divide by `keep_every` all (0: none more). A run stops after `max_skipped`
     steps in a row whose loss or gradient was not finite. Pictures are drawn every `sample_every`
-    steps (0: never). `profile` is the first and the last step to trace, (0, 0) for none.
+    steps (0: never). `profile` is the first and the last step to trace, (0, 0) for none. `wandb` is
+    the project on Weights & Biases that a run is shown in, "" for none.
     """
 
     steps: int = 0
@@ -85,6 +86,7 @@ class TrainingConfig:
     max_skipped: int = 20
     sample_every: int = 0
     profile: tuple[int, int] = (0, 0)
+    wandb: str = ""
 
     def __post_init__(self):
         check(

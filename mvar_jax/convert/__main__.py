@@ -13,7 +13,7 @@ from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.checks import check
-from mvar_jax.convert.export_weights import export_weights
+from mvar_jax.convert.export_weights import SUFFIXES, export_weights
 from mvar_jax.convert.import_weights import import_weights
 from mvar_jax.convert.tensor_file import ARCHITECTURES
 from mvar_jax.scales import ScaleSchedule
@@ -44,8 +44,8 @@ def main_import() -> None:
 def main_export() -> None:
     """Converts our weights to official ones, and says what."""
     values = flags.FLAGS
-    workdir, out = Workdir.of(values.workdir), Path(values.out).expanduser()
-    what = export_weights(workdir, out, values.arch)
+    out = cli.output_file(*SUFFIXES)
+    what = export_weights(Workdir.of(values.workdir), out, values.arch)
     print(f"{values.out}: {what}.")
 
 

@@ -31,10 +31,6 @@ def export_weights(workdir: Workdir, out: Path, architecture: str | None = None)
         out.suffix in SUFFIXES,
         f"--out: got {out.name!r}, expected a name that ends in {' or '.join(SUFFIXES)}.",
     )
-    check(
-        out.absolute().parent.is_dir(),
-        f"--out: {out.absolute().parent} is no directory; make it, or name another file.",
-    )
     if out.suffix == ".pth":
         check_writable()
     if architecture == "vqvae" or (architecture is None and not workdir.is_trained):

@@ -4,12 +4,14 @@ import io
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from mvar_jax.checks import check, first_line
 
 # Named, because Pillow would run another program over what says that it is PostScript.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+FORMATS += ("AVIF",) if features.check("avif") else ()  # not every build of Pillow has it
+HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis")
 MAX_PIXELS = 2**30 // 12  # 89 million, Pillow's own limit; a small file may claim far more
 
 
@@ -20,6 +22,8 @@ def decode_image(encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
     to 8, and takes the first picture of an animation. Raises ValueError, of one line, for bytes
     that are no whole image in one of `FORMATS` of at most `MAX_PIXELS`.
     """
+    heic = encoded[4:8] == b"ftyp" and encoded[8:12] in HEIC_BRANDS
+    check(not heic, "a HEIC image, which cannot be read; convert it to JPEG")
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             width, height = image.size

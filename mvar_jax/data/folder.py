@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from absl import logging
@@ -16,8 +17,12 @@ from absl import logging
 from mvar_jax.checks import check
 
 SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif"),
+        *(".gif", ".bmp", ".tif", ".tiff", ".ppm"),
+    )
 )
+HEIC_SUFFIXES = (".heic", ".heif")  # photos of phones, which Pillow does not read
 MAX_BYTES = 2**28  # of one file
 VALIDATION_EVERY = 20
 
@@ -103,20 +108,45 @@ def _files(root: Path, place: Path, class_names: tuple[str, ...]) -> Iterator[tu
     passed_over: list[str] = []
     for name in here:
         images: list[str] = []
+        others: list[str] = []
         for file in _walk(place / name, (root, place)):
             suitable = file.suffix.lower() in SUFFIXES
-            (images if suitable else passed_over).append(file.relative_to(place).as_posix())
+            (images if suitable else others).append(file.relative_to(place).as_posix())
+        remedy = "convert its HEIC files to JPEG" if any(map(_is_heic, others)) else "add some"
         check(
             len(images) > 0,
             f"data: class folder {place / name} holds no images, expected files named as "
-            f"{', '.join(sorted(SUFFIXES))}; add some, or remove the folder.",
+            f"{', '.join(sorted(SUFFIXES))}; {remedy}, or remove the folder.",
         )
+        passed_over += others
         yield from ((file, name) for file in images)
-    if passed_over:
-        logging.warning(
-            "data: passed over %d files in %s that are not named as images, such as %s.",
-            *(len(passed_over), place, passed_over[0]),
+    _name_passed_over(place, passed_over)
+
+
+def _name_passed_over(place: Path, files: list[str]) -> None:
+    """Warns of files that are not read, and of photos that need converting."""
+    heic = [file for file in files if _is_heic(file)]
+    others = [file for file in files if not _is_heic(file)]
+    if heic:
+        _warn_once(
+            f"data: passed over {len(heic)} HEIC files in {place}, such as {heic[0]}, which cannot "
+            "be read; convert them to JPEG."
         )
+    if others:
+        _warn_once(
+            f"data: passed over {len(others)} files in {place} that are not named as images, such "
+            f"as {others[0]}."
+        )
+
+
+def _is_heic(file: str) -> bool:
+    return file.lower().endswith(HEIC_SUFFIXES)
+
+
+@cache
+def _warn_once(message: str) -> None:
+    """Warns, the first time: a folder is read for each of its splits, and again for batches."""
+    logging.warning("%s", message)
 
 
 def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:

@@ -11,7 +11,8 @@ from PIL import Image
 from mvar_jax.evaluation.benchmark import MIB, markdown_table
 from mvar_jax.evaluation.comparison import EQUAL_PSNR, Comparison, Duel, Row
 from mvar_jax.files import write_text, written_whole
-from mvar_jax.pictures.image_grid import image_grid, save_png
+from mvar_jax.pictures.image_files import save_picture
+from mvar_jax.pictures.image_grid import image_grid
 
 HEADER = (
     "policy",
@@ -41,7 +42,7 @@ def save_pictures(comparison: Comparison, folder: Path) -> None:
     """Writes `curves.png` and `samples.png`."""
     with written_whole(folder / "curves.png") as draft:
         curves(comparison).savefig(draft, dpi=120, format="png")
-    save_png(sample_grid(comparison), folder / "samples.png")
+    save_picture(sample_grid(comparison), folder / "samples.png")
 
 
 def markdown(comparison: Comparison) -> str:

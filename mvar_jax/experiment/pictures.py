@@ -12,7 +12,8 @@ from PIL import Image
 from mvar_jax.array_types import HostArray, Params
 from mvar_jax.config import Config
 from mvar_jax.models import ClassLabels
-from mvar_jax.pictures.image_grid import image_grid, reconstruction_grid, save_png
+from mvar_jax.pictures.image_files import save_picture
+from mvar_jax.pictures.image_grid import image_grid, reconstruction_grid
 from mvar_jax.sampling import Filters, Sampler, Weights, generate
 from mvar_jax.sampling.request import NumberedRequest
 from mvar_jax.tokenizers import Tokenizer
@@ -34,7 +35,7 @@ def trunk_pictures(config: Config, sampler: Sampler, *, class_names: tuple[str, 
     """
     classes = np.linspace(0, len(class_names) - 1, min(CLASSES, len(class_names))).astype(np.int32)
     labels = np.repeat(classes, COLUMNS)
-    names = [class_names[i].split(",")[0] for i in classes]
+    names = [class_names[i] for i in classes]
     asked = NumberedRequest(
         condition=ClassLabels(labels),
         seed=np.uint32(config.seed),
@@ -83,5 +84,5 @@ def _scale(images: np.ndarray) -> int:
 
 def _write(picture: Image.Image, path: Path) -> np.ndarray:
     if jax.process_index() == 0:
-        save_png(picture, path)
+        save_picture(picture, path)
     return np.asarray(picture)

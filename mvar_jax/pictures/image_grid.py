@@ -1,18 +1,18 @@
-"""Images laid out in labelled rows, and written as PNG files."""
+"""Images laid out in labelled rows."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from einops import rearrange
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from mvar_jax.array_types import Float, HostArray
 from mvar_jax.checks import check
-from mvar_jax.files import written_whole
+from mvar_jax.pictures.pixels import enlarge, to_uint8
+from mvar_jax.pictures.text import font, shorten
 
 GAP = 2
-FONT_SIZE = 16
+NARROWEST = 160  # pixels that labels may take beside however few images
 PAPER = (255, 255, 255)
 INK = (0, 0, 0)
 
@@ -27,8 +27,8 @@ def image_grid(
     """A picture of images in rows of `columns`, each pixel drawn as `scale` x `scale`.
 
     Images lie in [-1, 1], values beyond are clipped; a last row may be shorter. `row_labels`
-    stand left of the rows. Gaps are `GAP` pixels. Raises ValueError when there is no image or
-    not one label a row.
+    stand left of the rows, cut to a third of the images' width, but not below `NARROWEST`. Gaps
+    are `GAP` pixels. Raises ValueError when there is no image or not one label a row.
     """
     check(len(images) > 0, "pictures: got no images, expected at least one.")
     check(
@@ -40,17 +40,18 @@ def image_grid(
         len(row_labels) in (0, rows),
         f"pictures: got {len(row_labels)} labels for {rows} rows, expected one a row or none.",
     )
-    cells = _pixels(images, scale)
+    cells = enlarge(to_uint8(images), scale)
     height, width = cells.shape[1] + GAP, cells.shape[2] + GAP
-    margin = _label_width(row_labels)
+    labels = [shorten(label, max(NARROWEST, columns * width // 3)) for label in row_labels]
+    margin = _label_width(labels)
     picture = Image.new("RGB", (margin + columns * width + GAP, rows * height + GAP), PAPER)
     for index, cell in enumerate(cells):
         row, column = divmod(index, columns)
         corner = (margin + GAP + column * width, GAP + row * height)
         picture.paste(Image.fromarray(cell), corner)
-    for row, label in enumerate(row_labels):
+    for row, label in enumerate(labels):
         middle = (margin // 2, GAP + row * height + cells.shape[1] // 2)
-        ImageDraw.Draw(picture).text(middle, label, fill=INK, font=_font(), anchor="mm")
+        ImageDraw.Draw(picture).text(middle, label, fill=INK, font=font(), anchor="mm")
     return picture
 
 
@@ -63,8 +64,10 @@ def reconstruction_grid(
 ) -> Image.Image:
     """A picture of originals in [-1, 1] with their reconstructions in the row below.
 
-    Raises ValueError as `image_grid` does.
+    There are `columns` of them in a row, or as many as there are images. Raises ValueError as
+    `image_grid` does.
     """
+    columns = min(columns, max(len(originals), 1))
     pairs = np.stack([originals, reconstructions])
     missing = -pairs.shape[1] % columns
     padded = np.pad(pairs, ((0, 0), (0, missing), (0, 0), (0, 0), (0, 0)), constant_values=1)
@@ -86,28 +89,6 @@ def growth_grid(
     return image_grid(cells, len(images), row_labels, scale=scale)
 
 
-def save_png(picture: Image.Image, path: Path | str) -> None:
-    """Writes a PNG file, whole or not at all; equal pictures give equal bytes.
-
-    Missing folders are created. Raises OSError when the file cannot be written.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path, shared=True) as draft, draft.open("wb") as file:
-        picture.save(file, "PNG")
-
-
-def _pixels(images: HostArray, scale: int) -> np.ndarray:
-    values = np.clip((np.asarray(images, np.float32) + 1) * 127.5, 0, 255)
-    pixels = np.round(values).astype(np.uint8)
-    return np.repeat(np.repeat(pixels, scale, axis=1), scale, axis=2)
-
-
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's built-in font, so that pictures do not depend on the fonts of a machine."""
-    return ImageFont.load_default(FONT_SIZE)
-
-
 def _label_width(labels: Sequence[str]) -> int:
-    widths = [_font().getlength(label) for label in labels]
+    widths = [font().getlength(label) for label in labels]
     return int(max(widths)) + 4 * GAP if widths else 0

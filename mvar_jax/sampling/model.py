@@ -164,6 +164,24 @@ class Model:
         check(len(listed) > 0, "labels: got none, expected at least one.")
         return np.array([self._label_index(label) for label in listed], np.int32)
 
+    def parse_labels(self, text: str) -> list[int | str]:
+        """The labels of a text such as "3,tench, Tinca tinca", which commas part; for drawing.
+
+        Pieces that are a class's name together are one label, the longest first. "all" is every
+        class, unless one has that name.
+        """
+        names = {_pieces(name): name for name in self.class_names}
+        longest = max(map(len, names))
+        rest, labels = _pieces(text), list[int | str]()
+        if rest == ("all",) and rest not in names:
+            return list(range(len(self.class_names)))
+        while rest:
+            sizes = range(min(longest, len(rest)), 1, -1)
+            size = next((size for size in sizes if rest[:size] in names), 1)
+            labels.append(names.get(rest[:size], rest[0]))
+            rest = rest[size:]
+        return labels
+
     def carried_state_bytes(self) -> int:
         """Most bytes that one image carries from scale to scale, with guidance (two rows)."""
         trunk = self.trunk.bind({"params": self.weights.trunk})
@@ -296,6 +314,11 @@ _request = in_32_bits(jax.jit(NumberedRequest.request))
 def _listed(value: Any) -> Sequence:
     """A value by itself as a list; a string is one value."""
     return value if np.iterable(value) and not isinstance(value, str) else [value]
+
+
+def _pieces(text: str) -> tuple[str, ...]:
+    """What commas part in a text."""
+    return tuple(piece.strip() for piece in text.split(","))
 
 
 def _filled_size(count: int, most: int | None = None) -> int:

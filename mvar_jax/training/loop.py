@@ -25,6 +25,7 @@ from mvar_jax.training.run_log import RunLog
 from mvar_jax.training.state import TrainState
 from mvar_jax.training.stopwatch import Stopwatch
 from mvar_jax.training.throughput import StepCost, Throughput
+from mvar_jax.training.weights_and_biases import check_installed
 
 Batch = dict[str, jax.Array]
 
@@ -123,10 +124,11 @@ def fit(
     A run that is interrupted at any time and started again gives the same rows and parameters as
     one that was not. Raises Preempted when SIGTERM asked it to stop, after saving. Raises
     ValueError when all checkpoints are damaged, the newest is of another configuration, there is
-    no validation batch, a device has too little memory, too many steps in a row were skipped, or
-    another run trains there; OSError when a checkpoint or a log cannot be written. What was saved
-    before stays.
+    no validation batch, a device has too little memory, too many steps in a row were skipped,
+    another run trains there, or Weights & Biases cannot show the run as the config asks; OSError
+    when a checkpoint or a log cannot be written. What was saved before stays.
     """
+    check_installed(run.config.wandb)
     clock, batches = Stopwatch(), iter(data.batches)
     with (
         closing(batches),  # which ends its worker processes, if any
@@ -143,7 +145,7 @@ def fit(
         if first < run.total_steps:
             begin()
         with (
-            RunLog(run.directory, first) as log,
+            RunLog(run.directory, first, run.config.wandb) as log,
             Progress(run.label, first, run.total_steps, clock=clock) as progress,
             Profiler(run.config.profile, run.directory / "profile") as profiler,
             _naming_the_last_good(run.label, checkpoints),

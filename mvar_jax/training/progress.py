@@ -15,8 +15,9 @@ SHOWN = ("loss", "accuracy", "psnr", "validation_loss", "images_per_second", "mf
 class Progress:
     """Shows the steps of a run as they are made. Use it in a `with` block.
 
-    `label` names the run, which starts after `step` of `total` steps. The time left is told from
-    the pace so far; the clock's phase "compile" does not count. Only the first process speaks.
+    `label` names the run, which starts after `step` of `total` steps. The time left follows from
+    all the time so far, with validating, saving and drawing, but without the clock's phase
+    "compile". Only the first process speaks.
     """
 
     def __init__(self, label: str, step: int, total: int, *, clock: Stopwatch):
@@ -46,7 +47,10 @@ class Progress:
                 self._bar.unpause()  # from here on it measures the pace
 
     def report(self, row: Row) -> None:
-        """Shows numbers of the latest step: beside the bar, or as a line."""
+        """Shows numbers of the latest step: beside the bar, or as a line.
+
+        Seconds a step are the row's, as its images per second are: without validating and so on.
+        """
         metrics = {name: f"{row[name]:.4g}" for name in SHOWN if row.get(name) is not None}
         if row.get("skipped_in_a_row"):
             metrics["skipped in a row"] = str(row["skipped_in_a_row"])
@@ -54,7 +58,9 @@ class Progress:
             self._bar.set_postfix(metrics)
             return
         values = ", ".join(f"{name} {value}" for name, value in metrics.items())
-        self.say(f"step {self._step}/{self._total}, {values}{self._time_left()}")
+        seconds = row.get("step_seconds")  # none where the only step since the last row compiled
+        pace = "" if seconds is None else f"{seconds:.3g} s a step, "
+        self.say(f"step {self._step}/{self._total}, {values} ({pace}{self._time_left()} left)")
 
     def say(self, text: str) -> None:
         """Prints a line, above the bar if there is one."""
@@ -64,8 +70,7 @@ class Progress:
 
     def _time_left(self) -> str:
         pace = (self._seconds() - self._start) / (self._step - self._first)
-        left = tqdm.format_interval(pace * (self._total - self._step))
-        return f" ({pace:.3g} s a step, {left} left)"
+        return tqdm.format_interval(pace * (self._total - self._step))
 
     def _seconds(self) -> float:
         return time.monotonic() - self._clock.seconds.get("compile", 0.0)

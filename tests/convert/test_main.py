@@ -46,7 +46,8 @@ def test_weights_go_in_and_out_and_images_come(run, tmp_path):
     result = run(f"{sample} --top_k 5 --out grid.png")
     assert result.returncode == 0, result.stderr
     assert Image.open(tmp_path / "grid.png").size[1] > 100
-    assert refused(run(f"{sample} --out other.png"), "sampling.top_k: got 900")
+    result = run(f"{sample} --out clamped.png")
+    assert result.returncode == 0 and "preset picture: top_k is" in result.stderr
     assert refused(run(f"{sample} --workdir trunk --out other.png"), "one of --workdir and")
     assert not (tmp_path / "other.png").exists()
 

@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from mvar_jax.data.decode import decode_image
 from tests.data.builders import encode, gradient
@@ -27,6 +27,13 @@ def test_lossless_formats_give_their_pixels(kind):
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
 def test_lossy_formats_come_near(kind):
     decoded = decode_image(encode(PIXELS, kind))
+    assert decoded.shape == PIXELS.shape and decoded.dtype == np.uint8
+    assert np.abs(decoded.astype(int) - PIXELS).mean() < 8
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this build of Pillow has no AVIF")
+def test_avif_is_read_where_pillow_can():
+    decoded = decode_image(encode(PIXELS, "AVIF"))
     assert decoded.shape == PIXELS.shape and decoded.dtype == np.uint8
     assert np.abs(decoded.astype(int) - PIXELS).mean() < 8
 
@@ -104,6 +111,7 @@ def claiming(width, height):
     "encoded,message",
     [
         (b"", "no image in one of the formats JPEG, PNG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC image, .*convert it to JPEG"),
         (b"this is no image", "no image in one of the formats JPEG, PNG"),
         (encode(NOISE)[:900], "truncated"),
         (encode(NOISE, "JPEG")[:900], "truncated"),
@@ -112,7 +120,7 @@ def claiming(width, height):
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image in one of the formats"),
         (saved(Image.new("F", (4, 4), 0.5), "TIFF"), "floating-point"),
     ],
-    ids=["empty", "text", "cut png", "cut jpeg", "large", "bomb", "postscript", "float"],
+    ids=["empty", "heic", "text", "cut png", "cut jpeg", "large", "bomb", "postscript", "float"],
 )
 def test_what_is_no_whole_image_is_refused_in_one_line(encoded, message):
     with pytest.raises(ValueError, match=message) as caught:

@@ -125,6 +125,17 @@ def test_hidden_files_are_passed_over_and_others_named(photos, caplog):
     assert "passed over 1 files" in caplog.text and "notes.txt" in caplog.text
 
 
+def test_what_is_passed_over_is_said_once_and_photos_of_phones_apart(photos, caplog):
+    (photos / "dog" / "notes.txt").write_text("three dogs")
+    for name in ("cat/a.HEIC", "dog/b.heif"):
+        (photos / name).write_bytes(b"\0\0\0\x18ftypheic")
+    for split in ("train", "validation", "train"):
+        load_source("folder", split, str(photos))
+    assert caplog.text.count("passed over") == 2
+    assert "passed over 2 HEIC files" in caplog.text and "cat/a.HEIC" in caplog.text
+    assert "convert them to JPEG" in caplog.text and "passed over 1 files" in caplog.text
+
+
 def test_links_are_followed_once(photos, tmp_path_factory):
     outside = fill(tmp_path_factory.mktemp("outside"), "x.png")
     (photos / "dog" / "more").symlink_to(outside)
@@ -150,7 +161,9 @@ def test_bad_folders_are_named_with_a_remedy(tmp_path):
     assert "found no folder" in message(tmp_path / "nowhere")
     assert "holds no folders, expected one per class" in message(fill(tmp_path / "flat", "a.png"))
     (tmp_path / "flat" / "dog").mkdir()
-    assert "dog holds no images, expected files named as .bmp" in message(tmp_path / "flat")
+    assert "dog holds no images, expected files named as .avif" in message(tmp_path / "flat")
+    (tmp_path / "flat" / "dog" / "a.heic").touch()
+    assert "convert its HEIC files to JPEG" in message(tmp_path / "flat")
     fill(tmp_path / "both" / "train", "dog/a.png")
     fill(tmp_path / "both" / "validation", "cat/a.png")
     assert "folder ['cat'], but" in message(tmp_path / "both", "validation")

@@ -1,5 +1,7 @@
 """A model that serves requests: few programs, images by number, images scale by scale."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -95,6 +97,24 @@ def test_a_stream_under_a_policy(model):
     small = model.compressed("sliding_window", budget=4)
     whole, (*_, last) = small.sample([0, 1], seed=2), small.stream([0, 1], seed=2)
     np.testing.assert_array_equal(pixels(last.images), pixels(whole.images))
+
+
+def test_labels_are_parted_by_commas_but_names_with_commas_stay_whole(model):
+    names = ("tench, Tinca tinca", "tench", "ox", "3", "a, b, c", "a, b")
+    named = replace(model, class_names=names)
+    for text, expected in (
+        ("3", [3]),
+        ("tench, Tinca tinca", [0]),
+        ("tench,Tinca tinca, ox,tench", [0, 2, 1]),
+        ("ox,tench,2", [2, 1, 2]),
+        ("a,b,c,a, b,ox", [4, 5, 2]),
+        (" all ", [0, 1, 2, 3, 4, 5]),
+    ):
+        assert named.label_indices(named.parse_labels(text)).tolist() == expected
+    assert replace(model, class_names=("cat", "all", "owl")).parse_labels("all") == ["all"]
+    for text in ("", "ox,", "all,ox", "Tinca"):
+        with pytest.raises(ValueError, match="labels: got"):
+            named.label_indices(named.parse_labels(text))
 
 
 @pytest.mark.parametrize(

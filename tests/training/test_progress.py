@@ -2,9 +2,11 @@
 
 import io
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from mvar_jax.training import progress
 from mvar_jax.training.progress import Progress
 from mvar_jax.training.stopwatch import Stopwatch
 
@@ -29,13 +31,28 @@ def show(monkeypatch, stream, first, total=4):
     return stream.getvalue()
 
 
-def test_lines_tell_step_loss_and_time_left(run):
+def test_lines_say_step_loss_and_time_left(run):
     lines = run(io.StringIO()).splitlines()
     assert [line.partition(" (")[0] for line in lines] == [
         "trunk: step 2/4, loss 1.25",
         "trunk: step 4/4, loss 1.25",
     ]
-    assert lines[-1].endswith(" s a step, 00:00 left)")
+    assert lines[-1].endswith(" (00:00 left)")
+
+
+def test_seconds_and_images_are_of_the_same_steps(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    now = iter([0.0, 15.0, 30.0])  # half of it validates
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    with Progress("trunk", 0, 200, clock=Stopwatch(lambda: 0.0)) as shown:
+        for _ in range(100):
+            shown.advance()
+        shown.report({"step": 100, "images_per_second": 80.0, "step_seconds": 0.1})
+        shown.report({"step": 100, "loss": 1.0})
+    first, second = stream.getvalue().splitlines()
+    assert first == "trunk: step 100/200, images_per_second 80 (0.1 s a step, 00:15 left)"
+    assert second == "trunk: step 100/200, loss 1 (00:30 left)"
 
 
 def test_bar_on_a_terminal(run):

@@ -1,0 +1,30 @@
+"""The flags that say how images are drawn."""
+
+from typing import Any
+
+from absl import flags
+
+from mvar_jax.cli.common import given
+from mvar_jax.config import SAMPLING_PRESETS, sampling_preset
+
+
+def define_settings() -> None:
+    """Defines the flags of `SamplingConfig`, of its presets and of batches; see `get_settings`."""
+    flags.DEFINE_enum("preset", None, SAMPLING_PRESETS, "The official settings for a purpose.")
+    flags.DEFINE_float("guidance", None, "Guidance at the last scale, 0 for none.")
+    flags.DEFINE_integer("top_k", None, "Draw from the k likeliest tokens, 0 for all.")
+    flags.DEFINE_float("top_p", None, "Draw from the likeliest share p, 0 for all.")
+    flags.DEFINE_float("temperature", None, "Divides the logits.")
+    flags.DEFINE_bool("smooth", None, "Mix codes instead of drawing tokens.")
+    flags.DEFINE_integer("batch_size", None, "Images drawn at a time.", lower_bound=1)
+
+
+def get_settings(vocabulary: int) -> dict[str, Any]:
+    """Arguments of `Model.sample` by name, for a vocabulary of that size.
+
+    They are those of the preset, if one is named, or what other flags say in their place.
+    """
+    preset = flags.FLAGS.preset
+    settings = {} if preset is None else sampling_preset(preset, vocabulary)
+    names = ("guidance", "top_k", "top_p", "temperature", "smooth", "batch_size")
+    return settings | given(*names)

@@ -1,0 +1,91 @@
+"""Images that are drawn for files: a picture of all, a picture of each, or an archive of arrays."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from einops import rearrange
+
+from mvar_jax.files import written_whole
+from mvar_jax.pictures.image_files import check_fits, save_images, save_picture
+from mvar_jax.pictures.image_grid import growth_grid, image_grid
+from mvar_jax.pictures.pixels import to_uint8
+from mvar_jax.sampling.model import Model
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What to draw of a model: a label and a number per image, their seed, and other arguments.
+
+    Those are of `Model.sample`, by name. Its methods draw and write; they raise ValueError as
+    `Model.sample` and `save_picture` do, OSError when a file cannot be written.
+    """
+
+    model: Model
+    labels: list[int]
+    seed: int
+    numbers: list[int]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def save_grid(self, path: Path, *, columns: int, scale: int, grow: bool = False) -> None:
+        """Writes one picture, each pixel drawn as `scale` x `scale`.
+
+        It has rows of `columns` images, named by the class of their first; with `grow` a row per
+        image and a column per scale. A file that cannot hold it is refused before anything is
+        drawn.
+        """
+        names = [self.model.class_names[label] for label in self.labels]
+        height, width = self.model.config.tokenizer.image_size
+        across = len(self.model.sampler.scales) if grow else columns
+        rows = len(names) if grow else len(names) // columns
+        check_fits(path, (across * width * scale, rows * height * scale))
+        if grow:
+            picture = growth_grid(self._grown(), names, scale)
+        else:
+            images = self.model.sample(**self._arguments()).images
+            picture = image_grid(images, columns, names[::columns], scale=scale)
+        save_picture(picture, path)
+
+    def save_each(self, folder: Path, *, scale: int = 1, grow: bool = False) -> None:
+        """Writes a file per image, `seed0_00012_tench.png`: its seed, number and class.
+
+        With `grow` it shows the image after every scale, from left to right.
+        """
+        if grow:
+            images = rearrange(self._grown(), "scales batch h w c -> batch h (scales w) c")
+        else:
+            images = self.model.sample(**self._arguments()).images
+        names = [
+            f"seed{self.seed}_{number:05d}_{self.model.class_names[label].split(',')[0]}"
+            for number, label in zip(self.numbers, self.labels)
+        ]
+        save_images(images, folder, names, scale=scale)
+
+    def save_arrays(self, path: Path) -> None:
+        """Writes a .npz for `np.load`, whole or not at all; equal samples give equal bytes.
+
+        It holds `images` uint8 [batch, height, width, 3], `tokens` [batch, total], those of one
+        scale behind those of another, `lengths` int32 [scales], the scales in tokens, `labels`
+        int32 [batch], `numbers` uint32 [batch], `seed` uint32, and `class_names` by label.
+        """
+        samples = self.model.sample(**self._arguments())
+        arrays = {
+            "images": to_uint8(samples.images),
+            "tokens": np.concatenate(samples.tokens, axis=1),
+            "lengths": np.array([tokens.shape[1] for tokens in samples.tokens], np.int32),
+            "labels": np.array(self.labels, np.int32),
+            "numbers": np.array(self.numbers, np.uint32),
+            "seed": np.uint32(self.seed),
+            "class_names": np.array(self.model.class_names, np.str_),
+        }
+        with written_whole(path, shared=True) as draft, draft.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    def _grown(self) -> np.ndarray:
+        return self.model.grow(**self._arguments())
+
+    def _arguments(self) -> dict[str, Any]:
+        own = {"labels": self.labels, "seed": self.seed, "numbers": self.numbers}
+        return own | dict(self.settings)

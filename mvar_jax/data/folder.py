@@ -8,18 +8,21 @@ classes, on every machine the same. Where there is no folder of validation image
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from absl import logging
 
-from mvar_jax.checks import check
+from mvar_jax.checks import check, first_line
+from mvar_jax.data.decode import check_header
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
 )
 MAX_BYTES = 2**28  # of one file
 VALIDATION_EVERY = 20
+MOST_OPENED = 5000  # files at the start; to open more, from far storage, would take long
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,38 @@ class FolderRecords:
         return len(self.files)
 
     def __getitem__(self, index: int) -> dict[str, bytes | int]:
-        file = self.folder / self.files[index]
-        check(file.is_file(), "it is no file that can be read")  # a pipe would wait for ever
-        size = file.stat().st_size
-        check(size <= MAX_BYTES, f"it has {size} bytes, expected at most {MAX_BYTES}")
-        return {"image": file.read_bytes(), "label": self.labels[index]}
+        return {"image": self._file(index).read_bytes(), "label": self.labels[index]}
 
     def describe(self, index: int) -> str:
         """The file's path below the folder."""
         return self.files[index]
+
+    def find_unreadable(self) -> dict[int, str]:
+        """Files that are no images, as far as their first bytes tell, and why.
+
+        Of more than `MOST_OPENED` files none is opened.
+        """
+        if len(self) > MOST_OPENED:
+            return {}
+        with ThreadPoolExecutor(16) as pool:
+            causes = list(pool.map(self._look_at, range(len(self))))
+        return {index: cause for index, cause in enumerate(causes) if cause is not None}
+
+    def _look_at(self, index: int) -> str | None:
+        try:
+            with self._file(index).open("rb") as stream:
+                check_header(stream)
+        except (OSError, ValueError) as error:
+            return first_line(error)
+        return None
+
+    def _file(self, index: int) -> Path:
+        """A file that may be read. Raises ValueError for what is none."""
+        file = self.folder / self.files[index]
+        check(file.is_file(), "it is no file that can be read")  # a pipe would wait for ever
+        size = file.stat().st_size
+        check(0 < size <= MAX_BYTES, f"it has {size} bytes, expected 1 to {MAX_BYTES}")
+        return file
 
 
 def scan_folder(folder: Path, split: str) -> tuple[FolderRecords, tuple[str, ...]]:

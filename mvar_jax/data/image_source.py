@@ -26,6 +26,9 @@ class Records(Protocol):
     def describe(self, index: int) -> str:
         """What a user finds the record by: its file, or its place."""
 
+    def find_unreadable(self) -> dict[int, str]:
+        """Records that are known to be damaged before any is read, and why."""
+
 
 class ImageSource:
     """Random access to the decoded images of one split.
@@ -44,6 +47,8 @@ class ImageSource:
         self.split = split
         self.class_names = class_names
         self.skipped = SkippedRecords(f"{name} split {split!r}", len(records))
+        known = records.find_unreadable()
+        self.skipped.add_known({i: (records.describe(i), cause) for i, cause in known.items()})
         self._records = records
         self._decoded: dict[int, Example] = {}
         self._room = CACHE_BYTES  # that is left

@@ -67,6 +67,10 @@ class PreparedRecords:
         """The record's place in the split."""
         return f"record {index}"
 
+    def find_unreadable(self) -> dict[int, str]:
+        """None: to tell, every record would have to be read."""
+        return {}
+
 
 def _own_builder(name: str) -> Callable[..., tfds.core.DatasetBuilder] | None:
     """What makes the builder of one of the library's datasets; None for datasets of others."""

@@ -16,14 +16,22 @@ from mvar_jax.data.source import load_source
 from mvar_jax.data.token_source import TokenSource
 
 
-def load_examples(data: DataConfig) -> TokenSource | ImageSource:
+def load_examples(data: DataConfig, image_size: tuple[int, int]) -> TokenSource | ImageSource:
     """The training split by index: images, or with `data.tokens` their tokens.
 
-    Raises ValueError as `load_source` and `TokenSource` do.
+    Raises ValueError as `load_source` and `TokenSource` do and, unless the augmentation is "crop",
+    when the first image is not of `image_size` (height, width) in pixels.
     """
     if data.tokens:
         return TokenSource(data.tokens)
-    return load_source(data.name, data.train_split, data.directory)
+    return load_images(data, image_size, data.train_split)
+
+
+def load_images(data: DataConfig, image_size: tuple[int, int], split: str) -> ImageSource:
+    """The images of a split by index; raises ValueError as `load_examples` does."""
+    source = load_source(data.name, split, data.directory)
+    center(source[0], data, image_size)  # one of another size shows here
+    return source
 
 
 def train_batches(
@@ -51,7 +59,7 @@ def train_batches(
     read or, unless the augmentation is "crop", are not of `image_size`.
     """
     if source is None:
-        source = load_examples(data)
+        source = load_examples(data, image_size)
     cropped = functools.partial(augment, data=data, image_size=image_size)
     prepare = _pick_crop if data.tokens else cropped
     records = grain.MapDataset.source(source).seed(seed % 2**32).shuffle().repeat()
@@ -73,7 +81,7 @@ def eval_batches(
 
 def eval_records(data: DataConfig, image_size: tuple[int, int], split: str) -> grain.MapDataset:
     """What `eval_batches` makes batches of."""
-    source = load_source(data.name, split, data.directory)
+    source = load_images(data, image_size, split)
     prepare = functools.partial(center, data=data, image_size=image_size)
     return grain.MapDataset.source(source).map(prepare)
 

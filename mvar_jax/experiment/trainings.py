@@ -62,7 +62,7 @@ def train_tokenizer(config: Config, workdir: Workdir, *, force: bool = False) ->
     """
     config = replace(config, data=replace(config.data, tokens="", validation_tokens=""))
     own, training = workdir.tokenizer, config.tokenizer_training
-    source = load_examples(config.data)
+    source = load_examples(config.data, config.tokenizer.image_size)
     mesh, layout = make_layout(config, training)
     data = make_data(config, layout, training.accumulate, source=source)
     steps = training.total_steps(len(source), config.batch_size)
@@ -130,7 +130,7 @@ def train_trunk(
     for run in (tokenizer_from, workdir):  # before the data, which may take long to prepare
         if run is not None and run.tokenizer.is_trained:
             run.check_tokenizer_settings(config)
-    source = load_examples(config.data)
+    source = load_examples(config.data, config.tokenizer.image_size)
     config = with_classes(config, source)
     training = config.training
     mesh, layout = make_layout(config, training)

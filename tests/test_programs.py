@@ -188,6 +188,12 @@ BAD = {
     "inner width": ("benchmark_training --width=48", "ssm.head_dim"),
     "long ratio": ("benchmark_policies --ratio=1", "below 1"),
     "ratios": ("compare_policies --workdir={trained} --ratios=half --out={new}", "0.5,0.7"),
+    "check, folder": ("check_data --config=folder.py:runlocal --out={new}", "data.directory"),
+    "check, split": (
+        "check_data --config=digits.py --config.data.validation_split=dev --out={new}",
+        "no split 'dev'",
+    ),
+    "check, out": ("check_data --config=digits.py --out={trained}/report.json", "is a file"),
     "mesh": (
         "train --config=digits.py:runlocal --config.mesh.fsdp=3 --workdir={new}",
         "data=-1 x fsdp=3 x tensor=1 does not make",
@@ -256,6 +262,18 @@ def test_truncated_checkpoints_are_all_named_and_left_alone(run, trained, tmp_pa
         assert "all checkpoints are damaged: 60 (" in result.stderr and ", 50 (" in result.stderr
         assert "Traceback" not in result.stderr
     assert snapshot(workdir) == before
+
+
+def test_a_dataset_is_checked_without_training(run, tmp_path):
+    result = run("check_data", "--config=digits.py", f"--out={tmp_path / 'check'}")
+    assert result.returncode == 0, result.stderr
+    assert "train: 1254 images of 10 classes, 0 more cannot be read" in result.stdout
+    assert "validation: 179 images of 10 classes" in result.stdout
+    assert "0 will be refused, of another size than 32x32" in result.stdout
+    assert "check train: image 1254/1254 (00:00 left)" in result.stderr
+    pictures = {path.name for path in (tmp_path / "check").iterdir()}
+    assert pictures == {"contact_sheet.png", "batch.png"}
+    assert all(Image.open(tmp_path / "check" / name).size[0] > 400 for name in pictures)
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

@@ -27,11 +27,15 @@ MOST_OPENED = 5000  # files at the start; to open more, from far storage, would 
 
 @dataclass(frozen=True)
 class FolderRecords:
-    """The encoded images of one split by index. `files` are paths below `folder`."""
+    """The encoded images of one split by index.
+
+    `files`, and `passed_over`, which are not named as images, are paths below `folder`.
+    """
 
     folder: Path
     files: tuple[str, ...]
     labels: tuple[int, ...]
+    passed_over: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -85,7 +89,7 @@ def scan_folder(folder: Path, split: str) -> tuple[FolderRecords, tuple[str, ...
     place, is_part = _locate(folder, split)
     class_names = tuple(_subfolders(folder / "train" if place != folder else folder))
     labels = {name: label for label, name in enumerate(class_names)}
-    found = {file: labels[name] for file, name in _files(folder, place, class_names)}
+    found, passed_over = _files(folder, place, class_names)
     files = sorted(found, key=_digest)
     if is_part:
         files = _part(files, split)
@@ -93,7 +97,8 @@ def scan_folder(folder: Path, split: str) -> tuple[FolderRecords, tuple[str, ...
         len(files) > 0,
         f"data: split {split!r} of {folder} is empty, expected at least one image; add images.",
     )
-    return FolderRecords(place, tuple(files), tuple(found[file] for file in files)), class_names
+    indices = tuple(labels[found[file]] for file in files)
+    return FolderRecords(place, tuple(files), indices, passed_over), class_names
 
 
 def _locate(folder: Path, split: str) -> tuple[Path, bool]:
@@ -113,8 +118,13 @@ def _locate(folder: Path, split: str) -> tuple[Path, bool]:
     return (folder / split, False) if alone is None else (alone, True)
 
 
-def _files(root: Path, place: Path, class_names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """The images below the class folders in `place`: paths below it, and their class."""
+def _files(
+    root: Path, place: Path, class_names: tuple[str, ...]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The classes of the images below the class folders in `place`, and what is passed over there.
+
+    All are paths below it.
+    """
     here = _subfolders(place)
     check(
         len(here) > 0,
@@ -126,6 +136,7 @@ def _files(root: Path, place: Path, class_names: tuple[str, ...]) -> Iterator[tu
         f"data: {place} has a folder {unknown[:1]}, but {root / 'train'} has none of that class; "
         "every class needs training images.",
     )
+    found: dict[str, str] = {}
     passed_over: list[str] = []
     for name in here:
         images: list[str] = []
@@ -137,12 +148,13 @@ def _files(root: Path, place: Path, class_names: tuple[str, ...]) -> Iterator[tu
             f"data: class folder {place / name} holds no images, expected files named as "
             f"{', '.join(sorted(SUFFIXES))}; add some, or remove the folder.",
         )
-        yield from ((file, name) for file in images)
+        found |= dict.fromkeys(images, name)
     if passed_over:
         logging.warning(
             "data: passed over %d files in %s that are not named as images, such as %s.",
             *(len(passed_over), place, passed_over[0]),
         )
+    return found, tuple(passed_over)
 
 
 def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:

@@ -86,7 +86,7 @@ class ImageSource:
         if index in self.skipped:
             return None
         try:
-            example = self._decode(index)
+            example = decode_record(self._records[index], self.num_classes)
         except Exception as error:  # readers of files raise many kinds over damage
             self.skipped.add(index, self._records.describe(index), first_line(error))
             return None
@@ -95,8 +95,12 @@ class ImageSource:
             self._decoded[index] = example
         return example
 
-    def _decode(self, index: int) -> Example:
-        record = self._records[index]
-        label = int(record["label"])
-        check(0 <= label < self.num_classes, f"its label is {label}, no class has it")
-        return {"image": decode_image(record["image"]), "label": np.int32(label)}
+
+def decode_record(record: dict, num_classes: int) -> Example:
+    """A record's pixels, uint8 [h, w, 3], and its label.
+
+    Raises ValueError as `decode_image` does, and for a label that no class has.
+    """
+    label = int(record["label"])
+    check(0 <= label < num_classes, f"its label is {label}, no class has it")
+    return {"image": decode_image(record["image"]), "label": np.int32(label)}

@@ -167,11 +167,16 @@ def center(record: dict[str, Any], data: DataConfig, image_size: tuple[int, int]
     return record | {"image": center_crop(image, image_size)}
 
 
+def covered_size(data: DataConfig, image_size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) in pixels that images are resized to cover before they are cropped."""
+    height, width = (round(data.resize_ratio * side) for side in image_size)
+    return height, width
+
+
 def _fit(image: np.ndarray, data: DataConfig, image_size: tuple[int, int]) -> np.ndarray:
     """The image that is cropped: resized for "crop", otherwise as it is."""
     if data.augmentation == "crop":
-        height, width = (round(data.resize_ratio * side) for side in image_size)
-        return cover(image, (height, width))
+        return cover(image, covered_size(data, image_size))
     check(
         image.shape[:2] == image_size,
         f"data: an image of {data.name} has (height, width) {image.shape[:2]}, expected "

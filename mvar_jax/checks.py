@@ -1,6 +1,7 @@
 """Checks of what comes from outside, and errors as one sentence: got, expected, what to do."""
 
 from numbers import Integral
+from pathlib import Path
 from typing import Any, TypeVar
 
 Value = TypeVar("Value")
@@ -35,6 +36,12 @@ def check_integer(name: str, value: Any, low: int, high: int) -> None:
 def check_seed(seed: int) -> None:
     """Raises ValueError unless the seed fits the random number generators."""
     check_integer("seed", seed, 0, 2**32 - 1)
+
+
+def check_place(path: Path) -> None:
+    """Raises ValueError unless the folder exists in which `path`, given by --out, is to be made."""
+    folder = path.absolute().parent
+    check(folder.is_dir(), f"--out: {folder} is no directory; make it, or name another file.")
 
 
 def describe_os_error(error: OSError) -> str:

@@ -188,6 +188,10 @@ BAD = {
     "inner width": ("benchmark_training --width=48", "ssm.head_dim"),
     "long ratio": ("benchmark_policies --ratio=1", "below 1"),
     "ratios": ("compare_policies --workdir={trained} --ratios=half --out={new}", "0.5,0.7"),
+    "share": (
+        "convert export --for=sampling --workdir={trained} --out={trained}",
+        "is there already",
+    ),
     "check, folder": ("check_data --config=folder.py:runlocal --out={new}", "data.directory"),
     "check, split": (
         "check_data --config=digits.py --config.data.validation_split=dev --out={new}",
@@ -262,6 +266,20 @@ def test_truncated_checkpoints_are_all_named_and_left_alone(run, trained, tmp_pa
         assert "all checkpoints are damaged: 60 (" in result.stderr and ", 50 (" in result.stderr
         assert "Traceback" not in result.stderr
     assert snapshot(workdir) == before
+
+
+def test_a_model_is_shared_without_its_training(run, trained, tmp_path):
+    shared, pictures = tmp_path / "shared", [tmp_path / "a.png", tmp_path / "b.png"]
+    result = run("convert", "export", "--for=sampling", f"--workdir={trained}", f"--out={shared}")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"{shared}: a model to sample from, its tokenizer included.\n"
+    for workdir, out in zip((trained, shared), pictures):
+        result = run("sample", f"--workdir={workdir}", "--labels=3,7", f"--out={out}")
+        assert result.returncode == 0 and not result.stderr, result.stderr
+    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+    result = run("train", "--config=digits.py:runlocal", f"--workdir={shared}")
+    assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+    assert "holds parameters alone (no optimizer, no data position)" in result.stderr
 
 
 def test_a_dataset_is_checked_without_training(run, tmp_path):

@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from mvar_jax.cache import Profile
-from mvar_jax.checks import check
+from mvar_jax.checks import check, check_place
 from mvar_jax.config import Config
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.mesh.processes import join_cluster
@@ -107,10 +107,9 @@ def output_file(suffix: str) -> Path:
     """
     name = flags.FLAGS.out
     path = Path(name).expanduser()
-    folder = path.absolute().parent
     check(name.endswith(suffix), f"--out: got {name!r}, expected a name that ends in {suffix}.")
     check(not path.is_dir(), f"--out: {path} is a directory, expected a file.")
-    check(folder.is_dir(), f"--out: {folder} is no directory; make it, or name another file.")
+    check_place(path)
     return path
 
 

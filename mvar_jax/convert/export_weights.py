@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 
 from mvar_jax.array_types import Params
-from mvar_jax.checks import check
+from mvar_jax.checks import check, check_place
 from mvar_jax.convert.checks import check_official_tokenizer, official_architecture
 from mvar_jax.convert.pth import check_writable, write_pth
 from mvar_jax.convert.safetensors import write_safetensors
@@ -31,10 +31,7 @@ def export_weights(workdir: Workdir, out: Path, architecture: str | None = None)
         out.suffix in SUFFIXES,
         f"--out: got {out.name!r}, expected a name that ends in {' or '.join(SUFFIXES)}.",
     )
-    check(
-        out.absolute().parent.is_dir(),
-        f"--out: {out.absolute().parent} is no directory; make it, or name another file.",
-    )
+    check_place(out)
     if out.suffix == ".pth":
         check_writable()
     if architecture == "vqvae" or (architecture is None and not workdir.is_trained):

@@ -10,7 +10,7 @@ from absl import logging
 from orbax.checkpoint import v1 as ocp
 
 from mvar_jax.array_types import Params
-from mvar_jax.training.seal import write_seal
+from mvar_jax.training.seal import sealed_parts, write_seal
 from mvar_jax.training.stored import (
     DamagedError,
     all_damaged,
@@ -33,7 +33,8 @@ def load_params(directory: Path, expected: Params) -> Params:
     damaged = []
     for step in stored_steps(directory):
         path = directory.absolute() / str(step)
-        kind = "average" if (path / "average").is_dir() else "params"
+        kept = "average" in sealed_parts(path) or (path / "average").is_dir()
+        kind = "average" if kept else "params"
         try:
             check_whole(path, (kind,))
             loaded = load_stored(path, {kind: expected})

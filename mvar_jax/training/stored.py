@@ -11,7 +11,10 @@ from orbax.checkpoint import v1 as ocp
 from mvar_jax.array_types import PyTree, path_name
 from mvar_jax.checks import check, first_line
 from mvar_jax.training.placement import placement
-from mvar_jax.training.seal import SEAL, find_damage, sealed_parts
+from mvar_jax.training.seal import SEAL, find_damage
+
+# What a training goes on with, besides the parameters, and what to say where it is missing.
+PARTS_OF_A_RUN = {"optimizer": "no optimizer", "data": "no data position"}
 
 
 class DamagedError(ValueError):
@@ -32,14 +35,17 @@ def stored_steps(directory: Path) -> list[int]:
 
 
 def check_is_run(directory: Path) -> None:
-    """Raises ValueError where the newest checkpoint holds parameters alone, as imported ones do."""
-    for step in stored_steps(directory)[:1]:
-        parts = sealed_parts(directory / str(step))
-        check(
-            "params" not in parts or "optimizer" in parts,
-            f"{directory}: holds parameters alone, as imported weights do, expected a training to "
-            "go on with; use another --workdir (python -m mvar_jax.train takes them by --init).",
-        )
+    """Raises ValueError where checkpoints hold parameters alone, as imported or shared ones do."""
+    paths = [directory / str(step) for step in stored_steps(directory)]
+    if not paths or not any((paths[0] / part).is_dir() for part in ("params", "average")):
+        return
+    missing = [words for part, words in PARTS_OF_A_RUN.items() if not (paths[0] / part).is_dir()]
+    check(
+        any((path / "optimizer").is_dir() for path in paths),
+        f"{directory}: holds parameters alone ({', '.join(missing)}), as imported and shared "
+        "models do, expected a training to go on with; use another --workdir (python -m "
+        "mvar_jax.train takes them by --init).",
+    )
 
 
 def check_whole(path: Path, parts: tuple[str, ...]) -> None:

@@ -19,18 +19,22 @@ __all__ = ["Model", "Samples", "load"]
 
 
 @in_32_bits
-def load(workdir: str | Path, tokenizer: str | Path | None = None) -> Model:
+def load(
+    workdir: str | Path, tokenizer: str | Path | None = None, *, verify: bool = False
+) -> Model:
     """The model of a working directory; its tokenizer may be that of another `tokenizer`.
 
-    Raises ValueError, in one sentence, when there is none, its files are damaged, or the two do
-    not fit.
+    Raises ValueError, in one sentence, when there is none, its files are damaged, the two do not
+    fit or, with `verify`, there is no seal to tell whether files are damaged.
     """
     directory = Workdir.of(workdir)
     other = directory if tokenizer is None else Workdir.of(tokenizer)
     config = directory.config()
     if tokenizer is not None:
         config = with_tokenizer(config, other.tokenizer.config().tokenizer)
-    weights = Weights(load_trunk(config, directory), load_tokenizer(config, other))
+    weights = Weights(
+        load_trunk(config, directory, verify=verify), load_tokenizer(config, other, verify=verify)
+    )
     check_learned_from(directory, checksum(weights.tokenizer), other.tokenizer.path)
     names = directory.class_names(config.model.num_classes)
     sampler = Sampler(build_trunk(config), build_tokenizer(config.tokenizer))

@@ -23,6 +23,7 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Directory of a trained model.")
     flags.DEFINE_string("checkpoint", None, "Directory of the trunk, in its place.")
     flags.DEFINE_string("tokenizer", None, "Directory of another tokenizer.")
+    cli.define_verify()
     flags.DEFINE_list("labels", None, "Classes by index or name.", required=True)
     flags.DEFINE_string("out", None, "The PNG file to write.", required=True)
     flags.DEFINE_integer("seed", 0, "Seed of the randomness.", lower_bound=0)
@@ -44,7 +45,8 @@ def main() -> None:
     one = (values.workdir is None) != (values.checkpoint is None)
     check(one, "expected one of --workdir and --checkpoint, with or without --tokenizer.")
     policy = cli.get_policy()
-    model = load(values.workdir or values.checkpoint, values.tokenizer)
+    directory = values.workdir or values.checkpoint
+    model = load(directory, values.tokenizer, verify=cli.get_verify())
     if policy:
         model = model.compressed(**policy)
         print(model.cache_summary())

@@ -250,6 +250,37 @@ def test_a_truncated_checkpoint_is_named_and_passed_over(run, trained, tmp_path)
     assert (workdir / "metrics.jsonl").read_bytes() == (trained / "metrics.jsonl").read_bytes()
 
 
+def test_checkpoints_without_seals_are_named_and_refused_if_asked(run, trained, tmp_path):
+    workdir, out = tmp_path / "unsealed", tmp_path / "out.png"
+    shutil.copytree(trained, workdir)
+    newest = [workdir / "checkpoints" / "60", workdir / "tokenizer" / "checkpoints" / "40"]
+    for checkpoint in newest:
+        (checkpoint / "seal.json").unlink()
+    sample = ("sample", f"--workdir={workdir}", "--labels=1", f"--out={out}")
+    for command in (
+        (*sample, "--verify"),
+        ("calibrate", "--verify", f"--workdir={workdir}", f"--out={tmp_path}/a.json"),
+        ("compare_policies", "--verify", f"--workdir={workdir}", f"--out={tmp_path}/a"),
+        (
+            "convert",
+            "export",
+            "--verify",
+            f"--workdir={workdir}",
+            f"--out={tmp_path}/a.safetensors",
+        ),
+        ("convert", "export", "--verify", "--for=sampling", f"--workdir={workdir}", f"--out={out}"),
+    ):
+        result = run(*command)
+        assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+        assert f"{newest[0]}: holds no seal.json, expected one" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["unsealed"]
+    result = run(*sample)
+    assert result.returncode == 0 and out.is_file(), result.stderr
+    for checkpoint in newest:
+        said = f"{checkpoint} holds no seal.json: its files were loaded unverified."
+        assert result.stderr.count(said) == 1
+
+
 def test_truncated_checkpoints_are_all_named_and_left_alone(run, trained, tmp_path):
     workdir = tmp_path / "damaged"
     shutil.copytree(trained, workdir)

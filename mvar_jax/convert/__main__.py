@@ -34,6 +34,7 @@ def define_export() -> None:
     """Defines the flags of the command `export`."""
     _define_both()
     flags.DEFINE_string("workdir", None, "Directory of the model.", required=True)
+    cli.define_verify()
     flags.DEFINE_enum("for", None, ["sampling"], "Write a directory for that, not one file.")
 
 
@@ -50,10 +51,10 @@ def main_export() -> None:
     values = flags.FLAGS
     workdir, out = Workdir.of(values.workdir), Path(values.out).expanduser()
     if values["for"].value is None:
-        what = export_weights(workdir, out, values.arch)
+        what = export_weights(workdir, out, values.arch, verify=cli.get_verify())
     else:
         check(values.arch is None, "--arch: got one with --for, which takes all; leave it out.")
-        what = export_model(workdir, out)
+        what = export_model(workdir, out, verify=cli.get_verify())
     print(f"{values.out}: {what}.")
 
 

@@ -16,18 +16,20 @@ from mvar_jax.training.weights import check_learned_from, load_tokenizer, load_t
 from mvar_jax.workdir import Workdir
 
 
-def export_model(workdir: Workdir, out: Path) -> str:
+def export_model(workdir: Workdir, out: Path, *, verify: bool = False) -> str:
     """Writes a working directory that is sampled from like this one, in a fraction of its bytes.
 
     It holds the config, the names of the classes, the parameters that are sampled from, which are
     the average where one is kept, and the same of the tokenizer, all sealed; no optimizer, no
     position in the data, no log. It is there whole or not at all. Returns in words what was
-    written. Raises ValueError, with nothing written, where `out` exists, and as loading does.
+    written. Raises ValueError, with nothing written, where `out` exists, and as `load_trunk` and
+    `load_tokenizer` do.
     """
     check(not out.exists(), f"--out: {out} is there already; name a new folder.")
     check_place(out)
     config = workdir.config()
-    trunk, tokenizer = load_trunk(config, workdir), load_tokenizer(config, workdir)
+    trunk = load_trunk(config, workdir, verify=verify)
+    tokenizer = load_tokenizer(config, workdir, verify=verify)
     check_learned_from(workdir, checksum(tokenizer), workdir.tokenizer.path)
     with draft_folder(out) as draft:
         target = Workdir.of(draft)

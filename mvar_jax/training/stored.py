@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from absl import logging
 from orbax.checkpoint import v1 as ocp
 
 from mvar_jax.array_types import PyTree, path_name
@@ -48,6 +49,15 @@ def check_is_run(directory: Path) -> None:
     )
 
 
+def check_sealed(path: Path) -> None:
+    """Raises ValueError for a checkpoint whose files cannot be compared with those written."""
+    check(
+        (path / SEAL).is_file(),
+        f"{path}: holds no {SEAL}, expected one to verify its files by; get the whole checkpoint "
+        "again, or leave --verify out.",
+    )
+
+
 def check_whole(path: Path, parts: tuple[str, ...]) -> None:
     """Raises DamagedError unless the files of some parts are those that were sealed."""
     damage = find_damage(path, parts)
@@ -60,17 +70,21 @@ def load_stored(
 ) -> dict[str, Any]:
     """Loads named trees of a checkpoint, and sets `others`, iterators, to their saved states.
 
-    Leaves of `expected` give shapes, dtypes and, where they are arrays, their devices. Raises
-    DamagedError for a checkpoint that was never sealed and cannot be read, ValueError when what it
-    holds has other shapes and when a sealed one cannot be read.
+    Leaves of `expected` give shapes, dtypes and, where they are arrays, their devices. A warning
+    says where no seal tells whether the files are those that were written. Raises DamagedError for
+    a checkpoint that was never sealed and cannot be read, ValueError when what it holds has other
+    shapes and when a sealed one cannot be read.
     """
     for name, tree in expected.items():
         _check_shapes(path, name, tree)
     abstract = {name: jax.tree.map(_abstract, tree) for name, tree in expected.items()}
     try:
-        return ocp.load_checkpointables(path, {**abstract, **(others or {})})
+        loaded = ocp.load_checkpointables(path, {**abstract, **(others or {})})
     except Exception as error:  # Orbax raises many kinds, down to bare Exception
         raise _unreadable(path, storage_error(error)) from None
+    if not (path / SEAL).is_file() and jax.process_index() == 0:
+        logging.warning("%s holds no %s: its files were loaded unverified.", path, SEAL)
+    return loaded
 
 
 def all_damaged(directory: Path, damaged: list[DamagedError]) -> ValueError:

@@ -263,6 +263,29 @@ def test_parameters_alone_are_no_run_to_go_on_with(tmp_path):
     check_is_run(tmp_path / "run")
 
 
+def unverified(tmp_path):
+    return [f"{tmp_path / '3'} holds no seal.json: its files were loaded unverified."]
+
+
+def test_a_checkpoint_without_its_seal_is_loaded_with_a_warning(tmp_path, caplog):
+    state, _ = save(tmp_path)
+    (tmp_path / "3" / SEAL).unlink()
+    check_equal(load_params(tmp_path, state.params), state.average)
+    assert [record.getMessage() for record in caplog.records] == unverified(tmp_path)
+    caplog.clear()
+    check_equal(restore(tmp_path)[0], state)
+    assert [record.getMessage() for record in caplog.records] == unverified(tmp_path)
+
+
+def test_verifying_refuses_a_checkpoint_without_its_seal(tmp_path, caplog):
+    state, _ = save(tmp_path)
+    check_equal(load_params(tmp_path, state.params, verify=True), state.average)
+    (tmp_path / "3" / SEAL).unlink()
+    with pytest.raises(ValueError, match=r"3: holds no seal\.json, expected one to verify"):
+        load_params(tmp_path, state.params, verify=True)
+    assert caplog.records == []
+
+
 def leave_out(checkpoint):
     for part in ("optimizer", "data"):
         shutil.rmtree(checkpoint / part)

@@ -3,7 +3,7 @@
 import contextlib
 import io
 from collections.abc import Iterator
-from typing import BinaryIO
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -27,14 +27,14 @@ def decode_image(encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
         return _rgb(_upright(image))
 
 
-def check_header(file: BinaryIO) -> None:
+def check_header(file: Path) -> None:
     """Raises ValueError as `decode_image` does, as far as the first bytes tell; decodes nothing."""
     with _opened(file):
         pass
 
 
 @contextlib.contextmanager
-def _opened(file: BinaryIO) -> Iterator[Image.Image]:
+def _opened(file: io.BytesIO | Path) -> Iterator[Image.Image]:
     """An image before its pixels are read. Errors, those of the block too, are of one line."""
     try:
         with Image.open(file, formats=FORMATS) as image:

@@ -60,8 +60,7 @@ class FolderRecords:
 
     def _look_at(self, index: int) -> str | None:
         try:
-            with self._file(index).open("rb") as stream:
-                check_header(stream)
+            check_header(self._file(index))
         except (OSError, ValueError) as error:
             return first_line(error)
         return None

@@ -18,6 +18,7 @@ class SkippedRecords:
 
     def __init__(self, what: str, total: int):
         self._what, self._total = what, total
+        self._allowed = max(ALWAYS_ALLOWED, int(MAX_SHARE * total))
         self._names: dict[int, str] = {}
         self._causes: dict[int, str] = {}
 
@@ -59,16 +60,15 @@ class SkippedRecords:
             logging.warning("data: skipped %s: %s.", self._counted(), self._listed())
 
     def report(self) -> None:
-        """Says how many were skipped, if any."""
-        if self._causes:
+        """Says how many were skipped, if any and not so many that an error has said it."""
+        if 0 < len(self) <= self._allowed:
             logging.warning("data: %s were skipped, because they cannot be read.", self._counted())
 
     def _check(self) -> None:
-        allowed = max(ALWAYS_ALLOWED, int(MAX_SHARE * self._total))
-        if len(self) > allowed:
+        if len(self) > self._allowed:
             raise ValueError(
-                f"data: {self._counted()} cannot be read, expected at most {allowed}; replace or "
-                f"remove the damaged files: {self._listed()}."
+                f"data: {self._counted()} cannot be read, expected at most {self._allowed}; "
+                f"replace or remove the damaged files: {self._listed()}."
             )
 
     def _counted(self) -> str:

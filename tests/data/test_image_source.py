@@ -120,7 +120,7 @@ def test_what_is_known_to_be_damaged_is_told_in_one_warning_and_never_read(caplo
 
 
 def test_too_many_that_are_known_to_be_damaged_are_told_before_any_is_read():
-    with pytest.raises(ValueError, match=r"11 of 244 images .* image 19 \(no image\)\.$"):
+    with pytest.raises(ValueError, match=r"11 of 244 images .* image 19, image 9 \(no image\)\.$"):
         source_of(244, [], known=range(9, 20))
 
 

@@ -310,7 +310,7 @@ def test_where_the_checkpoint_before_has_all_the_run_goes_on_from_there(tmp_path
     leave_out(tmp_path / "3")
     check_is_run(tmp_path)
     assert int(restore(tmp_path)[0].step) == 2
-    assert "3 is damaged (optimizer/" in caplog.text
+    assert "3 is damaged (data/" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["", "missing"])

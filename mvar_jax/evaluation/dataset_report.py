@@ -73,8 +73,8 @@ def _about(survey: Survey, data: DataConfig, image_size: tuple[int, int]) -> Ite
         by_count = [f"{split.class_names[i]}: {counts[i]}" for i in np.argsort(counts)]
         yield from _listed(by_count, "classes")
         sizes = survey.sizes[survey.readable]
-        yield f"  height: {_spread(sizes[:, 0])} pixels"
-        yield f"  width: {_spread(sizes[:, 1])} pixels"
+        yield f"  height in pixels: {_spread(sizes[:, 0])}"
+        yield f"  width in pixels: {_spread(sizes[:, 1])}"
         yield f"  {_misfits(sizes, data, image_size)}"
     for index, cause in survey.causes.items():
         yield f"  cannot be read: {split.records.describe(index)} ({cause})"

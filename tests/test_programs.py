@@ -261,13 +261,6 @@ def test_checkpoints_without_seals_are_named_and_refused_if_asked(run, trained, 
         (*sample, "--verify"),
         ("calibrate", "--verify", f"--workdir={workdir}", f"--out={tmp_path}/a.json"),
         ("compare_policies", "--verify", f"--workdir={workdir}", f"--out={tmp_path}/a"),
-        (
-            "convert",
-            "export",
-            "--verify",
-            f"--workdir={workdir}",
-            f"--out={tmp_path}/a.safetensors",
-        ),
         ("convert", "export", "--verify", "--for=sampling", f"--workdir={workdir}", f"--out={out}"),
     ):
         result = run(*command)

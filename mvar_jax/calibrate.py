@@ -26,6 +26,7 @@ CALIBRATED = sorted(name for name, kind in POLICIES.items() if kind.needs)
 def define_flags() -> None:
     """Defines the flags of this program."""
     flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)
+    cli.define_verify()
     flags.DEFINE_enum("policy", "hack", CALIBRATED, "The policy that pictures are of.")
     flags.DEFINE_integer("samples", 50, "Images to average over.", lower_bound=1)
     flags.DEFINE_integer("batch_size", 10, "Images at a time.", lower_bound=1)
@@ -38,7 +39,7 @@ def main() -> None:
     values = flags.FLAGS
     check_seed(values.seed)
     out = cli.output_file(".json")
-    model = load(values.workdir)
+    model = load(values.workdir, verify=cli.get_verify())
     model.check_remembers()
     schedule = model.sampler.scales
     numbers = np.arange(values.samples, dtype=np.uint32)

@@ -26,6 +26,7 @@ def define_flags() -> None:
     """Defines the flags of this program."""
     names = sorted(name for name in POLICIES if name != "full")
     flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)
+    cli.define_verify()
     flags.DEFINE_list("policies", names, "As hack, scalekv@before, hack+int8, full+int8.")
     flags.DEFINE_list("ratios", ["0.3", "0.5", "0.7", "0.9"], "Shares to evict.")
     flags.DEFINE_integer("samples", 256, "Images of every run.", lower_bound=2)
@@ -45,7 +46,8 @@ def main() -> None:
     check(len(values.policies) > 0, "--policies: got none, expected names as hack,snapkv.")
     for name in values.policies:
         parse_policy(name)
-    model, out = load(values.workdir), Path(values.out).expanduser()
+    out = Path(values.out).expanduser()
+    model = load(values.workdir, verify=cli.get_verify())
     model.check_remembers()
     judge = ClassConditionalJudge.of(model.config) if values.judge else None
     out.mkdir(parents=True, exist_ok=True)  # before anything runs long

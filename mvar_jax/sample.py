@@ -25,6 +25,7 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Directory of a trained model.")
     flags.DEFINE_string("checkpoint", None, "Directory of the trunk, in its place.")
     flags.DEFINE_string("tokenizer", None, "Directory of another tokenizer.")
+    cli.define_verify()
     flags.DEFINE_bool("classes", False, "List the model's classes, and draw nothing.")
     flags.DEFINE_string("labels", None, "Classes by index or name, with commas between; or all.")
     flags.DEFINE_string("out", None, "A .png, .jpg or .webp to write, a .npz, or a folder/.")
@@ -54,7 +55,8 @@ def main() -> None:
     plain = not values.grow and values.scale is None
     check(plain or not arrays, "--out: a .npz has no --grow and no --scale; leave them out.")
     policy = cli.get_policy()
-    model = load(values.workdir or values.checkpoint, values.tokenizer)
+    directory = values.workdir or values.checkpoint
+    model = load(directory, values.tokenizer, verify=cli.get_verify())
     if policy:
         model = model.compressed(**policy)
         print(model.cache_summary())

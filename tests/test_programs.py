@@ -371,6 +371,16 @@ BAD = {
     "inner width": ("benchmark_training --width=48", "ssm.head_dim"),
     "long ratio": ("benchmark_policies --ratio=1", "below 1"),
     "ratios": ("compare_policies --workdir={trained} --ratios=half --out={new}", "0.5,0.7"),
+    "share": (
+        "convert export --for=sampling --workdir={trained} --out={trained}",
+        "is there already",
+    ),
+    "check, folder": ("check_data --config=folder.py:runlocal --out={new}", "data.directory"),
+    "check, split": (
+        "check_data --config=digits.py --config.data.validation_split=dev --out={new}",
+        "no split 'dev'",
+    ),
+    "check, out": ("check_data --config=digits.py --out={trained}/report.json", "is a file"),
     "mesh": (
         "train --config=digits.py:runlocal --config.mesh.fsdp=3 --workdir={new}",
         "data=-1 x fsdp=3 x tensor=1 does not make",
@@ -423,6 +433,30 @@ def test_a_truncated_checkpoint_is_named_and_passed_over(run, trained, tmp_path)
     assert (workdir / "metrics.jsonl").read_bytes() == (trained / "metrics.jsonl").read_bytes()
 
 
+def test_checkpoints_without_seals_are_named_and_refused_if_asked(run, trained, tmp_path):
+    workdir, out = tmp_path / "unsealed", tmp_path / "out.png"
+    shutil.copytree(trained, workdir)
+    newest = [workdir / "checkpoints" / "60", workdir / "tokenizer" / "checkpoints" / "40"]
+    for checkpoint in newest:
+        (checkpoint / "seal.json").unlink()
+    sample = ("sample", f"--workdir={workdir}", "--labels=1", f"--out={out}")
+    for command in (
+        (*sample, "--verify"),
+        ("calibrate", "--verify", f"--workdir={workdir}", f"--out={tmp_path}/a.json"),
+        ("compare_policies", "--verify", f"--workdir={workdir}", f"--out={tmp_path}/a"),
+        ("convert", "export", "--verify", "--for=sampling", f"--workdir={workdir}", f"--out={out}"),
+    ):
+        result = run(*command)
+        assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+        assert f"{newest[0]}: holds no seal.json, expected one" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["unsealed"]
+    result = run(*sample)
+    assert result.returncode == 0 and out.is_file(), result.stderr
+    for checkpoint in newest:
+        said = f"{checkpoint} holds no seal.json: its files were loaded unverified."
+        assert result.stderr.count(said) == 1
+
+
 def test_truncated_checkpoints_are_all_named_and_left_alone(run, trained, tmp_path):
     workdir = tmp_path / "damaged"
     shutil.copytree(trained, workdir)
@@ -439,6 +473,32 @@ def test_truncated_checkpoints_are_all_named_and_left_alone(run, trained, tmp_pa
         assert "all checkpoints are damaged: 60 (" in result.stderr and ", 50 (" in result.stderr
         assert "Traceback" not in result.stderr
     assert snapshot(workdir) == before
+
+
+def test_a_model_is_shared_without_its_training(run, trained, tmp_path):
+    shared, pictures = tmp_path / "shared", [tmp_path / "a.png", tmp_path / "b.png"]
+    result = run("convert", "export", "--for=sampling", f"--workdir={trained}", f"--out={shared}")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"{shared}: a model to sample from, its tokenizer included.\n"
+    for workdir, out in zip((trained, shared), pictures):
+        result = run("sample", f"--workdir={workdir}", "--labels=3,7", f"--out={out}")
+        assert result.returncode == 0 and not result.stderr, result.stderr
+    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+    result = run("train", "--config=digits.py:runlocal", f"--workdir={shared}")
+    assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+    assert "holds parameters alone (no optimizer, no data position)" in result.stderr
+
+
+def test_a_dataset_is_checked_without_training(run, tmp_path):
+    result = run("check_data", "--config=digits.py", f"--out={tmp_path / 'check'}")
+    assert result.returncode == 0, result.stderr
+    assert "train: 1254 images of 10 classes, 0 more cannot be read" in result.stdout
+    assert "validation: 179 images of 10 classes" in result.stdout
+    assert "0 will be refused, of another size than 32x32" in result.stdout
+    assert "check train: image 1254/1254 (00:00 left)" in result.stderr
+    pictures = {path.name for path in (tmp_path / "check").iterdir()}
+    assert pictures == {"contact_sheet.png", "batch.png"}
+    assert all(Image.open(tmp_path / "check" / name).size[0] > 400 for name in pictures)
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

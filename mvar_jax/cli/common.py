@@ -35,6 +35,11 @@ def define_distributed() -> None:
     flags.DEFINE_integer("join_timeout", 300, "Seconds to wait for all to join.", lower_bound=1)
 
 
+def define_verify() -> None:
+    """Defines `--verify`; see `get_verify`."""
+    flags.DEFINE_bool("verify", False, "Refuse checkpoints without a seal, which are unverified.")
+
+
 def define_profile() -> None:
     """Defines `--profile`; see `get_profile`."""
     flags.DEFINE_string("profile", None, "What python -m mvar_jax.calibrate measured.")
@@ -85,6 +90,11 @@ def get_config() -> Config:
 def given(*names: str) -> dict[str, Any]:
     """The flags of these names that have a value, with it."""
     return {name: flags.FLAGS[name].value for name in names if flags.FLAGS[name].value is not None}
+
+
+def get_verify() -> bool:
+    """Whether a checkpoint is to be refused that has no seal to verify its files by."""
+    return flags.FLAGS.verify
 
 
 def get_profile() -> Profile | None:

@@ -3,8 +3,10 @@
     python -m mvar_jax.convert import --checkpoint=var_d16.pth --out=runs/var_d16
     python -m mvar_jax.convert import --checkpoint=vae_ch160v4096z32.pth --out=runs/var_d16
     python -m mvar_jax.convert export --workdir=runs/var_d16 --out=var_d16.safetensors
+    python -m mvar_jax.convert export --for=sampling --workdir=runs/digits --out=digits
 
-A directory that got a trunk and a tokenizer can be sampled from, and fine-tuned by --init.
+A directory that got a trunk and a tokenizer can be sampled from, and fine-tuned by --init. With
+--for=sampling, such a directory is made of any run: all that sampling needs, to share.
 """
 
 from pathlib import Path
@@ -13,6 +15,7 @@ from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.checks import check
+from mvar_jax.convert.export_model import export_model
 from mvar_jax.convert.export_weights import SUFFIXES, export_weights
 from mvar_jax.convert.import_weights import import_weights
 from mvar_jax.convert.tensor_file import ARCHITECTURES
@@ -31,6 +34,8 @@ def define_export() -> None:
     """Defines the flags of the command `export`."""
     _define_both()
     flags.DEFINE_string("workdir", None, "Directory of the model.", required=True)
+    cli.define_verify()
+    flags.DEFINE_enum("for", None, ["sampling"], "Write a directory for that, not one file.")
 
 
 def main_import() -> None:
@@ -42,10 +47,15 @@ def main_import() -> None:
 
 
 def main_export() -> None:
-    """Converts our weights to official ones, and says what."""
+    """Converts our weights to official ones, or copies what sampling needs, and says what."""
     values = flags.FLAGS
-    out = cli.output_file(*SUFFIXES)
-    what = export_weights(Workdir.of(values.workdir), out, values.arch)
+    workdir = Workdir.of(values.workdir)
+    if values["for"].value is None:
+        out = cli.output_file(*SUFFIXES)
+        what = export_weights(workdir, out, values.arch, verify=cli.get_verify())
+    else:
+        check(values.arch is None, "--arch: got one with --for, which takes all; leave it out.")
+        what = export_model(workdir, Path(values.out).expanduser(), verify=cli.get_verify())
     print(f"{values.out}: {what}.")
 
 
@@ -58,14 +68,10 @@ def _define_both() -> None:
 
 
 def _schedule() -> ScaleSchedule | None:
-    sides = flags.FLAGS.schedule
-    if sides is None:
+    if flags.FLAGS.schedule is None:
         return None
-    check(
-        all(side.strip().isdecimal() for side in sides),
-        f"--schedule: got {','.join(sides)}, expected sides as 1,2,3.",
-    )
-    return ScaleSchedule.squares(*map(int, sides))
+    sides = cli.get_numbers("schedule", int, lambda side: side > 0, "sides as 1,2,3")
+    return ScaleSchedule.squares(*sides)
 
 
 if __name__ == "__main__":

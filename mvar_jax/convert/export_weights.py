@@ -19,13 +19,15 @@ from mvar_jax.workdir import Workdir
 SUFFIXES = (".safetensors", ".pth")
 
 
-def export_weights(workdir: Workdir, out: Path, architecture: str | None = None) -> str:
+def export_weights(
+    workdir: Workdir, out: Path, architecture: str | None = None, *, verify: bool = False
+) -> str:
     """Writes the trunk or the tokenizer of a working directory under official names.
 
     The tokenizer is meant by the `architecture` "vqvae", and where there is no trunk. Buffers
     are made anew. Returns in words what was written. Raises ValueError, with nothing written,
-    for a model that no official file can hold and for a name that does not end in .safetensors
-    or .pth.
+    for a model that no official file can hold, for a name that does not end in .safetensors or
+    .pth and, with `verify`, for checkpoints without a seal.
     """
     check(
         out.suffix in SUFFIXES,
@@ -37,7 +39,7 @@ def export_weights(workdir: Workdir, out: Path, architecture: str | None = None)
         config = workdir.tokenizer.config()
         check_official_tokenizer(config.tokenizer)
         found, state = "vqvae", tokenizer_state(config.tokenizer)
-        params = load_tokenizer(config, workdir)
+        params = load_tokenizer(config, workdir, verify=verify)
     else:
         config = workdir.config()
         trunk = build_trunk(config)
@@ -47,9 +49,9 @@ def export_weights(workdir: Workdir, out: Path, architecture: str | None = None)
             f"--arch: got {architecture}, but {workdir.path} holds the weights of {found}.",
         )
         if workdir.tokenizer.is_trained:
-            tokenizer = checksum(load_tokenizer(config, workdir))
+            tokenizer = checksum(load_tokenizer(config, workdir, verify=verify))
             check_learned_from(workdir, tokenizer, workdir.tokenizer.path)
-        state, params = trunk_state(trunk), load_trunk(config, workdir)
+        state, params = trunk_state(trunk), load_trunk(config, workdir, verify=verify)
     _write(out, state, jax.device_get(params))
     return f"{found} of {len(state)} tensors"
 

@@ -1,6 +1,9 @@
 """Encoded images as RGB pixels, whatever their format, mode and orientation."""
 
+import contextlib
 import io
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -24,14 +27,27 @@ def decode_image(encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """
     heic = encoded[4:8] == b"ftyp" and encoded[8:12] in HEIC_BRANDS
     check(not heic, "a HEIC image, which cannot be read; convert it to JPEG")
+    with _opened(io.BytesIO(encoded)) as image:
+        return _rgb(_upright(image))
+
+
+def check_header(file: Path) -> None:
+    """Raises ValueError as `decode_image` does, as far as the first bytes tell; decodes nothing."""
+    with _opened(file):
+        pass
+
+
+@contextlib.contextmanager
+def _opened(file: io.BytesIO | Path) -> Iterator[Image.Image]:
+    """An image before its pixels are read. Errors, those of the block too, are of one line."""
     try:
-        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+        with Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             check(
                 width * height <= MAX_PIXELS,
                 f"{width} x {height} pixels, expected at most {MAX_PIXELS} in all",
             )
-            return _rgb(_upright(image))
+            yield image
     except UnidentifiedImageError:
         raise ValueError(f"no image in one of the formats {', '.join(FORMATS)}") from None
     except Exception as error:  # decoders raise whatever they stumble over

@@ -8,13 +8,15 @@ classes, on every machine the same. Where there is no folder of validation image
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from absl import logging
 
-from mvar_jax.checks import check
+from mvar_jax.checks import check, first_line
+from mvar_jax.data.decode import check_header
 
 SUFFIXES = frozenset(
     (
@@ -25,29 +27,56 @@ SUFFIXES = frozenset(
 HEIC_SUFFIXES = (".heic", ".heif")  # photos of phones, which Pillow does not read
 MAX_BYTES = 2**28  # of one file
 VALIDATION_EVERY = 20
+MOST_OPENED = 5000  # files at the start; to open more, from far storage, would take long
 
 
 @dataclass(frozen=True)
 class FolderRecords:
-    """The encoded images of one split by index. `files` are paths below `folder`."""
+    """The encoded images of one split by index.
+
+    `files`, and `passed_over`, which are not named as images, are paths below `folder`.
+    """
 
     folder: Path
     files: tuple[str, ...]
     labels: tuple[int, ...]
+    passed_over: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> dict[str, bytes | int]:
-        file = self.folder / self.files[index]
-        check(file.is_file(), "it is no file that can be read")  # a pipe would wait for ever
-        size = file.stat().st_size
-        check(size <= MAX_BYTES, f"it has {size} bytes, expected at most {MAX_BYTES}")
-        return {"image": file.read_bytes(), "label": self.labels[index]}
+        return {"image": self._file(index).read_bytes(), "label": self.labels[index]}
 
     def describe(self, index: int) -> str:
         """The file's path below the folder."""
         return self.files[index]
+
+    def find_unreadable(self) -> dict[int, str]:
+        """Files that are no images, as far as their first bytes tell, and why.
+
+        Of more than `MOST_OPENED` files none is opened.
+        """
+        if len(self) > MOST_OPENED:
+            return {}
+        with ThreadPoolExecutor(16) as pool:
+            causes = list(pool.map(self._look_at, range(len(self))))
+        return {index: cause for index, cause in enumerate(causes) if cause is not None}
+
+    def _look_at(self, index: int) -> str | None:
+        try:
+            check_header(self._file(index))
+        except (OSError, ValueError) as error:
+            return first_line(error)
+        return None
+
+    def _file(self, index: int) -> Path:
+        """A file that may be read. Raises ValueError for what is none."""
+        file = self.folder / self.files[index]
+        check(file.is_file(), "it is no file that can be read")  # a pipe would wait for ever
+        size = file.stat().st_size
+        check(0 < size <= MAX_BYTES, f"it has {size} bytes, expected 1 to {MAX_BYTES}")
+        return file
 
 
 def scan_folder(folder: Path, split: str) -> tuple[FolderRecords, tuple[str, ...]]:
@@ -64,7 +93,7 @@ def scan_folder(folder: Path, split: str) -> tuple[FolderRecords, tuple[str, ...
     place, is_part = _locate(folder, split)
     class_names = tuple(_subfolders(folder / "train" if place != folder else folder))
     labels = {name: label for label, name in enumerate(class_names)}
-    found = {file: labels[name] for file, name in _files(folder, place, class_names)}
+    found, passed_over = _files(folder, place, class_names)
     files = sorted(found, key=_digest)
     if is_part:
         files = _part(files, split)
@@ -72,7 +101,8 @@ def scan_folder(folder: Path, split: str) -> tuple[FolderRecords, tuple[str, ...
         len(files) > 0,
         f"data: split {split!r} of {folder} is empty, expected at least one image; add images.",
     )
-    return FolderRecords(place, tuple(files), tuple(found[file] for file in files)), class_names
+    indices = tuple(labels[found[file]] for file in files)
+    return FolderRecords(place, tuple(files), indices, passed_over), class_names
 
 
 def _locate(folder: Path, split: str) -> tuple[Path, bool]:
@@ -92,8 +122,13 @@ def _locate(folder: Path, split: str) -> tuple[Path, bool]:
     return (folder / split, False) if alone is None else (alone, True)
 
 
-def _files(root: Path, place: Path, class_names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """The images below the class folders in `place`: paths below it, and their class."""
+def _files(
+    root: Path, place: Path, class_names: tuple[str, ...]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The classes of the images below the class folders in `place`, and what is passed over there.
+
+    All are paths below it.
+    """
     here = _subfolders(place)
     check(
         len(here) > 0,
@@ -105,6 +140,7 @@ def _files(root: Path, place: Path, class_names: tuple[str, ...]) -> Iterator[tu
         f"data: {place} has a folder {unknown[:1]}, but {root / 'train'} has none of that class; "
         "every class needs training images.",
     )
+    found: dict[str, str] = {}
     passed_over: list[str] = []
     for name in here:
         images: list[str] = []
@@ -119,8 +155,9 @@ def _files(root: Path, place: Path, class_names: tuple[str, ...]) -> Iterator[tu
             f"{', '.join(sorted(SUFFIXES))}; {remedy}, or remove the folder.",
         )
         passed_over += others
-        yield from ((file, name) for file in images)
+        found |= dict.fromkeys(images, name)
     _name_passed_over(place, passed_over)
+    return found, tuple(passed_over)
 
 
 def _name_passed_over(place: Path, files: list[str]) -> None:

@@ -26,6 +26,9 @@ class Records(Protocol):
     def describe(self, index: int) -> str:
         """What a user finds the record by: its file, or its place."""
 
+    def find_unreadable(self) -> dict[int, str]:
+        """Records that are known to be damaged before any is read, and why."""
+
 
 class ImageSource:
     """Random access to the decoded images of one split.
@@ -44,6 +47,8 @@ class ImageSource:
         self.split = split
         self.class_names = class_names
         self.skipped = SkippedRecords(f"{name} split {split!r}", len(records))
+        known = records.find_unreadable()
+        self.skipped.add_known({i: (records.describe(i), cause) for i, cause in known.items()})
         self._records = records
         self._decoded: dict[int, Example] = {}
         self._room = CACHE_BYTES  # that is left
@@ -81,7 +86,7 @@ class ImageSource:
         if index in self.skipped:
             return None
         try:
-            example = self._decode(index)
+            example = decode_record(self._records[index], self.num_classes)
         except Exception as error:  # readers of files raise many kinds over damage
             self.skipped.add(index, self._records.describe(index), first_line(error))
             return None
@@ -90,8 +95,12 @@ class ImageSource:
             self._decoded[index] = example
         return example
 
-    def _decode(self, index: int) -> Example:
-        record = self._records[index]
-        label = int(record["label"])
-        check(0 <= label < self.num_classes, f"its label is {label}, no class has it")
-        return {"image": decode_image(record["image"]), "label": np.int32(label)}
+
+def decode_record(record: dict, num_classes: int) -> Example:
+    """A record's pixels, uint8 [h, w, 3], and its label.
+
+    Raises ValueError as `decode_image` does, and for a label that no class has.
+    """
+    label = int(record["label"])
+    check(0 <= label < num_classes, f"its label is {label}, no class has it")
+    return {"image": decode_image(record["image"]), "label": np.int32(label)}

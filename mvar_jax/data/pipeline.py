@@ -1,7 +1,6 @@
 """Grain pipelines from a dataset to batches of images, or of their tokens, and labels."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import grain
@@ -17,12 +16,31 @@ from mvar_jax.data.source import load_source
 from mvar_jax.data.token_source import TokenSource
 
 
+def load_examples(data: DataConfig, image_size: tuple[int, int]) -> TokenSource | ImageSource:
+    """The training split by index: images, or with `data.tokens` their tokens.
+
+    Raises ValueError as `load_source` and `TokenSource` do and, unless the augmentation is "crop",
+    when the first image is not of `image_size` (height, width) in pixels.
+    """
+    if data.tokens:
+        return TokenSource(data.tokens)
+    return load_images(data, image_size, data.train_split)
+
+
+def load_images(data: DataConfig, image_size: tuple[int, int], split: str) -> ImageSource:
+    """The images of a split by index; raises ValueError as `load_examples` does."""
+    source = load_source(data.name, split, data.directory)
+    center(source[0], data, image_size)  # one of another size shows here
+    return source
+
+
 def train_batches(
     data: DataConfig,
     image_size: tuple[int, int],
     batch_size: int,
     *,
     seed: int,
+    source: TokenSource | ImageSource | None = None,
     rows: np.ndarray | None = None,
     first: int = 0,
 ) -> grain.IterDataset:
@@ -34,18 +52,16 @@ def train_batches(
     every image's crops, drawn at random. The batches are a function of `seed` alone; `iter(...)`
     has `get_state` and `set_state` (saved in checkpoints), after which it goes on exactly where
     it was, with any number of threads, and the same number of worker processes.
-    With `rows` only these rows of every batch are read; the first batch is number `first`.
+    `source` is what `load_examples` gives, where it is at hand. With `rows` only these rows of
+    every batch are read; the first batch is number `first`.
 
-    Raises ValueError as `load_source` and `TokenSource` do, and on iteration for too many images
-    that cannot be read or, unless the augmentation is "crop", are not of `image_size`.
+    Raises ValueError as `load_examples` does, and on iteration for too many images that cannot be
+    read or, unless the augmentation is "crop", are not of `image_size`.
     """
-    source: TokenSource | ImageSource
-    prepare: Callable[..., dict[str, Any]]
-    if data.tokens:
-        source, prepare = TokenSource(data.tokens), _pick_crop
-    else:
-        source = load_source(data.name, data.train_split, data.directory)
-        prepare = functools.partial(augment, data=data, image_size=image_size)
+    if source is None:
+        source = load_examples(data, image_size)
+    cropped = functools.partial(augment, data=data, image_size=image_size)
+    prepare = _pick_crop if data.tokens else cropped
     records = grain.MapDataset.source(source).seed(seed % 2**32).shuffle().repeat()
     records = batch_rows(records.random_map(prepare), batch_size, rows)
     size = batch_size if rows is None else len(rows)
@@ -65,7 +81,7 @@ def eval_batches(
 
 def eval_records(data: DataConfig, image_size: tuple[int, int], split: str) -> grain.MapDataset:
     """What `eval_batches` makes batches of."""
-    source = load_source(data.name, split, data.directory)
+    source = load_images(data, image_size, split)
     prepare = functools.partial(center, data=data, image_size=image_size)
     return grain.MapDataset.source(source).map(prepare)
 
@@ -151,11 +167,16 @@ def center(record: dict[str, Any], data: DataConfig, image_size: tuple[int, int]
     return record | {"image": center_crop(image, image_size)}
 
 
+def covered_size(data: DataConfig, image_size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) in pixels that images are resized to cover before they are cropped."""
+    height, width = (round(data.resize_ratio * side) for side in image_size)
+    return height, width
+
+
 def _fit(image: np.ndarray, data: DataConfig, image_size: tuple[int, int]) -> np.ndarray:
     """The image that is cropped: resized for "crop", otherwise as it is."""
     if data.augmentation == "crop":
-        height, width = (round(data.resize_ratio * side) for side in image_size)
-        return cover(image, (height, width))
+        return cover(image, covered_size(data, image_size))
     check(
         image.shape[:2] == image_size,
         f"data: an image of {data.name} has (height, width) {image.shape[:2]}, expected "

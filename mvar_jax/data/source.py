@@ -16,7 +16,7 @@ from tensorflow_datasets.core import read_only_builder
 from mvar_jax.checks import check, first_line
 from mvar_jax.data.digits import Digits
 from mvar_jax.data.folder import scan_folder
-from mvar_jax.data.image_source import ImageSource
+from mvar_jax.data.image_source import ImageSource, Records
 from mvar_jax.data.imagenet import Imagenet, find_tars
 from mvar_jax.data.shapes import Shapes, ShapesConfig
 
@@ -24,7 +24,28 @@ OWN_BUILDERS = ("digits", "shapes/SIDE", "imagenet")
 FOLDER = "folder"
 
 
+@dataclass(frozen=True)
+class Split:
+    """An open split of labelled images.
+
+    `dataset` is its name in messages. `passed_over` are the files of a folder that are not named as
+    images.
+    """
+
+    dataset: str
+    name: str
+    records: Records
+    class_names: tuple[str, ...]
+    passed_over: tuple[str, ...] = ()
+
+
 def load_source(name: str, split: str, directory: str = "") -> ImageSource:
+    """The decoded images of a split; arguments and errors are those of `open_split`."""
+    opened = open_split(name, split, directory)
+    return ImageSource(opened.dataset, split, opened.records, class_names=opened.class_names)
+
+
+def open_split(name: str, split: str, directory: str = "") -> Split:
     """Opens a split of a dataset; prepares the library's own datasets on first use.
 
     `name` is `FOLDER`, one of `OWN_BUILDERS`, or a dataset that lies prepared, as ArrayRecord,
@@ -38,8 +59,8 @@ def load_source(name: str, split: str, directory: str = "") -> ImageSource:
     place = tfds.core.Path(directory or tfds.core.constants.DATA_DIR).expanduser()
     if name == FOLDER:
         check(directory != "", "data.directory: got nothing, expected the folder of images.")
-        records, class_names = scan_folder(Path(place), split)
-        return ImageSource(str(place), split, records, class_names=class_names)
+        files, class_names = scan_folder(Path(place), split)
+        return Split(str(place), split, files, class_names, files.passed_over)
     own = _own_builder(name)
     builder = _open(name, place) if own is None else _open_own(name, own, place)
     class_names = _class_names(name, builder.info.features)
@@ -48,7 +69,7 @@ def load_source(name: str, split: str, directory: str = "") -> ImageSource:
         records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
         for end in (0, len(records) - 1):  # a missing or truncated file shows here
             records[end]
-    return ImageSource(name, split, PreparedRecords(records), class_names=class_names)
+    return Split(name, split, PreparedRecords(records), class_names)
 
 
 @dataclass(frozen=True)
@@ -66,6 +87,10 @@ class PreparedRecords:
     def describe(self, index: int) -> str:
         """The record's place in the split."""
         return f"record {index}"
+
+    def find_unreadable(self) -> dict[int, str]:
+        """None: to tell, every record would have to be read."""
+        return {}
 
 
 def _own_builder(name: str) -> Callable[..., tfds.core.DatasetBuilder] | None:

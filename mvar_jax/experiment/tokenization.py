@@ -20,8 +20,7 @@ from jaxtyping import Int, UInt8
 from mvar_jax.array_types import Params, batch_size
 from mvar_jax.config import Config
 from mvar_jax.data.crops import CropSource
-from mvar_jax.data.pipeline import normalize
-from mvar_jax.data.source import load_source
+from mvar_jax.data.pipeline import load_images, normalize
 from mvar_jax.data.token_manifest import MANIFEST, PLAN, Shard, TokenManifest, claim, file_checksum
 from mvar_jax.data.token_record import TokenRecord
 from mvar_jax.files import UNFINISHED, written_whole
@@ -50,7 +49,7 @@ def tokenize_split(
         workdir.tokenizer.check_finished()
     params = load_tokenizer(config, workdir)
     data, size = replace(config.data, tokens="", validation_tokens=""), config.tokenizer.image_size
-    source = load_source(data.name, split, data.directory)
+    source = load_images(data, size, split)
     images = CropSource(source, data, size, crops=crops, seed=config.seed)
     plan = TokenManifest(
         tokenizer_checksum=checksum(params),

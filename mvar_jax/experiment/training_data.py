@@ -1,4 +1,4 @@
-"""The data of the two trainings: examples, checks of them, and global batches on the mesh."""
+"""The data of the two trainings: checks of the examples, and global batches on the mesh."""
 
 from dataclasses import replace
 from functools import partial
@@ -10,18 +10,11 @@ from mvar_jax.config import Config, TrainingConfig
 from mvar_jax.data.global_batches import GlobalBatches, GlobalEvaluation
 from mvar_jax.data.image_source import ImageSource
 from mvar_jax.data.pipeline import eval_records, eval_token_records, train_batches
-from mvar_jax.data.source import FOLDER, load_source
+from mvar_jax.data.source import FOLDER
 from mvar_jax.data.token_source import TokenSource
 from mvar_jax.mesh.processes import announce, on_first_process
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.training.loop import Data
-
-
-def load_examples(config: Config) -> TokenSource | ImageSource:
-    """What the trunk trains on: images or their tokens, by index."""
-    if config.data.tokens:
-        return TokenSource(config.data.tokens)
-    return load_source(config.data.name, config.data.train_split, config.data.directory)
 
 
 def with_classes(config: Config, source: TokenSource | ImageSource) -> Config:
@@ -67,16 +60,19 @@ def make_layout(config: Config, training: TrainingConfig) -> tuple[Mesh, BatchLa
     return mesh, layout
 
 
-def make_data(config: Config, layout: BatchLayout, parts: int) -> Data:
+def make_data(
+    config: Config, layout: BatchLayout, parts: int, *, source: TokenSource | ImageSource
+) -> Data:
     """Batches of both splits, of which every process reads the rows that its devices hold.
 
-    Those to evaluate on have the size of one of the parts that training batches are computed in.
+    `source` are the examples to train on, as `load_examples` gives them. Batches to
+    evaluate on have the size of one of the parts that training batches are computed in.
     """
     data, size, batch_size = config.data, config.tokenizer.image_size, config.batch_size
     rows = layout.rows(batch_size)
     batches = GlobalBatches(
         lambda first: train_batches(
-            data, size, batch_size, seed=config.seed, rows=rows, first=first
+            data, size, batch_size, seed=config.seed, source=source, rows=rows, first=first
         ),
         partial(layout.place, size=batch_size),
     )

@@ -15,10 +15,10 @@ from absl import logging
 from mvar_jax.array_types import Params, PyTree, in_32_bits, path_name
 from mvar_jax.checks import check
 from mvar_jax.config import Config
+from mvar_jax.data.pipeline import load_examples
 from mvar_jax.experiment.pictures import tokenizer_pictures, trunk_pictures
 from mvar_jax.experiment.training_data import (
     check_tokens,
-    load_examples,
     make_data,
     make_layout,
     with_classes,
@@ -63,9 +63,9 @@ def train_tokenizer(config: Config, workdir: Workdir, *, force: bool = False) ->
     """
     config = replace(config, data=replace(config.data, tokens="", validation_tokens=""))
     own, training = workdir.tokenizer, config.tokenizer_training
-    source = load_examples(config)
+    source = load_examples(config.data, config.tokenizer.image_size)
     mesh, layout = make_layout(config, training)
-    data = make_data(config, layout, training.accumulate)
+    data = make_data(config, layout, training.accumulate, source=source)
     steps = training.total_steps(len(source), config.batch_size)
     optimizer = make_optimizer(config.tokenizer_optimizer, steps, config.batch_size)
     check_is_run(own.checkpoints)
@@ -137,11 +137,11 @@ def train_trunk(
     for run in (tokenizer_from, workdir):  # before the data, which may take long to prepare
         if run is not None and run.tokenizer.is_trained:
             run.check_tokenizer_settings(config)
-    source = load_examples(config)
+    source = load_examples(config.data, config.tokenizer.image_size)
     config = with_classes(config, source)
     training = config.training
     mesh, layout = make_layout(config, training)
-    data = make_data(config, layout, training.accumulate)
+    data = make_data(config, layout, training.accumulate, source=source)
     steps = training.total_steps(len(source), config.batch_size)
     optimizer = make_optimizer(config.optimizer, steps, config.batch_size)
     lender = None if workdir.tokenizer.is_trained else tokenizer_from or init

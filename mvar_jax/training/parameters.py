@@ -10,10 +10,11 @@ from absl import logging
 from orbax.checkpoint import v1 as ocp
 
 from mvar_jax.array_types import Params
-from mvar_jax.training.seal import write_seal
+from mvar_jax.training.seal import sealed_parts, write_seal
 from mvar_jax.training.stored import (
     DamagedError,
     all_damaged,
+    check_sealed,
     check_whole,
     load_stored,
     stored_steps,
@@ -23,17 +24,21 @@ GROUP_BYTES = 1 << 25  # of arrays that are written together, without training
 CHUNK_BYTES = 1 << 24  # of an array that are compressed together
 
 
-def load_params(directory: Path, expected: Params) -> Params:
+def load_params(directory: Path, expected: Params, *, verify: bool = False) -> Params:
     """The parameters to sample with, from the newest checkpoint: the average where one is kept.
 
     `expected` gives the tree of shapes and dtypes (`jax.eval_shape` of `init` will do). A damaged
     checkpoint is skipped, with a warning, in favour of the previous one. Raises ValueError if there
-    is no checkpoint, all are damaged, or its parameters have other shapes.
+    is no checkpoint, all are damaged, its parameters have other shapes or, with `verify`, it has no
+    seal.
     """
     damaged = []
     for step in stored_steps(directory):
         path = directory.absolute() / str(step)
-        kind = "average" if (path / "average").is_dir() else "params"
+        kept = "average" in sealed_parts(path) or (path / "average").is_dir()
+        kind = "average" if kept else "params"
+        if verify:
+            check_sealed(path)
         try:
             check_whole(path, (kind,))
             loaded = load_stored(path, {kind: expected})

@@ -19,8 +19,9 @@ def write_seal(directory: Path) -> None:
 def find_damage(directory: Path, parts: tuple[str, ...]) -> str | None:
     """The first file that is missing or differs from the seal, in words; None if all is well.
 
-    Only files in the subdirectories `parts` are read; all must be there. A directory without a
-    seal, left by a run that was ended in the moment between writing and sealing, passes.
+    Files in the subdirectories `parts` must be there as they were written, those directly in the
+    directory must be there; other subdirectories may have been left out of a copy. A directory
+    without a seal, left by a run that was ended in the moment between writing and sealing, passes.
     """
     if not (directory / SEAL).is_file():
         return None
@@ -28,9 +29,12 @@ def find_damage(directory: Path, parts: tuple[str, ...]) -> str | None:
     if checksums is None:
         return f"{SEAL} is not the file that was written"
     for name, checksum in checksums.items():
+        part, slash, _ = name.partition("/")
+        if slash and part not in parts:
+            continue
         if not (directory / name).is_file():
             return f"{name} is missing"
-        if name.split("/")[0] in parts and _checksum(directory / name) != checksum:
+        if slash and _checksum(directory / name) != checksum:
             return f"{name} is not the file that was written"
     return None
 

@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from absl import logging
 from orbax.checkpoint import v1 as ocp
 
 from mvar_jax.array_types import PyTree, path_name
 from mvar_jax.checks import check, first_line
 from mvar_jax.training.placement import placement
-from mvar_jax.training.seal import SEAL, find_damage, sealed_parts
+from mvar_jax.training.seal import SEAL, find_damage
+
+# What a training goes on with, besides the parameters, and what to say where it is missing.
+PARTS_OF_A_RUN = {"optimizer": "no optimizer", "data": "no data position"}
 
 
 class DamagedError(ValueError):
@@ -32,14 +36,26 @@ def stored_steps(directory: Path) -> list[int]:
 
 
 def check_is_run(directory: Path) -> None:
-    """Raises ValueError where the newest checkpoint holds parameters alone, as imported ones do."""
-    for step in stored_steps(directory)[:1]:
-        parts = sealed_parts(directory / str(step))
-        check(
-            "params" not in parts or "optimizer" in parts,
-            f"{directory}: holds parameters alone, as imported weights do, expected a training to "
-            "go on with; use another --workdir (python -m mvar_jax.train takes them by --init).",
-        )
+    """Raises ValueError where checkpoints hold parameters alone, as imported or shared ones do."""
+    paths = [directory / str(step) for step in stored_steps(directory)]
+    if not paths or not any((paths[0] / part).is_dir() for part in ("params", "average")):
+        return
+    missing = [words for part, words in PARTS_OF_A_RUN.items() if not (paths[0] / part).is_dir()]
+    check(
+        any((path / "optimizer").is_dir() for path in paths),
+        f"{directory}: holds parameters alone ({', '.join(missing)}), as imported and shared "
+        "models do, expected a training to go on with; use another --workdir (python -m "
+        "mvar_jax.train takes them by --init).",
+    )
+
+
+def check_sealed(path: Path) -> None:
+    """Raises ValueError for a checkpoint whose files cannot be compared with those written."""
+    check(
+        (path / SEAL).is_file(),
+        f"{path}: holds no {SEAL}, expected one to verify its files by; get the whole checkpoint "
+        "again, or leave --verify out.",
+    )
 
 
 def check_whole(path: Path, parts: tuple[str, ...]) -> None:
@@ -54,17 +70,21 @@ def load_stored(
 ) -> dict[str, Any]:
     """Loads named trees of a checkpoint, and sets `others`, iterators, to their saved states.
 
-    Leaves of `expected` give shapes, dtypes and, where they are arrays, their devices. Raises
-    DamagedError for a checkpoint that was never sealed and cannot be read, ValueError when what it
-    holds has other shapes and when a sealed one cannot be read.
+    Leaves of `expected` give shapes, dtypes and, where they are arrays, their devices. A warning
+    says where no seal tells whether the files are those that were written. Raises DamagedError for
+    a checkpoint that was never sealed and cannot be read, ValueError when what it holds has other
+    shapes and when a sealed one cannot be read.
     """
     for name, tree in expected.items():
         _check_shapes(path, name, tree)
     abstract = {name: jax.tree.map(_abstract, tree) for name, tree in expected.items()}
     try:
-        return ocp.load_checkpointables(path, {**abstract, **(others or {})})
+        loaded = ocp.load_checkpointables(path, {**abstract, **(others or {})})
     except Exception as error:  # Orbax raises many kinds, down to bare Exception
         raise _unreadable(path, storage_error(error)) from None
+    if not (path / SEAL).is_file() and jax.process_index() == 0:
+        logging.warning("%s holds no %s: its files were loaded unverified.", path, SEAL)
+    return loaded
 
 
 def all_damaged(directory: Path, damaged: list[DamagedError]) -> ValueError:

@@ -42,9 +42,13 @@ def tokenizer_shapes(config: Config) -> PyTree:
     return jax.eval_shape(partial(_draw_tokenizer, config))
 
 
-def load_trunk(config: Config, workdir: Workdir) -> Params:
-    """The trained trunk of a run, as it is sampled from, split over the ambient mesh if any."""
-    return load_params(workdir.checkpoints, with_shardings(trunk_shapes(config)))
+def load_trunk(config: Config, workdir: Workdir, *, verify: bool = False) -> Params:
+    """The trained trunk of a run, as it is sampled from, split over the ambient mesh if any.
+
+    Raises ValueError as `load_params` does.
+    """
+    shapes = with_shardings(trunk_shapes(config))
+    return load_params(workdir.checkpoints, shapes, verify=verify)
 
 
 def with_tokenizer(config: Config, tokenizer: TokenizerConfig) -> Config:
@@ -62,10 +66,14 @@ def with_tokenizer(config: Config, tokenizer: TokenizerConfig) -> Config:
     return replace(config, tokenizer=tokenizer)
 
 
-def load_tokenizer(config: Config, workdir: Workdir) -> Params:
-    """The trained tokenizer of a run. Raises ValueError unless it is the config's."""
+def load_tokenizer(config: Config, workdir: Workdir, *, verify: bool = False) -> Params:
+    """The trained tokenizer of a run.
+
+    Raises ValueError unless it is the config's, and as `load_params` does.
+    """
     workdir.check_tokenizer_settings(config)
-    return load_params(workdir.tokenizer.checkpoints, with_shardings(tokenizer_shapes(config)))
+    shapes = with_shardings(tokenizer_shapes(config))
+    return load_params(workdir.tokenizer.checkpoints, shapes, verify=verify)
 
 
 def check_learned_from(trunk: Workdir, tokenizer: str, place: Path) -> None:

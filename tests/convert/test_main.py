@@ -71,7 +71,9 @@ def test_a_checkpoint_that_runs_a_command_is_refused(run, tmp_path):
 BAD = {
     "convert inport --checkpoint a.pth --out b": "'inport', expected one of import, export",
     "convert import --out b": "--checkpoint",
-    "convert import --checkpoint a.pth --out b --schedule 1,two": "1,two, expected sides as 1,2,3",
+    "convert import --checkpoint a.pth --out b --schedule 1,two": "'1,two', expected sides as",
+    "convert export --workdir a --out b --for training": "--for",
+    "convert export --workdir a --out b --for sampling --arch var": "--arch: got one with --for",
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mvar_jax.config import DataConfig
-from mvar_jax.data.folder import scan_folder
+from mvar_jax.data.folder import MAX_BYTES, scan_folder
 from mvar_jax.data.pipeline import eval_batches, train_batches
 from mvar_jax.data.source import load_source
 from tests.data.builders import encode, gradient
@@ -148,13 +148,31 @@ def test_links_are_followed_once(photos, tmp_path_factory):
 
 def test_damaged_files_are_skipped_by_name(photos, caplog):
     (photos / "dog" / "broken.png").write_bytes(encode(gradient(30, 30))[:-40])
-    (photos / "dog" / "lost.png").symlink_to(photos / "nowhere.png")
-    os.mkfifo(photos / "dog" / "pipe.png")
-    (photos / "dog" / "empty.png").write_bytes(b"")
     for split in ("train", "validation"):
         list(load_source("folder", split, str(photos)))
-    for name in ("broken.png", "lost.png", "pipe.png", "empty.png"):
-        assert f"skipped dog/{name} of {photos}" in caplog.text
+    assert f"skipped dog/broken.png of {photos}" in caplog.text
+
+
+def test_what_is_no_image_is_told_at_the_start_in_one_warning(tmp_path, caplog):
+    photos = fill(tmp_path, "train/dog/a.png", "train/dog/b.png")
+    (photos / "train" / "dog" / "lost.png").symlink_to(photos / "nowhere.png")
+    os.mkfifo(photos / "train" / "dog" / "pipe.png")
+    (photos / "train" / "dog" / "empty.png").write_bytes(b"")
+    (photos / "train" / "dog" / "text.png").write_text("a dog")
+    fill(photos / "test", "dog/c.png")
+    source = load_source("folder", "train", str(photos))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"data: skipped 4 of 6 images of {photos} split 'train': dog/empty.png (it has 0 bytes, "
+        f"expected 1 to {MAX_BYTES}), dog/lost.png, dog/pipe.png (it is no file that can be read), "
+        "dog/text.png (no image in one of the formats JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM)."
+    ]
+    assert len(list(source)) == 6 and len(caplog.records) == 1
+
+
+def test_of_very_many_files_none_is_opened_at_the_start(photos, caplog, monkeypatch):
+    (photos / "dog" / "empty.png").write_bytes(b"")
+    monkeypatch.setattr("mvar_jax.data.folder.MOST_OPENED", 50)
+    assert scan_folder(photos, "train")[0].find_unreadable() == {}
 
 
 def test_bad_folders_are_named_with_a_remedy(tmp_path):

@@ -13,8 +13,8 @@ from tests.data.builders import encode
 class Listed:
     """Images of one colour each: record i is as bright as i, the bad ones are no images."""
 
-    def __init__(self, count, bad):
-        self.count, self.bad, self.reads = count, set(bad), []
+    def __init__(self, count, bad, known=()):
+        self.count, self.bad, self.known, self.reads = count, set(bad), known, []
 
     def __len__(self):
         return self.count
@@ -28,9 +28,13 @@ class Listed:
     def describe(self, index):
         return f"image {index}"
 
+    def find_unreadable(self):
+        return {index: "no image" for index in self.known}
 
-def source_of(count, bad):
-    return ImageSource("photos", "train", Listed(count, bad), class_names=("cat", "dog"))
+
+def source_of(count, bad, known=()):
+    records = Listed(count, bad, known)
+    return ImageSource("photos", "train", records, class_names=("cat", "dog"))
 
 
 def brightness(source, *indices):
@@ -81,15 +85,43 @@ def test_nothing_is_said_where_nothing_was_skipped(caplog):
     assert caplog.records == []
 
 
-def test_more_than_one_in_a_hundred_ends_the_run():
-    source = source_of(200, [5, 50, 150])
-    brightness(source, 5, 50)
-    with pytest.raises(ValueError, match=r"3 of 200 images of photos split 'train' cannot be read"):
-        source[150]
+def test_ten_are_allowed_of_any_split_and_more_end_the_run_by_name(caplog):
+    bad = range(6, 28, 2)
+    source = source_of(200, bad)
+    brightness(source, *bad[:10])
+    assert len(source.skipped) == 10
+    with pytest.raises(ValueError) as caught:
+        source[26]
+    message = str(caught.value)
+    assert message.startswith(
+        "data: 11 of 200 images of photos split 'train' cannot be read, expected at most 10; "
+        "replace or remove the damaged files: image 10, image 12, "
+    )
+    assert all(f"image {index}" in message for index in bad)
+    assert message.count("no image in one of") == 1 and message.endswith(").")
 
 
-def test_a_small_split_may_have_more(caplog):
-    assert brightness(source_of(100, range(1, 100)), 50) == [0]
+def test_of_a_large_split_one_in_a_hundred_is_allowed(caplog):
+    bad = range(6, 68, 2)
+    source = source_of(3000, bad)
+    brightness(source, *bad[:30])
+    with pytest.raises(ValueError, match=r"31 of 3000 .* expected at most 30; .* and 11 more"):
+        source[66]
+
+
+def test_what_is_known_to_be_damaged_is_told_in_one_warning_and_never_read(caplog):
+    source = source_of(10, [3, 4], known=[3, 7])
+    assert [record.getMessage() for record in caplog.records] == [
+        "data: skipped 2 of 10 images of photos split 'train': image 3, image 7 (no image)."
+    ]
+    assert brightness(source, *range(10)) == [0, 1, 2, 5, 5, 5, 6, 8, 8, 9]
+    assert not {3, 7} & set(source._records.reads)
+    assert "skipped image 4" in caplog.text
+
+
+def test_too_many_that_are_known_to_be_damaged_are_told_before_any_is_read():
+    with pytest.raises(ValueError, match=r"11 of 244 images .* image 19, image 9 \(no image\)\.$"):
+        source_of(244, [], known=range(9, 20))
 
 
 def test_a_split_without_any_readable_image_is_refused(caplog):

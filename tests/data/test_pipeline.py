@@ -13,7 +13,7 @@ from orbax.checkpoint import v1 as ocp
 import mvar_jax
 from mvar_jax.config import DataConfig
 from mvar_jax.data.augment import center_crop, cover
-from mvar_jax.data.pipeline import eval_batches, train_batches
+from mvar_jax.data.pipeline import eval_batches, load_examples, train_batches
 from mvar_jax.data.source import load_source
 from tests.data.builders import Photos, encode
 
@@ -157,18 +157,35 @@ def test_images_need_not_be_square(tmp_path):
 
 
 @pytest.mark.parametrize("augmentation", ["shift", "none"])
-def test_images_of_another_size_are_refused_unless_they_are_cropped(data, augmentation):
+def test_images_of_another_size_are_refused_before_the_first_batch_unless_cropped(
+    data, augmentation
+):
     data = dataclasses.replace(data, augmentation=augmentation)
-    with pytest.raises(ValueError, match=r"digits has .* \(32, 32\), expected \(16, 16\); set"):
-        take(train_batches(data, (16, 16), 4, seed=0), 1)
+    for make in (
+        lambda: train_batches(data, (16, 16), 4, seed=0),
+        lambda: eval_batches(data, (16, 16), 4, split="test"),
+        lambda: load_examples(data, (16, 16)),
+    ):
+        with pytest.raises(ValueError, match=r"has .* \(32, 32\), expected \(16, 16\); set"):
+            make()
+
+
+def test_examples_that_are_at_hand_are_not_opened_again(data):
+    source = load_examples(data, SIZE)
+    elsewhere = dataclasses.replace(data, directory="/nowhere")
+    assert_same(
+        take(train_batches(elsewhere, SIZE, 16, seed=0, source=source), 2),
+        take(train_batches(data, SIZE, 16, seed=0), 2),
+    )
 
 
 def damaged(folder, count, bad):
-    """A folder of images of one colour each; the bad ones are no images."""
+    """A folder of images of one colour each; the bad ones are cut short."""
     (folder / "train" / "cat").mkdir(parents=True)
     (folder / "validation" / "cat").mkdir(parents=True)
     for index in range(count):
-        content = b"nonsense" if index in bad else encode(np.full((32, 32, 3), index, np.uint8))
+        content = encode(np.full((32, 32, 3), index, np.uint8))
+        content = content[:60] if index in bad else content
         (folder / "train" / "cat" / f"{index:03d}.png").write_bytes(content)
     return DataConfig(name="folder", directory=str(folder), augmentation="none", num_threads=2)
 
@@ -200,8 +217,8 @@ def test_resuming_over_images_that_cannot_be_read_is_exact(tmp_path):
 
 
 def test_too_many_images_that_cannot_be_read_end_the_pipeline(tmp_path):
-    data = damaged(tmp_path, 150, (3, 11))
-    with pytest.raises(ValueError, match=r"2 of 150 images of .* cannot be read"):
+    data = damaged(tmp_path, 150, range(11))
+    with pytest.raises(ValueError, match=r"11 of 150 images of .* cannot be read, .*cat/003\.png"):
         list(eval_batches(data, SIZE, 50, split="train"))
 
 

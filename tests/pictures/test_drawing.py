@@ -71,7 +71,9 @@ def test_arrays_hold_what_is_needed_to_draw_them_again(drawing, samples, model, 
         np.testing.assert_array_equal(arrays["images"], to_uint8(samples.images))
         assert arrays["tokens"].dtype == np.int32 and arrays["lengths"].tolist() == [1, 2, 6]
         ends = np.cumsum(arrays["lengths"])[:-1]
-        for one, other in zip(np.split(arrays["tokens"], ends, axis=1), samples.tokens, strict=True):
+        for one, other in zip(
+            np.split(arrays["tokens"], ends, axis=1), samples.tokens, strict=True
+        ):
             np.testing.assert_array_equal(one, other)
         names = arrays["class_names"][arrays["labels"]].tolist()
         assert names == ["Köttur/2", "tench, Tinca tinca"]

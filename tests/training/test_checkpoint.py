@@ -254,11 +254,63 @@ def test_average_wanted_but_not_stored(tmp_path):
 
 def test_parameters_alone_are_no_run_to_go_on_with(tmp_path):
     save_params(tmp_path, [(("layer", "kernel"), np.zeros((64, 3), np.float32))])
-    with pytest.raises(ValueError, match="holds parameters alone, as imported weights do"):
+    with pytest.raises(
+        ValueError, match=r"holds parameters alone \(no optimizer, no data position\)"
+    ):
         check_is_run(tmp_path)
     check_is_run(tmp_path / "new")
     save(tmp_path / "run")
     check_is_run(tmp_path / "run")
+
+
+def unverified(tmp_path):
+    return [f"{tmp_path / '3'} holds no seal.json: its files were loaded unverified."]
+
+
+def test_a_checkpoint_without_its_seal_is_loaded_with_a_warning(tmp_path, caplog):
+    state, _ = save(tmp_path)
+    (tmp_path / "3" / SEAL).unlink()
+    check_equal(load_params(tmp_path, state.params), state.average)
+    assert [record.getMessage() for record in caplog.records] == unverified(tmp_path)
+    caplog.clear()
+    check_equal(restore(tmp_path)[0], state)
+    assert [record.getMessage() for record in caplog.records] == unverified(tmp_path)
+
+
+def test_verifying_refuses_a_checkpoint_without_its_seal(tmp_path, caplog):
+    state, _ = save(tmp_path)
+    check_equal(load_params(tmp_path, state.params, verify=True), state.average)
+    (tmp_path / "3" / SEAL).unlink()
+    with pytest.raises(ValueError, match=r"3: holds no seal\.json, expected one to verify"):
+        load_params(tmp_path, state.params, verify=True)
+    assert caplog.records == []
+
+
+def leave_out(checkpoint):
+    for part in ("optimizer", "data"):
+        shutil.rmtree(checkpoint / part)
+
+
+def test_a_copy_without_optimizer_and_data_is_sampled_from_but_not_gone_on_with(tmp_path, caplog):
+    state, _ = save(tmp_path, steps=(3,))
+    leave_out(tmp_path / "3")
+    check_equal(load_params(tmp_path, state.params), state.average)
+    assert caplog.records == []
+    with pytest.raises(ValueError) as error:
+        check_is_run(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path}: holds parameters alone (no optimizer, no data position), as imported and "
+        "shared models do, expected a training to go on with; use another --workdir (python -m "
+        "mvar_jax.train takes them by --init)."
+    )
+
+
+def test_where_the_checkpoint_before_has_all_the_run_goes_on_from_there(tmp_path, caplog):
+    save(tmp_path)
+    leave_out(tmp_path / "3")
+    check_is_run(tmp_path)
+    assert int(restore(tmp_path)[0].step) == 2
+    assert "3 is damaged (data/" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["", "missing"])

@@ -1,5 +1,7 @@
 """The seal of a directory notices every kind of damage."""
 
+import shutil
+
 import pytest
 
 from mvar_jax.training.seal import SEAL, find_damage, write_seal
@@ -34,9 +36,18 @@ def test_one_bit_flipped(sealed):
     assert find_damage(sealed, ("params",)) == "params/d/array is not the file that was written"
 
 
-def test_missing_from_any_part(sealed):
-    (sealed / "data/place").unlink()
-    assert find_damage(sealed, ("params",)) == "data/place is missing"
+def test_missing(sealed):
+    (sealed / "params/index").unlink()
+    assert find_damage(sealed, ("params",)) == "params/index is missing"
+    assert find_damage(sealed, ("data",)) is None
+    (sealed / "about").unlink()
+    assert find_damage(sealed, ("data",)) == "about is missing"
+
+
+def test_a_part_that_a_copy_left_out_is_missed_where_it_is_needed(sealed):
+    shutil.rmtree(sealed / "data")
+    assert find_damage(sealed, ("params",)) is None
+    assert find_damage(sealed, ("params", "data")) == "data/place is missing"
 
 
 def test_seal_itself_damaged(sealed):

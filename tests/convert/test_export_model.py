@@ -1,0 +1,112 @@
+"""What sampling needs of a run, as a directory of its own: whole, sealed, and nothing else."""
+
+import dataclasses
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+import mvar_jax
+from mvar_jax.convert.export_model import export_model
+from mvar_jax.experiment.trainings import inherit_trunk
+from mvar_jax.models.checksum import checksum
+from mvar_jax.training.checkpoint import Checkpoints
+from mvar_jax.training.seal import SEAL
+from mvar_jax.training.stored import check_is_run
+from mvar_jax.workdir import RunRecord, Workdir
+from tests.training.tiny import CONFIG, tokenizer_state, train_batches, trunk_state
+
+STEP = 3
+
+
+def save(workdir, state, tokenizer=""):
+    """A checkpoint as a training saves it, whose average is not its parameters."""
+    average = jax.tree.map(lambda leaf: leaf + 1, state.average)
+    state = dataclasses.replace(state, step=state.step + STEP, average=average)
+    workdir.save_config(CONFIG)
+    workdir.save_record(RunRecord(total_steps=10 * STEP, tokenizer=tokenizer))
+    with Checkpoints(workdir.checkpoints, 1) as checkpoints:
+        checkpoints.save(state, iter(train_batches()))
+    return average
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run that stopped before its end, as did its tokenizer's; do not write there."""
+    workdir = Workdir.of(tmp_path_factory.mktemp("run"))
+    tokenizer = save(workdir.tokenizer, tokenizer_state())
+    save(workdir, trunk_state(), checksum(tokenizer))
+    workdir.save_class_names(("cat", "dog", "fox"))
+    return workdir
+
+
+def check_same_model(workdir, run):
+    one, other = mvar_jax.load(workdir.path), mvar_jax.load(run.path)
+    assert (one.config, one.class_names) == (other.config, other.class_names)
+    jax.tree.map(np.testing.assert_array_equal, one.weights, other.weights)
+
+
+def names(workdir):
+    return {path.relative_to(workdir.path).as_posix() for path in workdir.path.rglob("*")}
+
+
+def test_what_is_exported_is_all_that_sampling_needs(run, tmp_path):
+    out = Workdir.of(tmp_path / "shared")
+    assert export_model(run, out.path) == "a model to sample from, its tokenizer included"
+    check_same_model(out, run)
+    assert [path.name for path in tmp_path.iterdir()] == ["shared"]
+    for part in (out, out.tokenizer):
+        assert {path.name for path in (part.checkpoints / "0").iterdir()} >= {"params", SEAL}
+    assert not [
+        name for name in names(out) if {"optimizer", "data", "average"} & {*name.split("/")}
+    ]
+    assert {path.name for path in out.path.iterdir()} == {
+        *("config.json", "classes.json", "run.json", "checkpoints", "tokenizer")
+    }
+
+
+def test_it_is_finished_and_knows_its_tokenizer_but_is_no_run_to_go_on_with(run, tmp_path):
+    out = Workdir.of(tmp_path / "shared")
+    export_model(run, out.path)
+    for part in (out, out.tokenizer):
+        part.check_finished()
+        with pytest.raises(ValueError, match=r"alone \(no optimizer, no data position\), as impor"):
+            check_is_run(part.checkpoints)
+    assert out.record().tokenizer == run.record().tokenizer
+    tuned = Workdir.of(tmp_path / "tuned")
+    tuned.adopt_tokenizer(out)
+    average = mvar_jax.load(run.path).weights.trunk
+    inherited = inherit_trunk(CONFIG, out, ("cat", "dog", "fox"))
+    jax.tree.map(np.testing.assert_array_equal, inherited, average)
+
+
+def test_a_failure_leaves_nothing_behind(run, tmp_path, monkeypatch):
+    def fail(directory, arrays):
+        directory.mkdir(parents=True)
+        raise OSError("disk full")
+
+    monkeypatch.setattr("mvar_jax.convert.export_model.save_params", fail)
+    with pytest.raises(OSError, match="disk full"):
+        export_model(run, tmp_path / "shared")
+    with pytest.raises(ValueError, match=r"--out: .*nowhere is no directory"):
+        export_model(run, tmp_path / "nowhere" / "shared")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="is there already; name a new folder"):
+        export_model(run, tmp_path)
+
+
+def test_a_run_without_its_tokenizer_is_refused(run, tmp_path):
+    alone = shutil.copytree(run.path, tmp_path / "alone")
+    shutil.rmtree(alone / "tokenizer")
+    with pytest.raises(ValueError, match=r"tokenizer: holds no config\.json"):
+        export_model(Workdir.of(alone), tmp_path / "shared")
+    assert [path.name for path in tmp_path.iterdir()] == ["alone"]
+
+
+def test_a_copy_of_a_run_without_optimizer_and_data_can_be_sampled_too(run, tmp_path):
+    copy = Workdir.of(shutil.copytree(run.path, tmp_path / "copy"))
+    for part in (copy, copy.tokenizer):
+        for folder in ("optimizer", "data"):
+            shutil.rmtree(part.checkpoints / str(STEP) / folder)
+    check_same_model(copy, run)

@@ -98,4 +98,4 @@ def _smoke(config):
     config.model.depth = 2
     smoke = {"log_every": 5, "validate_every": 20, "save_every": 10}
     config.tokenizer_training.update(steps=20, **smoke)
-    config.training.update(steps=20, **smoke)
+    config.training.update(steps=20, ema_decay=0.8, **smoke)

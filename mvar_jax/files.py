@@ -70,6 +70,11 @@ def draft_of(path: Path, owner: str = "") -> Path:
     return path.with_name(f"{path.name}{owner}{UNFINISHED}")
 
 
+def _own() -> str:
+    """What tells the drafts of this process from those of others."""
+    return f".{socket.gethostname()}.{os.getpid()}"
+
+
 @contextmanager
 def naming_errors(path: Path, draft: Path | None = None) -> Iterator[None]:
     """Makes an OSError that names no file, as those of a full disk, or the draft, name `path`."""

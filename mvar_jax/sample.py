@@ -43,7 +43,7 @@ def main() -> None:
     values = flags.FLAGS
     one = (values.workdir is None) != (values.checkpoint is None)
     check(one, "expected one of --workdir and --checkpoint, with or without --tokenizer.")
-    given = values.labels is not None and values.out is not None
+    given = values.labels is not None and bool(values.out)
     check(given or values.classes, "expected --labels and --out, or --classes for a list.")
     if values.classes:
         model = load(values.workdir or values.checkpoint, values.tokenizer)

@@ -88,9 +88,10 @@ class MeshConfig:
 class Config:
     """One experiment: data, tokenizer, model, their training, and sampling defaults.
 
-    `allow_untrained_tokenizer` lets the trunk train on a freshly initialised tokenizer when the
-    working directory holds none: for smoke runs. `batch_size` counts images of one update, on all
-    devices of all hosts.
+    `allow_untrained_tokenizer` lets the trunk train on a tokenizer whose training has not finished,
+    and on a freshly initialised one where the working directory holds none: for smoke runs.
+    `batch_size` counts images of one update, on all devices of all hosts; the peak learning rates
+    are proportional to it (see `OptimizerConfig`).
     """
 
     seed: int = 0

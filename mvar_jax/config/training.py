@@ -1,4 +1,4 @@
-"""How a model is trained: the optimizer, and how long, how often and what is kept."""
+"""The settings of the optimizer and of a training run."""
 
 from dataclasses import dataclass
 

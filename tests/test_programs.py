@@ -236,7 +236,7 @@ def test_a_truncated_checkpoint_is_named_and_passed_over(run, trained, tmp_path)
     assert snapshot(workdir) == before
     result = run("train", "--config=digits.py:runlocal", f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
-    assert "going on from 50; it is kept as 60.damaged" in result.stderr
+    assert "resuming from 50; it is kept as 60.damaged" in result.stderr
     assert (workdir / "metrics.jsonl").read_bytes() == (trained / "metrics.jsonl").read_bytes()
 
 

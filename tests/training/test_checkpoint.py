@@ -152,7 +152,7 @@ def test_damage_of_the_only_checkpoint_is_told_and_nothing_is_touched(
         restore(tmp_path)
     message = str(error.value)
     assert message.startswith(f"{tmp_path}: all checkpoints are damaged: 3 (")
-    assert message.endswith("to begin anew.") and "\n" not in message
+    assert message.endswith("to start from scratch.") and "\n" not in message
     assert files(tmp_path) == before
     if sealed:
         assert path.relative_to(tmp_path / "3").as_posix() in message

@@ -182,7 +182,7 @@ def bad_images(*numbers):
     return dataset().to_iter_dataset().batch(4).map(spoil).map(jax.device_put)
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path):
+def test_a_step_with_nan_is_skipped_and_counted(tmp_path):
     outcome = run(tmp_path, batches=bad_images(2, 6, 7))
     row = {row["step"]: row for row in outcome.history}
     assert [row[step]["skipped"] for step in (3, 5, 6, 8, 10)] == [1, 1, 2, 3, 3]
@@ -202,9 +202,9 @@ def test_too_many_skipped_in_a_row_stop_the_run_and_name_the_last_good_checkpoin
     assert restored.state.skipped.tolist() == [3, 0]
 
 
-def test_a_state_that_is_not_finite_is_no_start(tmp_path):
+def test_an_initial_state_with_nan_is_refused(tmp_path):
     state = create_state({"layer": {"w": jnp.array(np.inf)}}, ADAM)
-    with pytest.raises(ValueError, match="holds numbers in params/layer/w that are not finite"):
+    with pytest.raises(ValueError, match="initial state has NaN or inf in params/layer/w"):
         run(tmp_path, state=state)
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
@@ -217,7 +217,7 @@ def test_a_damaged_checkpoint_is_moved_aside_and_the_one_before_it_taken(tmp_pat
     again = run(tmp_path)
     check_equal(again, unbroken)
     assert "checkpoints/10 is damaged (optimizer/" in caplog.text
-    assert "going on from 5; it is kept as 10.damaged.2" in caplog.text
+    assert "resuming from 5; it is kept as 10.damaged.2" in caplog.text
     names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert names == {"5", "10", "10.damaged", "10.damaged.2"}
     assert (tmp_path / "checkpoints" / "10.damaged.2" / "params").is_dir()

@@ -91,7 +91,7 @@ def _pick(records: grain.MapDataset, batch_size: int, rows: tuple[int, ...], pla
 
 
 def normalize(images: UInt8[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
-    """Bytes as numbers in [-1, 1]."""
+    """Maps uint8 pixels to float32 in [-1, 1]."""
     return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 

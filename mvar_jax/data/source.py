@@ -64,7 +64,7 @@ class PreparedRecords:
         return self.examples[index]
 
     def describe(self, index: int) -> str:
-        """The record's place in the split."""
+        """The record's index in the split."""
         return f"record {index}"
 
 

@@ -18,7 +18,7 @@ from mvar_jax.training.loop import Data
 
 
 def load_examples(config: Config) -> TokenSource | ImageSource:
-    """What the trunk trains on: images or their tokens, by index."""
+    """The training data of the trunk: images or their tokens, by index."""
     if config.data.tokens:
         return TokenSource(config.data.tokens)
     return load_source(config.data.name, config.data.train_split, config.data.directory)

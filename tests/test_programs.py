@@ -224,7 +224,7 @@ def truncate(checkpoint):
     largest.write_bytes(largest.read_bytes()[:-100])
 
 
-def test_a_truncated_checkpoint_is_named_and_passed_over(run, trained, tmp_path):
+def test_a_truncated_checkpoint_is_named_and_skipped(run, trained, tmp_path):
     workdir, out = tmp_path / "damaged", tmp_path / "out.png"
     shutil.copytree(trained, workdir)
     newest = workdir / "checkpoints" / "60"
@@ -240,7 +240,7 @@ def test_a_truncated_checkpoint_is_named_and_passed_over(run, trained, tmp_path)
     assert (workdir / "metrics.jsonl").read_bytes() == (trained / "metrics.jsonl").read_bytes()
 
 
-def test_truncated_checkpoints_are_all_named_and_left_alone(run, trained, tmp_path):
+def test_truncated_checkpoints_are_all_named_and_not_changed(run, trained, tmp_path):
     workdir = tmp_path / "damaged"
     shutil.copytree(trained, workdir)
     for step in ("50", "60"):

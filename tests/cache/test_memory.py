@@ -1,4 +1,4 @@
-"""What layers remember: shapes, dtypes, growth and size."""
+"""The memory of layers: shapes, dtypes, growth and size."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The name of weights: it changes with any of them, and stays what saved files say."""
+"""The checksum of weights: any weight changes it, and those in saved files stay valid."""
 
 import jax
 import jax.numpy as jnp

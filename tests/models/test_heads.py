@@ -1,4 +1,4 @@
-"""The order of heads changes nothing but their places."""
+"""Reordering heads does not change what the trunk computes."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""The state-space layer may be cut anywhere: its memory is all that the rest needs."""
+"""A sequence may be split anywhere: the state is all that the state-space layer carries on."""
 
 import jax
 import jax.numpy as jnp

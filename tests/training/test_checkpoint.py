@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back, how damage and misfits are told."""
+"""Checkpoints: what is restored, and how damage and mismatches are reported."""
 
 import shutil
 import subprocess

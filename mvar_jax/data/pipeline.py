@@ -26,7 +26,7 @@ def train_batches(
     rows: np.ndarray | None = None,
     first: int = 0,
 ) -> grain.IterDataset:
-    """Endless batches of the training split, shuffled anew in every epoch and augmented.
+    """Endless batches of the training split, reshuffled in every epoch and augmented.
 
     Each is `{"image": float32 [batch, height, width, 3] in [-1, 1], "label": int32 [batch]}`;
     `image_size` is (height, width) in pixels. Epochs follow one another inside a batch. With

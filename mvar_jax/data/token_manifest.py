@@ -94,7 +94,7 @@ class TokenManifest:
 
 
 def claim(directory: Path, plan: TokenManifest) -> TokenManifest | None:
-    """Makes a directory the place of a tokenization, or goes on with it.
+    """Makes a directory that of a tokenization, or resumes an interrupted one there.
 
     Returns its manifest if it is complete. Raises ValueError where anything else lies already.
     """

@@ -40,7 +40,7 @@ Encode = Callable[[UInt8[np.ndarray, "rows height width 3"]], Int[np.ndarray, "r
 def tokenize_split(
     config: Config, workdir: Workdir, out: Path, *, split: str, crops: int
 ) -> TokenManifest:
-    """Writes the tokens of `crops` crops of every image to `out`, or goes on with it.
+    """Writes the tokens of `crops` crops of every image to `out`, or resumes writing them.
 
     One crop is the middle of the image, several are drawn as the config's data and seed say.
     Images that cannot be read are left out. Raises ValueError for bad data, a missing tokenizer,

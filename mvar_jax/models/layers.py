@@ -1,4 +1,4 @@
-"""Layers that every block is made of."""
+"""Layers that the blocks use."""
 
 import math
 

@@ -184,8 +184,8 @@ class Trunk(nn.Module):
             compression = prepare_compression("full", schedule, self.attention_shape)
         check(
             compression is None or compression.schedule == schedule,
-            "policy: it was planned for other scales than those to draw; prepare it for the "
-            "schedule at hand.",
+            "policy: it was planned for other scales than those to draw; prepare it for this "
+            "schedule.",
         )
         repeats = self.config.repeats
         repetitions = [self._empty_repetition(i, batch, compression) for i in range(repeats)]

@@ -38,7 +38,7 @@ def check_is_run(directory: Path) -> None:
         check(
             "params" not in parts or "optimizer" in parts,
             f"{directory}: holds parameters alone, as imported weights do, expected a training to "
-            "go on with; use another --workdir (python -m mvar_jax.train takes them by --init).",
+            "resume; use another --workdir (python -m mvar_jax.train takes them by --init).",
         )
 
 

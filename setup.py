@@ -1,4 +1,4 @@
-"""Packaging of mvar_jax: `pip install -e .` in a clone, extras below."""
+"""Packaging of mvar_jax: `pip install -e .` in a clone; the README lists the extras."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mvar_jax" / "__init__.py").read_text())[1]
+DOCS = ["pdoc==16.0.0"]
 
 setup(
     name="mvar_jax",
@@ -53,7 +54,9 @@ setup(
     ],
     extras_require={
         "colab": ["huggingface_hub"],
+        "docs": DOCS,
         "test": [
+            *DOCS,
             "beartype",
             "huggingface_hub",
             "hypothesis",

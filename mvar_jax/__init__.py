@@ -1,4 +1,4 @@
-"""Next-scale image generation in JAX: M-VAR, VAR and what lies between.
+"""Next-scale image generation in JAX: M-VAR, VAR and mixtures of them.
 
 `load(workdir)` opens a trained model and `import_weights(file, Workdir.of(path))` makes one of
 official weights; see `mvar_jax.api` and `mvar_jax.convert`. `save_images(samples.images, folder)`

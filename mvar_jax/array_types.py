@@ -3,9 +3,9 @@
 Shape strings are space-separated names from this legend; a name keeps one meaning everywhere:
 
     batch     images (or guidance rows) in a batch
-    references  images that a batch is compared with, of another number
-    features  activations that a classifier describes an image by
-    n         tokens of the sequence at hand (one scale, or all of them joined)
+    references  images that a batch is compared with
+    features  features of an image, such as a classifier's activations
+    n         tokens of a sequence (one scale, or all of them joined)
     m         key tokens that queries attend to
     total     tokens of the whole schedule
     scales    number of scales
@@ -16,7 +16,7 @@ Shape strings are space-separated names from this legend; a name keeps one meani
     branches  residual branches of a block
     draws     random numbers of one image
     groups    modulation vectors of a block (6 for VAR, 9 for M-VAR)
-    logits    numbers that the trunk gives for a token
+    logits    logits per token
     vocab     number of codes
     code      channels of a code, written Cvae or z in VAR
     height, width_px (or h, w)   extent of an image or feature map
@@ -32,9 +32,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Key, UInt
 
 Array: TypeAlias = jax.Array
-HostArray: TypeAlias = np.ndarray | jax.Array  # read on the host, wherever it lies
+HostArray: TypeAlias = np.ndarray | jax.Array  # read on the host
 PyTree: TypeAlias = Any  # a nested dict, tuple or dataclass whose leaves are arrays
-Leaf: TypeAlias = Any  # an array of a memory, or what stands for one: a shape, a sharding
+Leaf: TypeAlias = Any  # an array, or a shape or sharding in its place
 Params: TypeAlias = dict[str, Any]  # plain nested dict of parameters
 Example: TypeAlias = dict[str, np.ndarray | np.int32]  # one image of a dataset, or its tokens
 
@@ -57,7 +57,7 @@ __all__ = [
 
 
 def path_name(path: tuple) -> str:
-    """The path of a leaf as jax.tree_util gives it, written as in `blocks_0/ffn/up/kernel`."""
+    """A path of jax.tree_util as text, such as `blocks_0/ffn/up/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
@@ -71,10 +71,10 @@ Result = TypeVar("Result")
 
 
 def in_32_bits(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """The function with new arrays in 32 bits, whatever `jax_enable_x64` says.
+    """The function with 64-bit types disabled, whatever `jax_enable_x64` says.
 
-    The library names the dtypes that its results depend on; what it builds on, from initializers to
-    the optimizer, takes JAX's default, and would compute something else in 64 bits.
+    The library states the dtypes that its results depend on. Its dependencies, from initializers to
+    the optimizer, use JAX's default dtypes and would compute something else in 64 bits.
     """
 
     @wraps(function)

@@ -1,9 +1,9 @@
-"""What training's blocks cost against naive forms: time, peak memory, time to compile.
+"""Compares the blocks of training with naive forms: time, memory and compile time.
 
     python -m mvar_jax.benchmark_training --schedule=256 --width=256 --heads=4
 
-The blocks are those of an M-VAR of this size, in float32, on TPUs in bfloat16 and with the fused
-kernels beside the plain forms. Naive forms take gigabytes where width, batch or schedule are large.
+The blocks are those of an M-VAR of this size, in float32; on TPUs in bfloat16, with the fused
+kernels as a further form. Naive forms take gigabytes if width, batch or schedule are large.
 """
 
 from absl import flags

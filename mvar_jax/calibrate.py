@@ -2,8 +2,8 @@
 
     python -m mvar_jax.calibrate --workdir=runs/shapes --policy=hack --samples=50 --out=profile.json
 
-Samples with the full cache and writes a profile for every policy that needs one, and pictures
-beside it: what `--policy` makes of the profile, and attention maps that show why.
+Samples with the full cache and writes a profile, which serves every policy that needs one, and two
+plots beside it: how `--policy` divides heads, layers or scales by it, and attention maps.
 """
 
 import numpy as np

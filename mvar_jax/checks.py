@@ -1,4 +1,4 @@
-"""Checks of what comes from outside, and errors as one sentence: got, expected, what to do."""
+"""Checks of input, with errors of one sentence: what was got, what was expected, what to do."""
 
 from numbers import Integral
 from typing import Any, TypeVar
@@ -47,5 +47,5 @@ def describe_os_error(error: OSError) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of a library says, as a part of a sentence."""
+    """The message of an error, as part of a sentence."""
     return str(error).strip().partition("\n")[0].rstrip(".:") or type(error).__name__

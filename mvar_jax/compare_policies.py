@@ -3,9 +3,9 @@
     python -m mvar_jax.compare_policies --workdir=runs/shapes --policies=hack,scalekv,snapkv \
         --ratios=0.5,0.7 --samples=256 --out=comparison
 
-Writes comparison.json and comparison.md into --out, anew after every run, and at the end
-curves.png and samples.png. Policies that need a profile take it from --profile, which is best
-measured on another seed than is reported.
+Writes comparison.json and comparison.md into --out after every run, and at the end curves.png and
+samples.png. Policies that need a profile take it from --profile, which is best calibrated with
+another seed.
 """
 
 from pathlib import Path
@@ -38,7 +38,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Runs everything, and writes what came of it."""
+    """Runs all policies and writes the report."""
     values, profile = flags.FLAGS, cli.get_profile()
     expected = "shares above 0 and below 1, as 0.5,0.7"
     ratios = cli.get_numbers("ratios", lambda ratio: 0 < ratio < 1, expected)

@@ -1,9 +1,9 @@
-"""Says, before any TPU is paid for, whether a training fits and how fast it can be.
+"""Checks, before paying for a TPU, whether a training fits and how fast it can be.
 
     python -m mvar_jax.compile_check --config=configs/mvar_imagenet256.py:d32 --topology=v5e:16x16
 
-Compiles the real training step (with `--sample` the real sampler) by the TPU compiler, on a
-machine without TPUs: pip install -e '.[tpu]'. Ends with exit code 1 where it does not fit.
+Compiles the real training step (with `--sample` the real sampler) with the TPU compiler, on a
+machine without TPUs: pip install -e '.[tpu]'. Ends with exit code 1 if it does not fit.
 """
 
 import json
@@ -35,7 +35,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """Compiles, prints, and writes the figures."""
-    # Nothing runs here: neither TPUs nor their locks are to be looked for.
+    # Nothing is executed: keep JAX from looking for TPUs and their locks.
     jax.config.update("jax_platforms", "cpu")
     os.environ.update(ALLOW_MULTIPLE_LIBTPU_LOAD="true", TPU_SKIP_MDS_QUERY="1")
     config, values = cli.get_config(), flags.FLAGS
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def _largest_arrays(message: str, topology: str) -> str:
-    """What the compiler says of memory that ran out, in a few lines."""
+    """The compiler's report on insufficient memory, in a few lines."""
     need = re.search(r"Used [^.]*\.[^.]*\.", message)
     arrays = re.findall(
         r"Size: (\S+).*?(?:op_name=\"([^\"]*)\")?\s+Shape: (\S+)", message, re.DOTALL

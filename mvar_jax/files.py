@@ -1,8 +1,7 @@
-"""Files and folders that appear whole or not at all, whenever the process writing them is killed.
+"""Files and folders that are complete or absent, even if the process that writes them is killed.
 
-They are written as a draft beside the place where they belong and renamed when complete. Nothing
-reads drafts: one that a killed process left is overwritten by the next process that writes the
-same file.
+They are written to a draft in the same folder and renamed when complete. Drafts are never read: a
+draft that a killed process left is overwritten by the next process that writes the same file.
 """
 
 import os
@@ -17,7 +16,7 @@ UNFINISHED = ".unfinished"  # how the names of drafts end
 
 @contextmanager
 def written_whole(path: Path, shared: bool = False) -> Iterator[Path]:
-    """Gives a draft to write to, which is renamed to `path` at the end of the `with` block.
+    """Yields a draft to write to, which is renamed to `path` at the end of the `with` block.
 
     An existing file is replaced. If the block raises, the draft is deleted and `path` stays as it
     was; an OSError without a file name, or with the draft's, names `path`. With `shared`, several
@@ -40,9 +39,9 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def draft_folder(path: Path) -> Iterator[Path]:
-    """Gives the path of a draft, which does not exist, for a folder that will be `path`.
+    """Yields the path of a draft, which does not exist, for a folder that will be `path`.
 
-    Renaming it is up to the block. What is left of the draft at the end is deleted.
+    The block renames it. If the draft still exists at the end, it is deleted.
     """
     draft = draft_of(path)
     shutil.rmtree(draft, ignore_errors=True)
@@ -66,7 +65,7 @@ def check_writable(path: Path) -> None:
 
 
 def draft_of(path: Path, owner: str = "") -> Path:
-    """Where a file or folder is written before it is renamed, in the same folder."""
+    """The path that a file or folder is written to before it is renamed, in the same folder."""
     return path.with_name(f"{path.name}{owner}{UNFINISHED}")
 
 
@@ -77,7 +76,7 @@ def _own() -> str:
 
 @contextmanager
 def naming_errors(path: Path, draft: Path | None = None) -> Iterator[None]:
-    """Makes an OSError that names no file, as those of a full disk, or the draft, name `path`."""
+    """Adds `path` to OSErrors that name no file, such as those of a full disk, or the draft."""
     try:
         yield
     except OSError as error:

@@ -29,7 +29,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Trains both models, samples, judges and writes what came out."""
+    """Trains both models, samples, judges the samples and writes the report."""
     started, workdir = time.monotonic(), Workdir.of(flags.FLAGS.workdir)
     config = from_config_dict(load_config(f"digits.py:{flags.FLAGS.preset}"))
     outcomes = {

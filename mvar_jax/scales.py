@@ -74,7 +74,7 @@ class ScaleSchedule:
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
-        """Where every scale lies in the joined sequence."""
+        """The slice of every scale in the joined sequence."""
         return tuple(slice(o, o + n) for o, n in zip(self.offsets, self.lengths))
 
 

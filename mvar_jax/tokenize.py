@@ -1,4 +1,4 @@
-"""Turns the images of a split into token files, to train on; run again, it goes on.
+"""Turns the images of a split into token files, to train on; run again, it resumes.
 
     python -m mvar_jax.tokenize --config=configs/digits.py --workdir=runs/digits --out=runs/tokens
 
@@ -25,7 +25,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Writes the tokens, and says how many."""
+    """Writes the tokens and prints their number."""
     values = flags.FLAGS
     config, out = cli.get_config(), Path(values.out).expanduser()
     cli.join()

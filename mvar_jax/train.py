@@ -23,7 +23,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Trains, and says where the result lies."""
+    """Trains, and prints where the result is."""
     values = flags.FLAGS
     workdir = Workdir.of(values.workdir)
     others = (values.init, values.tokenizer)

@@ -21,7 +21,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Trains, and says where the result lies."""
+    """Trains, and prints where the result is."""
     workdir = Workdir.of(flags.FLAGS.workdir)
     config = cli.get_config()
     cli.join()

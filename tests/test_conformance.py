@@ -1,4 +1,4 @@
-"""Every kept reference file is computed again, and a wrong model is found out."""
+"""Every reference file is computed again, and a wrong model is detected."""
 
 import shutil
 

@@ -46,7 +46,7 @@ def test_other_policies_draw_their_own_picture(run, var, tmp_path, policy):
     assert path.with_suffix(f".{policy}.png").is_file()
 
 
-def test_sampling_tells_both_conventions(run, var, profile, tmp_path):
+def test_sampling_prints_both_conventions(run, var, profile, tmp_path):
     out = tmp_path / "grid.png"
     arguments = ("--labels=1", "--policy=hack+int8", "--ratio=0.6", f"--profile={profile}")
     result = run("sample", f"--workdir={var}", *arguments, f"--out={out}")

@@ -417,7 +417,7 @@ def truncate(checkpoint):
     largest.write_bytes(largest.read_bytes()[:-100])
 
 
-def test_a_truncated_checkpoint_is_named_and_passed_over(run, trained, tmp_path):
+def test_a_truncated_checkpoint_is_named_and_skipped(run, trained, tmp_path):
     workdir, out = tmp_path / "damaged", tmp_path / "out.png"
     shutil.copytree(trained, workdir)
     newest = workdir / "checkpoints" / "60"
@@ -429,7 +429,7 @@ def test_a_truncated_checkpoint_is_named_and_passed_over(run, trained, tmp_path)
     assert snapshot(workdir) == before
     result = run("train", "--config=digits.py:runlocal", f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
-    assert "going on from 50; it is kept as 60.damaged" in result.stderr
+    assert "resuming from 50; it is kept as 60.damaged" in result.stderr
     assert (workdir / "metrics.jsonl").read_bytes() == (trained / "metrics.jsonl").read_bytes()
 
 
@@ -457,7 +457,7 @@ def test_checkpoints_without_seals_are_named_and_refused_if_asked(run, trained, 
         assert result.stderr.count(said) == 1
 
 
-def test_truncated_checkpoints_are_all_named_and_left_alone(run, trained, tmp_path):
+def test_truncated_checkpoints_are_all_named_and_not_changed(run, trained, tmp_path):
     workdir = tmp_path / "damaged"
     shutil.copytree(trained, workdir)
     for step in ("50", "60"):

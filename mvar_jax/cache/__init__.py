@@ -1,4 +1,4 @@
-"""What layers remember between scales: values that are passed in and returned."""
+"""What layers carry from scale to scale: values that are passed in and returned."""
 
 from mvar_jax.cache.compression import Compression, parse_policy, prepare_compression
 from mvar_jax.cache.kv_cache import KVCache

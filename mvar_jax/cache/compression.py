@@ -1,4 +1,4 @@
-"""A policy made ready for a model: its plan, its calibrated numbers, how tokens are stored."""
+"""A policy prepared for a model: its plan, its calibrated table, and how tokens are stored."""
 
 import math
 from dataclasses import fields
@@ -29,7 +29,7 @@ KINDS = {
 
 @flax.struct.dataclass
 class Compression:
-    """Everything that decides what a model's attention remembers; all but `table` is static."""
+    """Everything that decides what a model's attention caches; all but `table` is static."""
 
     table: Leaf  # of the policy, float32 [layers, heads, ...] in the plan's order of heads, or None
     policy: Policy = flax.struct.field(pytree_node=False)
@@ -52,8 +52,8 @@ class Compression:
     def bytes(self, batch: int, dim: int, dtype: jnp.dtype) -> tuple[int, ...]:
         """Bytes that the plan keeps after every scale, for `batch` rows.
 
-        A token of a head takes its key and value, its position, and where the policy or the
-        storage has them a float32 score and two float32 scales.
+        A token of a head takes its key, its value, its position, and, if the policy or the storage
+        has them, a float32 score and two float32 scales.
         """
         itemsize = 1 if self.int8 else jnp.dtype(dtype).itemsize
         numbers = 4 * (self.policy.scored + 2 * self.int8)
@@ -61,9 +61,9 @@ class Compression:
         return tuple(batch * kept * token for kept in self.plan.kept)
 
     def summary(self, dim: int, dtype: jnp.dtype) -> str:
-        """What the last scale inherits, in the conventions of HACK and of ScaleKV, and bytes.
+        """What the last scale inherits, in the conventions of HACK and of ScaleKV, and in bytes.
 
-        Bytes are the most that one image with guidance, two rows, carries between scales.
+        Bytes are the most that one image with guidance (two rows) carries between scales.
         """
         plan, schedule = self.plan, self.schedule
         heads = sum(group.heads for layer in plan.layers for group in layer)
@@ -80,9 +80,9 @@ class Compression:
 
 
 def parse_policy(name: str) -> tuple[type[Policy], str | None, bool]:
-    """The policy that a name such as "hack@before+int8" means, its order if given, 8 bits or not.
+    """Policy, order (None if not given) and 8-bit storage of a name such as "hack@before+int8".
 
-    Raises ValueError for what is no such name.
+    Raises ValueError for any other name.
     """
     plain, *storage = name.split("+")
     plain, *order = plain.split("@")
@@ -108,12 +108,17 @@ def prepare_compression(
 ) -> Compression:
     """A policy by name, planned for a schedule and a model's attention.
 
-    The name is one of `POLICIES`, with "@before" or "@after" for the order if not the policy's
-    own, and "+int8" for 8-bit storage: "hack", "scalekv@before", "full+int8". A policy that would
-    never drop anything becomes "full". `ratio` is the share of all scales' tokens that is evicted,
-    as in HACK; `budget` counts the tokens that a head keeps, on average over heads and layers; one
-    of them is given, none with "full". `settings` are the policy's own. Raises ValueError, in one
-    sentence, for whatever cannot work.
+    A policy that would never drop anything becomes "full". Raises ValueError, in one sentence, for
+    whatever cannot work.
+
+    name: one of `POLICIES`, with "@before" or "@after" for another order than the policy's
+        default, and "+int8" for 8-bit storage: "hack", "scalekv@before", "full+int8".
+    schedule, shape: the scales, and the layers and heads of attention over the history.
+    ratio: the share of all scales' tokens that is evicted, as in HACK, above 0 and below 1.
+    budget: the tokens that a head keeps, on average over heads and layers; in place of `ratio`.
+        "full" takes neither.
+    profile: of a calibration, for policies that need one.
+    settings: further fields of the policy.
     """
     check(
         shape.layers > 0,
@@ -142,7 +147,7 @@ def prepare_compression(
 
 
 def _check_settings(name, policy, settings):
-    """Settings come from users: each must be one of the policy's, and of its kind."""
+    """Raises ValueError unless every setting is a field of the policy and has its type."""
     known = {field.name: field.type for field in fields(policy) if field.name != "budget"}
     for setting, value in settings.items():
         check(setting in known, f"policy {name}: got a setting {setting!r}, it has {list(known)}.")

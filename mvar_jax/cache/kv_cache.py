@@ -1,4 +1,4 @@
-"""Keys and values that attention over the history remembers between scales."""
+"""Keys and values that attention over the history caches between scales."""
 
 from dataclasses import replace
 
@@ -14,18 +14,18 @@ from mvar_jax.scales import ScaleSchedule
 
 @flax.struct.dataclass
 class KVCache:
-    """What one group of heads of one layer remembers; every head has its own tokens.
+    """The cache of one group of heads of one layer; every head has its own tokens.
 
-    Keys are stored as attention uses them (normalised where the model normalises). Tokens are in
-    the order of their positions in the joined sequence of all scales; the scale that a token
-    came from follows from its position and the schedule's offsets. With 8-bit storage keys and
-    values are int8, with a float32 scale for each vector.
+    Keys are stored as attention uses them (normalised if the model normalises). Tokens are in
+    the order of their positions in the joined sequence of all scales; a token's scale follows from
+    its position and the schedule's offsets. With 8-bit storage keys and values are int8, with a
+    float32 scale per vector.
     """
 
     key: Leaf  # [batch, heads, m, dim], compute dtype or int8
     value: Leaf  # [batch, heads, m, dim], compute dtype or int8
     position: Leaf  # [batch, heads, m], int16, or int32 for schedules of over 32767 tokens
-    score: Leaf = None  # [batch, heads, m] float32, what a policy adds up over the scales
+    score: Leaf = None  # [batch, heads, m] float32, accumulated by a policy over the scales
     key_scale: Leaf = None  # [batch, heads, m] float32
     value_scale: Leaf = None  # [batch, heads, m] float32
 
@@ -54,11 +54,11 @@ class KVCache:
 
     @property
     def length(self) -> int:
-        """Tokens that every head remembers."""
+        """Tokens in the cache of every head."""
         return self.key.shape[2]
 
     def source(self, schedule: ScaleSchedule) -> Int[Array, "batch heads m"]:
-        """The scale that every token came from."""
+        """The scale of every token."""
         scales = np.repeat(np.arange(len(schedule), dtype=np.int32), schedule.lengths)
         return jnp.asarray(scales)[self.position]
 
@@ -68,7 +68,7 @@ class KVCache:
         value: Float[Array, "batch heads n dim"],
         position: int,
     ) -> "KVCache":
-        """The cache with the tokens of a further scale, which begins at `position`."""
+        """The cache with the tokens of one more scale, whose first position is `position`."""
         batch, heads, tokens, _ = key.shape
         own = jnp.arange(position, position + tokens, dtype=self.position.dtype)
         new = KVCache(
@@ -93,12 +93,12 @@ class KVCache:
         )
 
     def take(self, indices: Int[Array, "batch heads kept"]) -> "KVCache":
-        """The cache of the tokens at some places, which differ by row and head."""
+        """The cache of the tokens at some indices, which differ by row and head."""
         return jax.tree.map(lambda array: take_tokens(array, indices), self)
 
 
 def position_dtype(schedule: ScaleSchedule) -> jnp.dtype:
-    """The smallest integers that hold every position of a schedule."""
+    """The smallest integer type that holds every position of a schedule."""
     return jnp.dtype(jnp.int16 if schedule.total <= np.iinfo(np.int16).max else jnp.int32)
 
 
@@ -106,7 +106,7 @@ def take_tokens(
     array: Float[Array, "batch heads m ..."] | Int[Array, "batch heads m ..."],
     indices: Int[Array, "batch heads kept"],
 ) -> Float[Array, "batch heads kept ..."] | Int[Array, "batch heads kept ..."]:
-    """Entries along the token axis, chosen for every row and head."""
+    """Gathers along the token axis, with its own indices for every row and head."""
     return jax.vmap(jax.vmap(lambda tokens, chosen: tokens[chosen]))(array, indices)
 
 

@@ -1,4 +1,4 @@
-"""The cache of one attention layer under a policy: attend to some tokens, inherit some."""
+"""The cache of one attention layer under a policy, which selects what is attended to and kept."""
 
 from dataclasses import replace
 
@@ -16,10 +16,9 @@ from mvar_jax.scales import ScaleSchedule
 
 @flax.struct.dataclass
 class LayerCache:
-    """One `KVCache` for each group of heads, and the rules they follow, static under jit.
+    """One `KVCache` per group of heads; plan, policy and schedule are static under jit.
 
-    `table` is the policy's calibrated numbers for the layer, if it uses any: float32
-    [heads, ...].
+    `table` is the layer's part of the policy's calibrated table, float32 [heads, ...], or None.
     """
 
     groups: tuple[KVCache, ...]
@@ -39,9 +38,13 @@ class LayerCache:
     ) -> tuple[Float[Array, "batch heads n dim"], "LayerCache"]:
         """Attention of one scale's queries, and the cache that the next scale inherits.
 
-        `raw_query` is the projection before bias, normalisation and rotation, which some
-        published code scores tokens by. After the last scale the groups are empty: nothing
-        would read them.
+        query, key, value: of the scale's tokens, as attention uses them.
+        raw_query: the projection before bias, normalisation and rotation, by which some published
+            code scores tokens.
+        softmax_scale: factor of the logits.
+        scale: index of the scale, static.
+
+        After the last scale the groups are empty, since nothing would read them.
         """
         outputs, groups, first = [], [], 0
         for plan, held in zip(self.plan, self.groups):
@@ -62,10 +65,10 @@ class LayerCache:
 
 
 def _attend_group(policy, plan, cache, probe, key, value):
-    """Attention of one group of heads over what is at hand, and what it keeps of that."""
+    """Attention of one group of heads over its cache and the new tokens, and what it keeps."""
     scale = probe.scale
     union = cache.append(key, value, probe.schedule.offsets[scale])
-    # The scale's own tokens are used as they are; only what is remembered is stored.
+    # The scale's own tokens are used unquantized; only what is kept is stored.
     old_key, old_value = cache.read(key.dtype)
     keys = jnp.concatenate([old_key, key.astype(old_key.dtype)], axis=2)
     values = jnp.concatenate([old_value, value.astype(old_value.dtype)], axis=2)

@@ -1,4 +1,4 @@
-"""The memory of one block, and the bytes that a memory takes."""
+"""The memory of one block, and the size of a memory in bytes."""
 
 import flax.struct
 import jax
@@ -10,9 +10,9 @@ from mvar_jax.cache.ssm_state import SSMState
 
 @flax.struct.dataclass
 class LayerMemory:
-    """What one block carries from scale to scale; None for a mixer that the block lacks.
+    """What one block carries from scale to scale; None for a mixer that the block does not have.
 
-    Attention that only reaches its own scale carries nothing.
+    Attention inside a scale carries nothing.
     """
 
     cache: LayerCache | None = None
@@ -20,7 +20,7 @@ class LayerMemory:
 
 
 def memory_bytes(memory: PyTree) -> int:
-    """Bytes of all arrays that a memory carries; shapes and dtypes are enough.
+    """Bytes of all arrays of a memory, which may be `jax.ShapeDtypeStruct`s.
 
     A policy's calibrated tables do not count: they belong to the model.
     """

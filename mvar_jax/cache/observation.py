@@ -1,4 +1,4 @@
-"""The full cache of a layer, watched: what calibration needs to know of its attention."""
+"""A full cache that also sums statistics of its attention, for calibration."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ QUERIES_AT_ONCE = 64
 
 @flax.struct.dataclass
 class Statistics:
-    """Sums over the images of a batch, of their conditional rows; see `Profile`."""
+    """Sums over the conditional rows of a batch; see `Profile`."""
 
     variance: Leaf  # [heads]
     mass: Leaf  # [heads, scales, scales]
@@ -32,7 +32,7 @@ class Statistics:
 
 @flax.struct.dataclass
 class ObservedCache(LayerCache):
-    """A full cache that adds up statistics of its attention. Rows come in guidance pairs."""
+    """A full cache that sums statistics of its attention. Rows are pairs of guidance."""
 
     statistics: Statistics = flax.struct.field(kw_only=True)
 
@@ -45,7 +45,7 @@ class ObservedCache(LayerCache):
         softmax_scale: float,
         scale: int,
     ) -> tuple[Float[Array, "batch heads n dim"], "ObservedCache"]:
-        """As of the cache, with the scale's attention added to the statistics."""
+        """As `LayerCache.attend`, with the scale's attention added to the statistics."""
         keys = jnp.concatenate([self.groups[0].key, key], axis=2)[::2]
         mixed, cache = super().attend(query, key, value, raw_query, softmax_scale, scale)
         statistics = _observe(
@@ -56,7 +56,7 @@ class ObservedCache(LayerCache):
 
 @flax.struct.dataclass
 class Observation(Compression):
-    """The full policy whose layers are watched."""
+    """The full policy with observed caches."""
 
     def empty_layer(self, layer: int, batch: int, dim: int, dtype: jnp.dtype) -> ObservedCache:
         """An observed cache before the first scale."""
@@ -71,7 +71,7 @@ class Observation(Compression):
 
 
 def observe_full(schedule: ScaleSchedule, shape: AttentionShape) -> Observation:
-    """What `Trunk.empty_memory` takes in place of a compression, to be watched."""
+    """A full compression with observed caches, for `Trunk.empty_memory`."""
     return Observation(**vars(prepare_compression("full", schedule, shape)))
 
 
@@ -88,7 +88,7 @@ def _observe(statistics, query, key, softmax_scale, schedule, scale):
     )
     if scale + 1 < len(schedule):
         return statistics
-    # By rounding, the variance of a head that attends evenly could be below zero.
+    # Rounding could make the variance of a head with uniform attention negative.
     variance = jnp.sum(jnp.maximum(second - first**2, 0), axis=(0, 2))
     total = statistics.variance + variance
     return replace(statistics, variance=total, query=query[0], key=key[0])
@@ -114,9 +114,9 @@ def _moments(query, key, softmax_scale):
 
 
 def _selectivity(query, key, softmax_scale, history):
-    """ScaleKV's index (arXiv 2505.19602): mass on this scale times that on few earlier keys.
+    """ScaleKV's index (arXiv 2505.19602): mass on this scale times mass on few earlier keys.
 
-    Attention is averaged over heads first. Added up over images; 0 without a history.
+    Attention is averaged over heads first. Summed over images; 0 without a history.
     """
     if history == 0:
         return 0.0
@@ -130,6 +130,6 @@ def _selectivity(query, key, softmax_scale, history):
 def attention_map(
     query: Float[np.ndarray, "n dim"], key: Float[np.ndarray, "m dim"], softmax_scale: float
 ) -> Float[np.ndarray, "n m"]:
-    """Softmax attention of one head, for looking at."""
+    """Softmax attention of one head, for plots."""
     queries, keys = jnp.asarray(query)[None, None], jnp.asarray(key)[None, None]
     return np.asarray(attention_shares(queries, keys, softmax_scale)[0, 0])

@@ -1,4 +1,4 @@
-"""How many tokens every group of heads attends to and remembers: all shapes follow from it."""
+"""How many tokens every group of heads attends to and keeps; all array shapes follow from it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,11 @@ class AttentionShape(NamedTuple):
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """Neighbouring heads of one layer that are treated alike; static under jit.
+    """Neighbouring heads of one layer with the same lengths; static under jit.
 
-    `attend[k]` tokens are seen by the queries of scale k, and `keep[k]` are remembered after it,
-    each counted per head; both are at most what is at hand then: what was kept before and the
-    scale's own tokens. After the last scale nothing is kept. `kind` is a policy's word for the
-    heads, such as "contextual".
+    The queries of scale k attend to `attend[k]` tokens, and `keep[k]` tokens are kept after it,
+    both per head; both are at most the number kept before plus the scale's own tokens. After the
+    last scale nothing is kept. `kind` is the policy's name for these heads, such as "contextual".
     """
 
     heads: int
@@ -33,9 +32,9 @@ class GroupPlan:
     kind: str = ""
 
     def lengths(self, scale: int) -> tuple[int, int]:
-        """Tokens to attend to and to keep; after the last scale, which keeps none, both are equal.
+        """Tokens to attend to and to keep at a scale.
 
-        No second selection is then made.
+        The last scale keeps none; both are then equal, so that no second selection is made.
         """
         return self.attend[scale], self.keep[scale] or self.attend[scale]
 
@@ -47,8 +46,8 @@ LayerPlan = tuple[GroupPlan, ...]
 class CachePlan:
     """The plans of all layers that attend over the history.
 
-    `head_order[layer]` lists a layer's heads so that those of a group are neighbours; None leaves
-    all where they are.
+    `head_order[layer]` lists a layer's heads so that those of a group are neighbours; None keeps
+    the model's order.
     """
 
     layers: tuple[LayerPlan, ...]
@@ -56,18 +55,18 @@ class CachePlan:
 
     @cached_property
     def kept(self) -> tuple[int, ...]:
-        """Tokens that are kept after every scale, added up over layers and heads."""
+        """Tokens that are kept after every scale, summed over layers and heads."""
         return self._total(lambda group: group.keep)
 
     @property
     def inherited(self) -> float:
-        """Tokens that the last scale inherits, mean over layers and heads; 0 of a single scale."""
+        """Tokens that the last scale inherits, mean over layers and heads; 0 for a single scale."""
         heads = sum(group.heads for layer in self.layers for group in layer)
         return self.kept[-2] / heads if len(self.kept) > 1 else 0.0
 
     @cached_property
     def attended(self) -> tuple[int, ...]:
-        """Tokens that a query sees at every scale, added up over layers and heads."""
+        """Tokens that a query attends to at every scale, summed over layers and heads."""
         return self._total(lambda group: group.attend)
 
     def _total(self, lengths: Callable[[GroupPlan], tuple[int, ...]]) -> tuple[int, ...]:
@@ -88,7 +87,7 @@ def plan_group(
 ) -> GroupPlan:
     """A group that keeps up to `keep[k]` tokens after scale k and attends to up to `attend[k]`.
 
-    Without `attend`, a scale sees all that was kept and all of itself.
+    Without `attend`, a scale attends to everything that was kept and to all of itself.
     """
     seen, kept, held = [], [], 0
     for scale, length in enumerate(schedule.lengths):
@@ -112,10 +111,12 @@ def spread_budget(
     low: int,
     high: int,
 ) -> tuple[int, ...]:
-    """Whole budgets in proportion to `shares`, within [low, high], of a given weighted mean.
+    """Integer budgets in proportion to `shares`, clipped to [low, high], with a weighted mean.
 
-    What a limit cuts off goes to the others. `weights` counts the heads behind each budget. The
-    mean is met to within half a token a head, and exactly where the limits leave no choice.
+    shares: relative sizes, one per budget.
+    weights: number of heads with each budget.
+    mean: of the budgets, weighted by heads; met to within half a token per head, and exactly if the
+        limits determine all budgets. What a limit cuts off is spread over the others.
     """
     wanted, heads = np.maximum(np.asarray(shares, np.float64), 1e-12), np.asarray(weights)
     target = np.clip(mean, low, high) * heads.sum()
@@ -127,7 +128,7 @@ def spread_budget(
     for _ in range(100):
         factor = (small + large) / 2
         small, large = (factor, large) if filled(factor) @ heads < target else (small, factor)
-    # Rounding carries what it lost on to the next budget, so that the total stays.
+    # The rounding error is carried to the next budget, so that the total stays.
     budgets, owed = [], 0.0
     for exact, weight in zip(filled(large), heads):
         budget = int(np.clip(np.floor(exact + owed / weight + 0.5), low, high))

@@ -1,4 +1,4 @@
-"""What a calibration run measured of a model's attention, as a file that can be checked."""
+"""What a calibration measured of a model's attention, as a file that can be checked."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from mvar_jax.files import write_text
 from mvar_jax.scales import ScaleSchedule
 
 FORMAT = "mvar_jax attention profile 2"
-# Per format, what files call the name of the weights; format 1 named three embeddings alone.
+# The field with the name of the weights, per format; format 1 named three embeddings only.
 FORMATS = {"mvar_jax attention profile 1": "fingerprint", FORMAT: "checksum"}
 
 
@@ -38,13 +38,13 @@ class Profile:
 
     @property
     def names_all_weights(self) -> bool:
-        """Whether its checksum is that of all weights, rather than of three embeddings."""
+        """Whether its checksum is that of all weights, not of three embeddings only."""
         return self.format == FORMAT
 
     def check_fits(self, checksum: str, schedule: ScaleSchedule, layers: int, heads: int) -> None:
-        """Raises ValueError unless it was made for this model and schedule.
+        """Raises ValueError unless it was measured on this model and schedule.
 
-        `checksum` is the model's, of all weights or of embeddings as `names_all_weights` says.
+        `checksum` is the model's: of all weights, or of embeddings if not `names_all_weights`.
         """
         sides = [f"{height}x{width}" for height, width in self.sizes]
         check(
@@ -76,7 +76,7 @@ class Profile:
 
     @classmethod
     def load(cls, path: Path) -> "Profile":
-        """Reads what `save` wrote. Raises ValueError for a file that is no profile."""
+        """Reads what `save` wrote. Raises ValueError for any other file."""
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
             written = fields.pop("format")
@@ -98,7 +98,7 @@ class Profile:
         return profile
 
     def _is_sound(self) -> bool:
-        """Whether all arrays have shapes that belong together, and hold what can be measured."""
+        """Whether the shapes of all arrays fit together, and all values are finite and >= 0."""
         layers, heads = self.head_variance.shape
         scales = len(self.schedule)
         arrays = [value for value in vars(self).values() if isinstance(value, np.ndarray)]

@@ -1,4 +1,4 @@
-"""What a state-space layer remembers between scales; its size does not depend on their number."""
+"""The state that a state-space layer carries between scales, of constant size."""
 
 import flax.struct
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ class SSMState:
     def zeros(
         cls, batch: int, heads: int, dim: int, state: int, conv_size: int, dtype: jnp.dtype
     ) -> "SSMState":
-        """The memory before the first token."""
+        """The state before the first token."""
         return cls(
             tail_x=jnp.zeros((batch, conv_size - 1, heads * dim), dtype),
             tail_bc=jnp.zeros((batch, conv_size - 1, 2 * state), dtype),

@@ -1,4 +1,4 @@
-"""What TPU chips can do, by the makers' published figures."""
+"""Peak figures of TPU chips, as published."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from mvar_jax.mesh.hardware import peak_flops
 class Chip:
     """One chip: bfloat16 FLOP/s, bytes of memory, bytes/s of memory and of its links together.
 
-    `config` is the compiler's name for how its cores are driven: those of a v4 as one device.
+    `config` is the compiler's name of the chip configuration: on a v4 both cores are one device.
     """
 
     peak_flops: float
@@ -52,9 +52,9 @@ def get_chip(topology: str) -> Chip:
 
 
 def topology_devices(topology: str) -> Sequence[jax.Device]:
-    """Devices of a topology, of which none need be there: programs compile for them.
+    """The devices of a topology, to compile for; none of them need exist.
 
-    Raises ValueError where the TPU compiler is not installed and for shapes it does not know.
+    Raises ValueError if the TPU compiler is not installed, and for shapes it does not know.
     """
     config = get_chip(topology).config
     try:

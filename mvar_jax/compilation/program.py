@@ -1,4 +1,4 @@
-"""A compiled program, and what it costs: arithmetic, memory traffic, exchange between chips."""
+"""A compiled program and its cost: FLOPs, memory traffic, communication between chips."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one chip: FLOPs, bytes to and from memory, bytes over the links by collective."""
+    """FLOPs, bytes to and from memory, and bytes over the links per collective, of one chip."""
 
     flops: int | float
     bytes_moved: int | float
@@ -44,7 +44,7 @@ class Cost:
 
 
 class Instruction(NamedTuple):
-    """One instruction of a program: its result, operands, bytes of both, and where it is from."""
+    """One instruction of a program: its kind, result, bytes of result and operands, and source."""
 
     kind: str
     result: str
@@ -52,12 +52,12 @@ class Instruction(NamedTuple):
     source: str
 
 
-# Products are not split into loops that gather their operands piece by piece meanwhile.
+# Keeps the compiler from splitting matmuls into loops that gather their operands meanwhile.
 WHOLE_PRODUCTS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 
 
 def by_image(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
-    """An argument whose first axis counts images, split over the ambient mesh."""
+    """The shape of an argument whose first axis counts images, sharded over the ambient mesh."""
     sharding = jax.sharding.NamedSharding(jax.sharding.get_mesh(), jax.P(BATCH))
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
@@ -66,23 +66,24 @@ class Program:
     """A function compiled for the ambient mesh, whose devices need not exist.
 
     `arguments` are trees of `jax.ShapeDtypeStruct` with shardings. Costs are the compiler's own
-    estimate for one chip; what a loop repeats counts once, and a kernel what it declares. To be
-    costed, a program is compiled with `options` that keep the compiler from making loops.
+    estimate for one chip, which counts the body of a loop once and of a kernel what it declares.
+    Programs whose cost is needed are compiled with `options` that keep the compiler from creating
+    loops.
     """
 
     def __init__(self, function: Callable, *arguments: Any, options: dict[str, str] | None = None):
-        # Jitting a jitted function again would lose what it gives up.
+        # Jitting a jitted function again would lose its donated arguments.
         jitted = function if hasattr(function, "lower") else jax.jit(function)
         self._compiled = jitted.lower(*arguments).compile(compiler_options=options)
 
     @property
     def memory(self) -> ProgramMemory:
-        """What it takes of one chip while it runs."""
+        """The memory that it takes on one chip."""
         return program_memory(self._compiled)
 
     @property
     def cost(self) -> Cost:
-        """What one run costs."""
+        """The cost of one execution."""
         found = self._compiled.cost_analysis()
         return Cost(found["flops"], found["bytes accessed"], self.exchanged)
 
@@ -92,7 +93,7 @@ class Program:
         return exchanged_bytes(self._compiled.as_text())
 
     def heaviest(self, count: int = 10) -> list[Instruction]:
-        """The instructions, outside of loops, that move the most bytes."""
+        """The instructions outside of loops that move the most bytes."""
         text = self._compiled.as_text()
         found = _instructions(text[text.index("\nENTRY") :])
         sizes = {row.name: sum(_sizes(row.result)) for row in found}
@@ -108,17 +109,17 @@ class Program:
 
 
 def split_cost(one: Program, two: Program) -> tuple[Cost, Cost]:
-    """The cost of a repetition of the pattern, and of all else, by programs with one and two."""
+    """The cost of a repetition of the pattern, and of the rest, from programs with one and two."""
     repetition = two.cost - one.cost
     return repetition, one.cost - repetition
 
 
 def exchanged_bytes(text: str) -> dict[str, int]:
-    """Bytes by kind of collective in a compiled program, as its text has them.
+    """Bytes per kind of collective, from the text of a compiled program.
 
-    The compiler spreads one exchange over several instructions, all with the same channel, so
-    that it overlaps with arithmetic; it counts once. What counts is the larger of what goes in
-    and what comes out, and twice that for an all-reduce.
+    The compiler may split one collective into several instructions of the same channel, to overlap
+    it with arithmetic; it counts once. Its bytes are the larger of input and output, and twice that
+    for an all-reduce.
     """
     found = _instructions(text)
     sizes = {row.name: sum(_sizes(row.result)) for row in found}
@@ -131,14 +132,14 @@ def exchanged_bytes(text: str) -> dict[str, int]:
         results = sizes[row.name] - (operands if row.kind.endswith("-start") else 0)
         size = max(operands, results) * (2 if kind == "all-reduce" else 1)
         channel = re.search(r"channel_id=(\d+)", row.rest)
-        place = channel[1] if channel else row.name
+        name = channel[1] if channel else row.name
         own = moved.setdefault(kind, {})
-        own[place] = max(own.get(place, 0), size)
+        own[name] = max(own.get(name, 0), size)
     return {kind: sum(channels.values()) for kind, channels in moved.items()}
 
 
 class _Line(NamedTuple):
-    """An instruction as it is written."""
+    """An instruction as written in the program's text."""
 
     name: str
     result: str
@@ -156,7 +157,7 @@ def _instructions(text: str) -> list[_Line]:
 
 
 def _sizes(text: str) -> list[int]:
-    """Bytes of every array type that is written in a text."""
+    """Bytes of every array type in a text."""
     sizes = []
     for width, dims in TYPE.findall(text):
         if width in WIDTHS:

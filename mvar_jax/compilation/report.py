@@ -1,4 +1,4 @@
-"""What a step costs on a topology that need not be there: fit, roofline, utilisation."""
+"""The cost of a program on a topology: memory, roofline time, utilisation."""
 
 from dataclasses import dataclass, field
 
@@ -18,12 +18,12 @@ class Part:
     times: int = 1
 
     def seconds(self, chip: Chip) -> float:
-        """The larger of the times that arithmetic and memory traffic take, all repetitions."""
+        """The larger of the times of arithmetic and of memory traffic, for all repetitions."""
         arithmetic = self.cost.flops / chip.peak_flops
         return self.times * max(arithmetic, self.cost.bytes_moved / chip.memory_bandwidth)
 
     def exchange_seconds(self, chip: Chip) -> float:
-        """The time that its collectives keep all links of a chip busy, all repetitions."""
+        """The time of its collectives over all links of a chip, for all repetitions."""
         return self.times * sum(self.cost.exchanged.values()) / chip.link_bandwidth
 
 
@@ -36,7 +36,7 @@ class Report:
     chip: Chip
     memory: ProgramMemory
     parts: list[Part]
-    useful_flops: float  # of the mathematics, all chips together
+    useful_flops: float  # model FLOPs, all chips together
     compile_seconds: float
     heaviest: list[Instruction] = field(default_factory=list)
 
@@ -47,7 +47,7 @@ class Report:
 
     @property
     def share(self) -> float:
-        """The part of the chip's memory that it takes, from 0."""
+        """Bytes that the program takes / the chip's memory; above 1 it does not fit."""
         return self.bytes_per_chip / self.chip.memory_bytes
 
     @property
@@ -60,12 +60,12 @@ class Report:
 
     @property
     def seconds(self) -> float:
-        """Roofline time: of all parts one after another, their collectives not overlapped."""
+        """Roofline time of all parts, one after another, with collectives not overlapped."""
         return sum(p.seconds(self.chip) + p.exchange_seconds(self.chip) for p in self.parts)
 
     @property
     def mfu(self) -> float:
-        """The share of the chips' peak that useful FLOPs take at the roofline time."""
+        """Model FLOPs / (peak FLOP/s of all chips x roofline time)."""
         return self.useful_flops / (self.chips * self.chip.peak_flops * self.seconds)
 
     def as_json(self) -> dict:

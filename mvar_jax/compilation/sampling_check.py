@@ -23,8 +23,8 @@ from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
 def check_sampling(config: Config, topology: str) -> Report:
     """Compiles the sampler of `batch_size` images, from labels to images.
 
-    The parts are found as by `check_training`. Two rows an image, with and without its label,
-    count as useful. Raises ValueError for a topology, a mesh or a batch that do not go together.
+    The parts are measured as by `check_training`. Both rows of an image, with and without its
+    label, count as useful. Raises ValueError for a topology, mesh and batch that do not fit.
     """
     chip, devices = get_chip(topology), topology_devices(topology)
     mesh = make_mesh(config.mesh, devices)
@@ -57,7 +57,7 @@ def _program(config: Config, options: dict[str, str] | None = None) -> Program:
         build_trunk(config), build_tokenizer(config.tokenizer), smooth=config.sampling.smooth
     )
     shapes = (with_shardings(trunk_shapes(config)), with_shardings(tokenizer_shapes(config)))
-    # Nothing runs on the mesh, a key neither.
+    # The devices of the mesh need not exist, so not even a key can be computed.
     key = jax.eval_shape(make_key, 0).dtype
     labels, keys = (by_image((config.batch_size,), dtype) for dtype in ("int32", key))
     filters = Filters.of(config.sampling, len(sampler.scales))

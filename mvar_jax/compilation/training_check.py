@@ -20,17 +20,17 @@ from mvar_jax.training.state import state_shapes
 from mvar_jax.training.step import Frozen, make_trunk_gradient, make_trunk_step, update
 from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
 
-STEPS = 100_000  # of the schedules: any number gives the same program
+STEPS = 100_000  # length of the schedules; any number gives the same program
 
 
 def check_training(config: Config, topology: str) -> Report:
     """Compiles the update of the trunk, from tokens, and its parts.
 
-    The whole step is compiled as it runs, with layers under scan. A scan's body counts once in
-    the compiler's cost analysis, so the costs are those of gradients with one and with two
-    repetitions of the pattern, unrolled: their difference is a repetition, what remains embedding
-    and head. The optimizer is compiled alone. Raises ValueError for a topology, a mesh or a batch
-    that do not go together; errors of the compiler, such as too little memory, pass through.
+    The whole step is compiled as it runs, with layers under scan. The compiler's cost analysis
+    counts the body of a scan once, so costs come from gradients with one and with two unrolled
+    repetitions of the pattern: their difference is a repetition, the remainder embedding and head.
+    The optimizer is compiled alone. Raises ValueError for a topology, mesh and batch that do not
+    fit; errors of the compiler, such as too little memory, are not caught.
     """
     chip, devices = get_chip(topology), topology_devices(topology)
     mesh = make_mesh(config.mesh, devices)
@@ -62,7 +62,7 @@ def _parts(config: Config, step: "_Step"):
 
 
 def _gradient_program(config: Config, repeats: int) -> Program:
-    """Gradients of one part of the batch, with so many unrolled repetitions of the pattern."""
+    """Gradients of one part of the batch, with `repeats` unrolled repetitions of the pattern."""
     model = replace(config.model, depth=repeats * len(config.model.pattern), scan=False)
     size = config.batch_size // config.training.accumulate
     training = replace(config.training, accumulate=1)
@@ -72,7 +72,7 @@ def _gradient_program(config: Config, repeats: int) -> Program:
 
 
 class _Step:
-    """The functions of a training step and the shapes of what they take, on the ambient mesh."""
+    """The functions of a training step and the shapes of their arguments, on the ambient mesh."""
 
     def __init__(self, config: Config, batch_size: int):
         trunk, tokenizer = build_trunk(config), build_tokenizer(config.tokenizer)

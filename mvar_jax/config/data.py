@@ -9,15 +9,15 @@ from mvar_jax.checks import check, check_range
 class DataConfig:
     """Which images are read, and how they are prepared.
 
-    `name` is a TFDS builder, or "folder" for a folder of class folders; `directory` is where
-    prepared data or the folder lies ("" is TFDS's own default, the environment variable
-    TFDS_DATA_DIR or ~/tensorflow_datasets). `augmentation` is "crop" (short side resized to
-    `resize_ratio` times the image, then a random crop: the official recipe), "shift" (moved by up
-    to `max_shift` pixels, the border repeated) or "none".
-
-    Images are read by `num_threads` threads, or by `num_workers` processes where it is not 0.
-    `tokens` and `validation_tokens` are directories that `python -m mvar_jax.tokenize` wrote: the
-    trunk then trains, or is validated, on these instead of images.
+    name: a TFDS builder, or "folder" for a folder with one folder per class.
+    directory: the folder of images, or of prepared datasets ("" is TFDS's own default, the
+        environment variable TFDS_DATA_DIR or ~/tensorflow_datasets).
+    augmentation: "crop" (short side resized to `resize_ratio` times the image, then a random crop:
+        the official recipe), "shift" (moved by up to `max_shift` pixels, the border repeated) or
+        "none".
+    num_threads, num_workers: threads that read images, or, unless it is 0, processes.
+    tokens, validation_tokens: directories written by `python -m mvar_jax.tokenize`; the trunk is
+        then trained, or validated, on these instead of images.
     """
 
     name: str = "imagenet"

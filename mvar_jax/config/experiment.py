@@ -18,7 +18,7 @@ class SamplingConfig:
 
     `guidance` grows linearly from 0 at the first scale to its full value at the last:
     logits = (1 + t) conditional - t unconditional. `top_k` 0 and `top_p` 0 or 1 filter nothing.
-    `smooth` mixes codes by a Gumbel softmax instead of drawing tokens: for pictures only.
+    `smooth` mixes codes by a Gumbel softmax instead of drawing tokens, for pictures only.
     """
 
     guidance: float = 1.5
@@ -63,7 +63,7 @@ def sampling_preset(name: str, vocabulary: int) -> dict[str, float | int]:
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """How devices are arranged (docs/sharding.md); -1, on one axis, takes all that remain.
+    """The arrangement of devices (docs/sharding.md); -1, on one axis, takes all remaining devices.
 
     Images are split over `data` and `fsdp`, parameters over `fsdp` (gathered layer by layer) and
     `tensor` (heads and hidden channels). The product of the axes is the number of devices.
@@ -88,9 +88,10 @@ class MeshConfig:
 class Config:
     """One experiment: data, tokenizer, model, their training, and sampling defaults.
 
-    `allow_untrained_tokenizer` lets the trunk train on a freshly initialised tokenizer when the
-    working directory holds none: for smoke runs. `batch_size` counts images of one update, on all
-    devices of all hosts.
+    `allow_untrained_tokenizer` lets the trunk train on a tokenizer whose training has not finished,
+    and on a freshly initialised one where the working directory holds none: for smoke runs.
+    `batch_size` counts images of one update, on all devices of all hosts; the peak learning rates
+    are proportional to it (see `OptimizerConfig`).
     """
 
     seed: int = 0

@@ -1,4 +1,4 @@
-"""The config files: where they lie, and how those of the package are found."""
+"""Finding config files, those of the user and those of the package."""
 
 import runpy
 from pathlib import Path
@@ -10,14 +10,14 @@ CONFIG_FOLDERS = (Path(__file__).parents[1] / "configs", Path(__file__).parents[
 
 
 def load_config(name: str) -> ConfigDict:
-    """The config that comes with the package: a file's name, a preset after a colon."""
+    """A config file of the package, by its name, with a preset after a colon."""
     file, _, preset = name.partition(":")
     path = find_config(f"--config={file}").removeprefix("--config=")
     return runpy.run_path(path)["get_config"](preset)
 
 
 def find_config(argument: str) -> str:
-    """`--config=FILE...` with a FILE that is not here replaced by the package's own."""
+    """`--config=FILE...`, with the package's file of that name if FILE does not exist."""
     if not argument.startswith("--config="):
         return argument
     file, colon, preset = argument.removeprefix("--config=").partition(":")

@@ -7,13 +7,13 @@ from mvar_jax.checks import check, check_range
 
 ATTENTION_REACHES = ("scale", "history")
 BRANCHES = ("attention", "ssm", "ffn")
-"""The residual branches that a block may have. Stochastic depth draws by the place in this tuple:
-new ones are added at its end, so that they change no run."""
+"""The residual branches that a block may have. Stochastic depth draws by the index in this tuple:
+new ones are appended, so that they change no run."""
 
 
 @dataclass(frozen=True)
 class BlockKind:
-    """Which mixers a block has: attention over its scale or over the history, and an SSM or not."""
+    """The mixers of a block: attention inside a scale or over the history, and perhaps an SSM."""
 
     attention_reach: str
     ssm: bool
@@ -36,7 +36,7 @@ class BlockKind:
 
     @property
     def groups(self) -> int:
-        """Vectors that modulate the block."""
+        """Number of vectors that modulate the block."""
         return 3 * len(self.branches)
 
 
@@ -44,8 +44,8 @@ class BlockKind:
 class SSMConfig:
     """The Mamba-2 layer (arXiv 2405.21060): sizes as in `Mamba2(d_state, d_conv, expand, headdim)`.
 
-    `chunk` is the number of tokens that are mixed by one matrix product; it changes speed and
-    memory, not the result.
+    `chunk` is the number of tokens that are mixed by one matmul; it changes speed and memory, not
+    the result.
     """
 
     state_size: int = 64
@@ -67,9 +67,9 @@ class SSMConfig:
 class InitConfig:
     """Factors of the official initialisation (methods of VAR's `init_weights`).
 
-    Every linear layer and embedding starts normal with std sqrt(1 / (3 width)). `head` scales
-    the logits' weights, `modulation` the adaLN projections, `gate` the first two gates in place
-    of `modulation` (a third gate, M-VAR's feed-forward, keeps `modulation`, as released).
+    Linear layers and embeddings are initialised normal with std sqrt(1 / (3 width)). `head` scales
+    the weights of the logits, `modulation` the adaLN projections, and `gate` the first two gates
+    instead of `modulation` (a third gate, M-VAR's feed-forward, keeps `modulation`, as released).
     """
 
     head: float = 0.02
@@ -86,17 +86,20 @@ REMATS = ("none", "products", "full")
 class ModelConfig:
     """The trunk: `depth` blocks of the kinds in `pattern`, repeated.
 
-    `num_classes` 0 stands for the dataset's number, which training puts in its place. `pattern`
-    ("scale+ssm",) is M-VAR, ("history",) is VAR, ("scale",) the control without
-    mixing over scales; longer patterns mix kinds layer by layer. `drop_path_rate` is the rate
-    in the last block, rising linearly from 0. `class_drop_rate` is the share of labels that
-    training replaces by "no class". `qk_norm` is cosine attention with a learned scale per head
-    (`attn_l2_norm` in the official code); without it the softmax scale is 0.25 / sqrt(head_dim).
-    `kernels` names the implementation of attention and the SSM in training: "xla" is plain JAX,
-    "pallas_tpu" are fused kernels for TPUs (interpreted, so slowly, elsewhere), "auto" takes the
-    kernels where they run and fit; the numbers are the same. `remat` is what the backward pass
-    computes again to save memory: "none", the fastest for small models, all but "products" with
-    weights, a fifth of the memory, or "full", everything inside a repetition of the pattern.
+    num_classes: 0 stands for the number of classes of the dataset, which training fills in.
+    pattern: ("scale+ssm",) is M-VAR, ("history",) is VAR, ("scale",) the control without mixing
+        over scales; longer patterns mix kinds layer by layer.
+    drop_path_rate: the rate in the last block, rising linearly from 0 in the first.
+    class_drop_rate: the share of labels that training replaces by "no class".
+    qk_norm: cosine attention with a learned scale per head (`attn_l2_norm` in the official code);
+        without it the softmax scale is 0.25 / sqrt(head_dim).
+    kernels: the implementation of attention and the SSM in training. "xla" is plain JAX,
+        "pallas_tpu" are fused kernels for TPUs (interpreted, and slow, on other platforms), "auto"
+        uses the kernels where they are compiled and accept the sizes. Results are the same.
+    remat: what the backward pass recomputes to save memory: "none", the fastest for small models,
+        "products" (everything except matmuls with weights, a fifth of the memory) or "full"
+        (everything inside a repetition of the pattern).
+    scan: whether layers that are alike run under one `jax.lax.scan`, or unrolled.
     """
 
     num_classes: int = 1000
@@ -181,7 +184,7 @@ class ModelConfig:
 
     @property
     def history_positions(self) -> tuple[int, ...]:
-        """Where in the pattern blocks attend over the history, in ascending order."""
+        """The indices in the pattern of blocks that attend over the history, ascending."""
         kinds = enumerate(self.kinds)
         return tuple(i for i, kind in kinds if kind.attention_reach == "history")
 
@@ -207,5 +210,5 @@ class ModelConfig:
 
     @property
     def softmax_scale(self) -> float:
-        """What products of queries and keys are multiplied by; queries may carry more."""
+        """Factor of the logits before the softmax, besides the learned one of `qk_norm`."""
         return 1.0 if self.qk_norm else 0.25 * self.head_dim**-0.5

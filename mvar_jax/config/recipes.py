@@ -15,7 +15,7 @@ class Recipe:
 
     batch_size: int
     epochs: int
-    learning_rate: float  # per 256 images
+    learning_rate: float  # for 256 images: the peak is this times batch_size / 256
     gate: float  # start of the first two gates
     final_fraction: float  # of the peak learning rate
     final_weight_decay: float

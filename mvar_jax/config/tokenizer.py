@@ -10,10 +10,11 @@ from mvar_jax.scales import VAR_256, ScaleSchedule
 class TokenizerConfig:
     """The multi-scale residual VQ tokenizer (VAR, arXiv 2404.02905, section 3; ch160v4096z32).
 
-    `image_size` is (height, width) in pixels, `scales` the token maps; the last one must be the
-    image divided by `stride`. `stem_stride` 1 is the official 3x3 stem; larger strides fold
-    patches in the first and unfold them in the last layer, for small images on small machines.
-    `shared_convolutions` residual convolutions are shared over the scales; 0 means one a scale.
+    `image_size` is (height, width) in pixels, `scales` the sizes of the token maps; the last one
+    must be the image divided by `stride`. `stem_stride` 1 is the official 3x3 stem; with a larger
+    one the first layer folds patches into channels and the last unfolds them, for small images on
+    small machines. `shared_convolutions` residual convolutions are shared over the scales; 0 means
+    one per scale.
     """
 
     image_size: tuple[int, int] = (256, 256)

@@ -1,4 +1,4 @@
-"""How a model is trained: the optimizer, and how long, how often and what is kept."""
+"""The settings of the optimizer and of a training run."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,12 @@ SCHEDULES = ("lin0", "lin", "lin00", "cos", "constant")
 class OptimizerConfig:
     """AdamW as VAR trains it: warm-up, schedule, decay curve and clipping.
 
-    `learning_rate` is the base rate per 256 images: the peak is `learning_rate * batch_size /
-    256`. It warms up linearly from `warmup_start` times the peak over `warmup_fraction` of the
-    steps, then follows `schedule` down to `final_fraction` times the peak. Weight decay moves
-    from `weight_decay` to `final_weight_decay` along half a cosine over all steps. Gradients are
-    clipped to the global norm `clip_norm`.
+    `learning_rate` is the rate for a batch of 256 images. It is scaled with the batch size: the
+    peak is `learning_rate * batch_size / 256`, so 1e-4 peaks at 3e-4 for 768 images. The rate warms
+    up linearly from `warmup_start` times the peak over `warmup_fraction` of the steps, then follows
+    `schedule` down to `final_fraction` times the peak. Weight decay moves from `weight_decay` to
+    `final_weight_decay` along half a cosine over all steps. Gradients are clipped to the global
+    norm `clip_norm`.
     """
 
     learning_rate: float = 1e-4
@@ -59,17 +60,18 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How long to train and how often to look. Intervals are in steps.
+    """How long to train, and how often to log, validate and save. Intervals are in steps.
 
     `steps` counts updates; 0 means `epochs` passes over the training split. `accumulate` is the
     number of parts that a batch is computed in, one after the other: the result is that of the
     whole batch, in the memory of one part. `ema_decay` 0 keeps no average of the parameters;
-    otherwise sampling uses the average. A validation looks at the images of `validation_batches`
-    batches at most, in parts of the same size. The newest `keep_checkpoints` checkpoints are kept,
-    and of steps that divide by `keep_every` all (0: none more). A run stops after `max_skipped`
-    steps in a row whose loss or gradient was not finite. Pictures are drawn every `sample_every`
-    steps (0: never). `profile` is the first and the last step to trace, (0, 0) for none. `wandb` is
-    the project on Weights & Biases that a run is shown in, "" for none.
+    otherwise sampling uses the average. A validation reads at most the images of
+    `validation_batches` batches, in parts of the same size. The newest `keep_checkpoints`
+    checkpoints are kept, and every checkpoint whose step is a multiple of `keep_every` (0: no
+    others). A run stops after `max_skipped` steps in a row whose loss or gradient was NaN or
+    infinite. Pictures are drawn every `sample_every` steps (0: never). `profile` is the first and
+    the last step to trace, (0, 0) for none. `wandb` is the project on Weights & Biases that a run
+    is shown in, "" for none.
     """
 
     steps: int = 0

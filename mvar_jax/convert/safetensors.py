@@ -70,7 +70,7 @@ def write_safetensors(
     about: Mapping[str, tuple[tuple[int, ...], np.dtype]],
     tensors: Iterable[tuple[str, np.ndarray]],
 ) -> None:
-    """Writes arrays of the names, shapes and dtypes `about`, each when it comes; in that order."""
+    """Writes arrays one after another; `about` gives their names, shapes, dtypes and order."""
     header, end = {}, 0
     names = {np.dtype(kind): name for name, kind in DTYPES.items()}
     for name, (shape, dtype) in about.items():

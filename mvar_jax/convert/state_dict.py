@@ -17,7 +17,7 @@ from mvar_jax.scales import ScaleSchedule
 
 @dataclass(frozen=True)
 class Item:
-    """A tensor of a state dict: a parameter, made of our arrays, or a buffer, made of nothing."""
+    """A tensor of a state dict: a parameter, computed from our arrays, or a buffer."""
 
     shape: tuple[int, ...]
     dtype: np.dtype

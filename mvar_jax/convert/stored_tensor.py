@@ -1,4 +1,4 @@
-"""A tensor that lies in a file, to be read when it is needed."""
+"""A tensor in a file, which is read when needed."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The official names of the VQ tokenizer's parameters, and where they lie in our tree."""
+"""The official names of the VQ tokenizer's parameters, and their paths in our tree."""
 
 from collections.abc import Iterator, Mapping
 

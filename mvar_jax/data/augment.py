@@ -26,7 +26,7 @@ def cover(
 def random_crop(
     image: UInt8[np.ndarray, "h w channels"], size: tuple[int, int], generator: np.random.Generator
 ) -> UInt8[np.ndarray, "height width_px channels"]:
-    """A part of (height, width) `size` pixels at a uniformly random place."""
+    """A crop of (height, width) `size` pixels at a uniformly random position."""
     spare_height, spare_width = image.shape[0] - size[0], image.shape[1] - size[1]
     top = generator.integers(spare_height + 1)
     left = generator.integers(spare_width + 1)

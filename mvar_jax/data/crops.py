@@ -1,4 +1,4 @@
-"""The crops of images that are tokenized: a function of the image's place in its split alone."""
+"""The crops of images that are tokenized: a function of the image's index in its split only."""
 
 from functools import partial
 

@@ -106,7 +106,7 @@ def scan_folder(folder: Path, split: str) -> tuple[FolderRecords, tuple[str, ...
 
 
 def _locate(folder: Path, split: str) -> tuple[Path, bool]:
-    """Where the class folders of a split lie, and whether the split is a part of their images."""
+    """The folder with a split's class folders, and whether the split is a part of their images."""
     splits = _subfolders(folder)
     if "train" not in splits or not _subfolders(folder / "train"):  # else a class named "train"
         splits, alone = ["train", "validation"], folder

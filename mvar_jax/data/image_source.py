@@ -24,7 +24,7 @@ class Records(Protocol):
         """A record: `image`, encoded bytes, and `label`. Raises any error if it is damaged."""
 
     def describe(self, index: int) -> str:
-        """What a user finds the record by: its file, or its place."""
+        """What identifies the record for a user: its file, or its index."""
 
     def find_unreadable(self) -> dict[int, str]:
         """Records that are known to be damaged before any is read, and why."""

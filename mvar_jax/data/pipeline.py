@@ -44,7 +44,7 @@ def train_batches(
     rows: np.ndarray | None = None,
     first: int = 0,
 ) -> grain.IterDataset:
-    """Endless batches of the training split, shuffled anew in every epoch and augmented.
+    """Endless batches of the training split, reshuffled in every epoch and augmented.
 
     Each is `{"image": float32 [batch, height, width, 3] in [-1, 1], "label": int32 [batch]}`;
     `image_size` is (height, width) in pixels. Epochs follow one another inside a batch. With
@@ -107,7 +107,7 @@ def _pick(records: grain.MapDataset, batch_size: int, rows: tuple[int, ...], pla
 
 
 def normalize(images: UInt8[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
-    """Bytes as numbers in [-1, 1]."""
+    """Maps uint8 pixels to float32 in [-1, 1]."""
     return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 

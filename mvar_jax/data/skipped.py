@@ -1,4 +1,4 @@
-"""What was left out because it could not be read: named once, counted, and bounded."""
+"""Records that were skipped because they cannot be read: named once, counted, and limited."""
 
 from collections.abc import Mapping
 

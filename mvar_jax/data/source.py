@@ -85,7 +85,7 @@ class PreparedRecords:
         return self.examples[index]
 
     def describe(self, index: int) -> str:
-        """The record's place in the split."""
+        """The record's index in the split."""
         return f"record {index}"
 
     def find_unreadable(self) -> dict[int, str]:

@@ -1,4 +1,4 @@
-"""What a directory of tokens says of itself: how its tokens were made, and which files hold them.
+"""The manifest of a directory of tokens: how they were computed, and which files hold them.
 
 DIR/plan.json                               while it is being made: how
 DIR/tokens-00000-of-00003.array_record      the shards, each complete as soon as it has its name
@@ -94,7 +94,7 @@ class TokenManifest:
 
 
 def claim(directory: Path, plan: TokenManifest) -> TokenManifest | None:
-    """Makes a directory the place of a tokenization, or goes on with it.
+    """Makes a directory that of a tokenization, or resumes an interrupted one there.
 
     Returns its manifest if it is complete. Raises ValueError where anything else lies already.
     """

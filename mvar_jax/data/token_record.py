@@ -1,4 +1,4 @@
-"""How one image's tokens lie in a file: a label, then the tokens of every crop."""
+"""The format of one image's tokens in a file: a label, then the tokens of every crop."""
 
 from dataclasses import dataclass
 

@@ -14,7 +14,7 @@ Name = TypeVar("Name")
 
 
 def random_arrays(shapes: PyTree, spread: float) -> PyTree:
-    """Normally distributed arrays of these shapes and dtypes; `spread`: standard deviation."""
+    """Normal arrays of these shapes and dtypes, with standard deviation `spread`."""
     leaves, structure = jax.tree.flatten(shapes)
     keys = jax.random.split(jax.random.key(0), len(leaves))
     arrays = (spread * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves))
@@ -25,10 +25,10 @@ def random_arrays(shapes: PyTree, spread: float) -> PyTree:
 def compile_timed(
     function: jax.stages.Wrapped, *arguments: object
 ) -> tuple[jax.stages.Compiled, float]:
-    """Compiles a jitted function for these arguments; returns it, and seconds with the tracing."""
-    begun = time.monotonic()
+    """Compiles a jitted function for these arguments; returns it and the seconds, with tracing."""
+    started = time.monotonic()
     compiled = function.lower(*arguments).compile()
-    return compiled, time.monotonic() - begun
+    return compiled, time.monotonic() - started
 
 
 def median_seconds(
@@ -36,14 +36,14 @@ def median_seconds(
 ) -> dict[Name, float]:
     """Median seconds of every program.
 
-    Repeats go round all of them in turn, so that what else the machine does hits all alike.
+    The programs alternate, so that other work on the machine affects all of them equally.
     """
     measured: dict[Name, list[float]] = {name: [] for name in programs}
     for _ in range(repeats):
         for name, program in programs.items():
-            begun = time.monotonic()
+            started = time.monotonic()
             jax.block_until_ready(program())
-            measured[name].append(time.monotonic() - begun)
+            measured[name].append(time.monotonic() - started)
     return {name: statistics.median(seconds) for name, seconds in measured.items()}
 
 
@@ -51,7 +51,7 @@ class ProgramMemory(NamedTuple):
     """Bytes that a compiled program takes on one device."""
 
     arguments: int
-    results: int  # beyond those that reuse the memory of donated arguments
+    results: int  # without those that reuse the memory of donated arguments
     temporaries: int
     code: int
 
@@ -62,9 +62,9 @@ class ProgramMemory(NamedTuple):
 
 
 def program_memory(compiled: jax.stages.Compiled) -> ProgramMemory:
-    """The memory of a compiled program, as the compiler plans it."""
+    """The memory of a compiled program, by the compiler's plan."""
     found = compiled.memory_analysis()
-    assert found is not None  # the compilers of CPUs, GPUs and TPUs all tell it
+    assert found is not None  # the compilers for CPUs, GPUs and TPUs all report it
     return ProgramMemory(
         arguments=found.argument_size_in_bytes,
         results=found.output_size_in_bytes - found.alias_size_in_bytes,

@@ -1,4 +1,4 @@
-"""What policies cost at long schedules: one attention block's memory, a whole sampler's time."""
+"""Costs of policies at long schedules: memory of one attention block, time of a whole sampler."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,14 +25,14 @@ from mvar_jax.scales import ScaleSchedule
 class BlockMemory:
     """Bytes of one attention block at the last scale, compiled alone, two rows."""
 
-    inherited: int  # the cache that it is given: the plan's bytes for one layer
-    attended: int  # keys and values that its queries see, by the plan
+    inherited: int  # its input cache: the plan's bytes for one layer
+    attended: int  # keys and values that its queries attend to, by the plan
     temporaries: int  # of the compiled program
     total: int  # with arguments and results
 
 
 def made_up_profile(schedule: ScaleSchedule, shape: AttentionShape) -> Profile:
-    """A profile of no model, to plan with where only the sizes of what is planned matter."""
+    """A random profile, for plans of which only the sizes matter."""
     rng, scales = np.random.default_rng(0), len(schedule)
     return Profile(
         checksum="none",
@@ -45,7 +45,7 @@ def made_up_profile(schedule: ScaleSchedule, shape: AttentionShape) -> Profile:
 
 
 def small_tokenizer(schedule: ScaleSchedule) -> TokenizerConfig:
-    """A tokenizer that takes next to no time beside a trunk, of a token a pixel."""
+    """A tokenizer with one pixel per token, whose time is negligible beside a trunk's."""
     return TokenizerConfig(
         image_size=schedule.last,
         scales=schedule.sizes,
@@ -60,7 +60,7 @@ def small_tokenizer(schedule: ScaleSchedule) -> TokenizerConfig:
 
 
 def random_weights(sampler: Sampler) -> Weights:
-    """Parameters of both, normal with a small spread."""
+    """Random parameters of trunk and tokenizer, normal with a small standard deviation."""
     trunk, tokenizer = sampler.trunk, sampler.tokenizer
     side = tokenizer.config.image_size
 
@@ -75,7 +75,7 @@ def random_weights(sampler: Sampler) -> Weights:
 
 
 def block_memory(compression: Compression, dim: int, dtype: jnp.dtype) -> BlockMemory:
-    """Compiles the attention of the layer that sees most at the last scale; nothing is run."""
+    """Compiles the attention of the layer that attends to most tokens at the last scale."""
     schedule, last = compression.schedule, len(compression.schedule) - 1
     seen = [sum(g.heads * g.attend[last] for g in plan) for plan in compression.plan.layers]
     layer = int(np.argmax(seen))
@@ -109,7 +109,7 @@ def block_memory(compression: Compression, dim: int, dtype: jnp.dtype) -> BlockM
 def sampling_seconds(
     sampler: Sampler, weights: Weights, compressions: dict[str, Compression], *, repeats: int
 ) -> dict[str, tuple[float, float]]:
-    """Median seconds of one guided image under every compression, and seconds to compile."""
+    """Median seconds per image with guidance under every compression, and compile seconds."""
     programs, compiling = {}, {}
     config = SamplingConfig(guidance=1.5, top_k=0, top_p=0.0)
     filters = Filters.of(config, len(sampler.scales))

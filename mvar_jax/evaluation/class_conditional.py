@@ -1,4 +1,4 @@
-"""How good class-conditional samples are: recognised, not copied, and spread like real images."""
+"""Judges class-conditional samples by a classifier: label accuracy and Fréchet distance."""
 
 from dataclasses import dataclass
 
@@ -31,12 +31,12 @@ class RealImages:
 class ClassConditionalJudge:
     """Judges samples by a classifier of real training images, against real test images.
 
-    The classifier sees nothing but the training split; distances are between its last hidden
-    layer's activations.
+    The classifier is fitted on the training split only; distances are between activations of its
+    last hidden layer.
     """
 
     def __init__(self, train: RealImages, test: RealImages):
-        """Fits the classifier, in some seconds. Raises ValueError for unusable splits."""
+        """Fits the classifier, which takes seconds. Raises ValueError for unusable splits."""
         self._test = test
         self._classifier = ImageClassifier(train.images, train.labels)
         self._test_features = self._classifier.features(test.images)
@@ -44,12 +44,12 @@ class ClassConditionalJudge:
 
     @classmethod
     def of(cls, config: Config) -> "ClassConditionalJudge":
-        """Fitted and judging on the images that the config trains and validates on."""
+        """A judge from the training and validation images of a config."""
         splits = (config.data.train_split, config.data.validation_split)
         return cls(*(RealImages.load(config, split) for split in splits))
 
     def real(self) -> dict[str, float]:
-        """What real images reach: accuracy on the test split, distance of train from test."""
+        """The figures of real images: accuracy on the test split, distance of train from test."""
         accuracy = self._classifier.accuracy(self._test.images, self._test.labels)
         distance = frechet_distance(self._train_features, self._test_features)
         return {"label_accuracy_real": accuracy, "frechet_real": distance}

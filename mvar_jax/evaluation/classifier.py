@@ -14,12 +14,12 @@ SMALL = 32  # pixels along the longer side up to which images are compared pixel
 
 
 class ImageClassifier:
-    """A scikit-learn MLP (128 and 64 hidden units) on what describes an image.
+    """A scikit-learn MLP (128 and 64 hidden units) on features of an image.
 
-    That is the grey image averaged to 16x16 up to `SMALL` pixels, gradient histograms for larger
-    images, whose objects may lie anywhere in any colour. For small labelled image sets. Fitted on
-    real images only, it knows nothing of the tokenizer or the model that it judges. The result
-    depends on the images alone (fixed seed).
+    The features are the grey image averaged to 16x16 for images of up to `SMALL` pixels, and
+    gradient histograms for larger ones, whose objects may have any position and colour. For small
+    labelled image sets. It is fitted on real images only, independently of the tokenizer and the
+    model that it judges, with a fixed seed.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class ImageClassifier:
         images: Float[HostArray, "batch height width_px 3"],
         labels: Int[HostArray, "batch"],
     ):
-        """Fits the classifier to images in [-1, 1] and their labels, in some seconds.
+        """Fits the classifier to images in [-1, 1] and their labels, which takes seconds.
 
         Raises ValueError when there are not as many labels as images, or fewer than two classes.
         """
@@ -77,7 +77,7 @@ def _is_small(images: HostArray) -> bool:
 
 
 def _inputs(images: HostArray) -> np.ndarray:
-    """What the network reads: float64 [batch, features]."""
+    """The network's inputs: float64 [batch, features]."""
     if _is_small(images):
         return _grey_pixels(images)
     return gradient_histograms(images).astype(np.float64)

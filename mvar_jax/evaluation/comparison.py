@@ -11,27 +11,27 @@ from mvar_jax.cache import Compression
 from mvar_jax.evaluation.policy_run import PolicyRun
 from mvar_jax.ops.fidelity import psnr, ssim
 
-EQUAL_PSNR = 100.0  # dB, in place of infinity where an image is the same
+EQUAL_PSNR = 100.0  # dB, instead of infinity for equal images
 
 
 @dataclass(frozen=True)
 class Row:
-    """One policy at one ratio; quality is against the full cache's images of the same noise."""
+    """One policy at one ratio; quality is relative to the full cache's images, same noise."""
 
     policy: str
-    ratio: float  # of all tokens, as asked for; 0 for the full cache
+    ratio: float  # requested share of all tokens to evict; 0 for the full cache
     psnr: float  # dB, mean over images, an equal image counted as `EQUAL_PSNR`
     ssim: float
     equal_tokens: float  # share
     divergence: float  # KL along the full cache's tokens, nats, mean over tokens
     divergence_by_scale: tuple[float, ...]
-    accuracy: float | None  # share of images that a classifier takes for their label, if any
+    accuracy: float | None  # share of images that a classifier recognises as their label, if any
     tokens_of_all: float  # what the last scale inherits, as a share of all tokens
     tokens_of_history: float  # the same, as a share of all but the last scale's
-    kv_bytes: tuple[int, ...]  # of an image after every scale, with guidance
+    kv_bytes: tuple[int, ...]  # per image after every scale, with guidance
     peak_bytes: int  # of the compiled program, for a batch
-    attention_flops: int  # of an image with guidance; scoring does not count
-    seconds: float  # an image
+    attention_flops: int  # per image with guidance, without scoring
+    seconds: float  # per image
     compile_seconds: float
 
 
@@ -42,15 +42,15 @@ class Duel:
     policy: str
     other: str
     ratio: float
-    psnr: float  # dB, positive where `policy` is nearer to the full cache
+    psnr: float  # dB, positive if `policy` is closer to the full cache
     psnr_error: float  # standard error of that mean
-    divergence: float  # nats a token, negative where `policy` is nearer
+    divergence: float  # nats per token, negative if `policy` is closer
     divergence_error: float
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows, the duels, what could not be run and why, and the first images of every row."""
+    """All rows and duels, the policies that could not run and why, and the first images."""
 
     rows: tuple[Row, ...]
     duels: tuple[Duel, ...]
@@ -84,14 +84,14 @@ def make_row(
 ) -> Row:
     """Compares a policy's run with the full cache's.
 
-    run, full: of the policy and of the full cache, on the same noise
+    run, full: the runs of the policy and of the full cache, on the same noise
     compression: the policy's, for its plan
-    policy, ratio: as they were asked for
+    policy, ratio: as requested
     head_dim, dtype: of the keys and values that the cache stores
-    accuracy: share of the images that a classifier takes for their label, if there is one
+    accuracy: share of the images that a classifier recognises as their label, if there is one
     """
     plan, schedule = compression.plan, compression.schedule
-    # Two rows, products with keys and with values, two operations each.
+    # Two rows; matmuls with keys and with values; a multiplication and an addition each.
     pairs = sum(n * seen for n, seen in zip(schedule.lengths, plan.attended))
     same = [np.sum(ours == theirs) for ours, theirs in zip(run.tokens, full.tokens)]
     return Row(
@@ -119,19 +119,19 @@ def _psnr(run: PolicyRun, full: PolicyRun) -> np.ndarray:
 
 
 def _divergence(run: PolicyRun, lengths: np.ndarray) -> np.ndarray:
-    """Nats a token of every image, over all scales."""
+    """Nats per token of every image, over all scales."""
     return run.divergence.astype(np.float64) @ lengths / lengths.sum()
 
 
 class Measures(NamedTuple):
-    """What duels are fought over: of every image, nearness to the full cache."""
+    """The figures that duels compare: closeness of every image to that of the full cache."""
 
     psnr: np.ndarray  # dB, an equal image counted as `EQUAL_PSNR`
-    divergence: np.ndarray  # nats a token
+    divergence: np.ndarray  # nats per token
 
 
 def measure(run: PolicyRun, full: PolicyRun) -> Measures:
-    """A run beside the full cache's, image by image."""
+    """Compares a run with the full cache's, image by image."""
     lengths = np.array([tokens.shape[1] for tokens in full.tokens])
     return Measures(_psnr(run, full), _divergence(run, lengths))
 

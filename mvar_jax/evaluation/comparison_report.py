@@ -46,7 +46,7 @@ def save_pictures(comparison: Comparison, folder: Path) -> None:
 
 
 def markdown(comparison: Comparison) -> str:
-    """Every row as a table, then the duels, then what was refused."""
+    """All rows as a table, then the duels, then the policies that could not run."""
     about = (
         f"{comparison.samples} images, the same noise for all, against the full cache, which never "
         f"stores the last scale: of {comparison.tokens} tokens it keeps {comparison.history}."
@@ -96,7 +96,7 @@ def _duel(duel: Duel) -> tuple[str, ...]:
 
 
 def curves(comparison: Comparison) -> Figure:
-    """Quality against the cache's bytes, one line a policy."""
+    """Quality against the bytes of the cache, one line per policy."""
     figure = Figure((13, 4.5), layout="constrained")
     measures = {
         "PSNR to the full cache, dB": lambda row: row.psnr,
@@ -106,10 +106,10 @@ def curves(comparison: Comparison) -> Figure:
     axes = figure.subplots(1, len(measures))
     names = list(dict.fromkeys(row.policy for row in comparison.rows if row.policy != "full"))
     for ax, (title, measure) in zip(axes, measures.items()):
-        for place, name in enumerate(names):
+        for index, name in enumerate(names):
             rows = [row for row in comparison.rows if row.policy == name]
             sizes = [max(row.kv_bytes) / MIB for row in rows]
-            style = {"color": f"C{place % 10}", "marker": "os^vDP*"[place % 7]}
+            style = {"color": f"C{index % 10}", "marker": "os^vDP*"[index % 7]}
             ax.plot(sizes, [measure(row) for row in rows], label=name, **style)
         ax.set(xlabel="keys and values of an image, MiB", title=title)
         ax.grid(alpha=0.3)
@@ -119,7 +119,7 @@ def curves(comparison: Comparison) -> Figure:
 
 
 def sample_grid(comparison: Comparison) -> Image.Image:
-    """The same images under every policy, a row each, the full cache's first."""
+    """The same images under every policy, one row per policy, the full cache's first."""
     rows = list(comparison.images.items())
     columns = len(rows[0][1])
     images = np.concatenate([drawn for _, drawn in rows])

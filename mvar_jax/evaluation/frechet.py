@@ -20,8 +20,8 @@ def frechet_distance(
     not vary keep the roots real. In squared units of the features. It is biased upwards for
     small sets: compare only distances between equally many examples.
 
-    Raises ValueError for fewer than two examples, values that are not finite, or sets with
-    different numbers of features.
+    Raises ValueError for fewer than two examples, NaN or inf, or sets with different numbers of
+    features.
     """
     sets = [_checked(features_a), _checked(features_b)]
     counts = [features.shape[1] for features in sets]
@@ -47,7 +47,7 @@ def _checked(features: HostArray) -> np.ndarray:
     )
     check(
         bool(np.isfinite(features).all()),
-        "evaluation: got features that are not finite, expected numbers; look at the images.",
+        "evaluation: got features with NaN or inf, expected finite numbers; check the images.",
     )
     return features
 

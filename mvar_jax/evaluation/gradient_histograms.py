@@ -1,14 +1,14 @@
-"""Histograms of oriented gradients: where an image has edges, and how they run.
+"""Histograms of oriented gradients: the positions and orientations of an image's edges.
 
-A description of images that tells shapes apart whatever their colour (Dalal and Triggs, CVPR
-2005), here without the polarity of edges, and of gradients at one chosen scale.
+These features distinguish shapes of any colour (Dalal and Triggs, CVPR 2005). Here they ignore the
+polarity of edges and use gradients at one scale.
 """
 
 import numpy as np
 
 from mvar_jax.array_types import Float, HostArray
 
-GRID = 64  # gradients are taken at GRID x GRID places
+GRID = 64  # gradients are computed at GRID x GRID points
 BLUR = 2.2 / GRID  # standard deviation of the smoothing, as a share of the image's side
 CELLS = 8  # along each side
 ORIENTATIONS = 8
@@ -20,8 +20,8 @@ def gradient_histograms(
 ) -> Float[np.ndarray, "batch features"]:
     """One histogram per cell, float32 [batch, CELLS * CELLS * ORIENTATIONS], of images in [-1, 1].
 
-    Roots of shares of the image's whole gradient, so that contrast does not count, scaled to a
-    mean square of 1.
+    Square roots of shares of the image's total gradient, so that contrast does not matter, scaled
+    to a mean square of 1.
     """
     parts = [_histograms(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
     return np.concatenate(parts)
@@ -43,9 +43,9 @@ def _histograms(images: HostArray) -> np.ndarray:
 
 
 def _along_orientations(down: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """A gradient's size times the cosine of twice its angle to every orientation, on a last axis.
+    """A gradient's magnitude times the cosine of twice its angle to every orientation (last axis).
 
-    Twice, because edges of opposite polarity count as one.
+    Twice the angle, because edges of opposite polarity count as one orientation.
     """
     size = np.hypot(down, right) + np.float32(1e-12)
     doubled = np.stack([right * right - down * down, 2 * right * down], axis=-1) / size[..., None]
@@ -55,8 +55,8 @@ def _along_orientations(down: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def _filters(side: int) -> tuple[np.ndarray, np.ndarray]:
     """Matrices [GRID, side] that smooth, and that smooth and differentiate, along one side."""
-    places, pixels = (np.arange(GRID) + 0.5) / GRID, (np.arange(side) + 0.5) / side
-    offsets = pixels - places[:, None]
+    points, pixels = (np.arange(GRID) + 0.5) / GRID, (np.arange(side) + 0.5) / side
+    offsets = pixels - points[:, None]
     width = max(BLUR, 0.5 / side)
     smooth = np.exp(-((offsets / width) ** 2) / 2)
     smooth /= smooth.sum(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Measures of tokens."""
+"""Metrics of tokens."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ def exact_copies(
     samples: Sequence[Integer[HostArray, "batch ..."]],
     training: Sequence[Integer[HostArray, "references ..."]],
 ) -> int:
-    """How many samples have the tokens of a training image, at every scale.
+    """How many samples have the same tokens as a training image at every scale.
 
     Both are token pyramids: one array for each scale, [batch, n] (or [batch, n, bits]). Raises
     ValueError when the pyramids have different scales.
@@ -31,12 +31,11 @@ def exact_copies(
 def codebook_usage(
     pyramid: Sequence[Integer[HostArray, "batch _"]], vocabulary: int
 ) -> list[dict[str, float]]:
-    """How much of the codebook each scale uses: `{"share": ..., "perplexity": ...}` a scale.
+    """How much of the codebook each scale uses: `{"share": ..., "perplexity": ...}` per scale.
 
-    `pyramid` holds one array of tokens for each scale. The share is that of the `vocabulary`
-    codes that occur at all, from 0 to 1; the perplexity, exp of the entropy of their
-    frequencies in nats, is the number of codes that would be as hard to guess were they equally
-    frequent. Raises ValueError for an empty array or tokens outside of the vocabulary.
+    `pyramid` holds one array of tokens per scale. The share is that of the `vocabulary` codes that
+    occur, from 0 to 1; the perplexity is exp of the entropy of their frequencies in nats. Raises
+    ValueError for an empty array or tokens outside of the vocabulary.
     """
     return [_usage(np.asarray(tokens), vocabulary) for tokens in pyramid]
 
@@ -56,6 +55,6 @@ def _usage(tokens: np.ndarray, vocabulary: int) -> dict[str, float]:
 
 
 def _rows(pyramid: Sequence[HostArray]) -> list[bytes]:
-    """The tokens of every image, all scales joined, as something that can be looked up."""
+    """The tokens of every image, all scales joined, as hashable bytes."""
     joined = [np.asarray(scale, np.int64).reshape(len(scale), -1) for scale in pyramid]
     return [row.tobytes() for row in np.concatenate(joined, axis=1)]

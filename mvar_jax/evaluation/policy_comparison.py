@@ -21,7 +21,7 @@ from mvar_jax.models import ClassLabels
 from mvar_jax.sampling import Filters
 from mvar_jax.sampling.model import Model
 
-SHOWN = 10  # images of every run that are kept for a picture
+SHOWN = 10  # images of every run in the picture
 
 
 def compare_policies(
@@ -38,17 +38,17 @@ def compare_policies(
 ) -> Iterator[Comparison]:
     """Runs the full cache, then every policy at every ratio, "full+int8" and the like once.
 
-    Yields what is known after every run, so that a long comparison that is interrupted leaves a
-    part. What a policy refuses, such as a budget below its window, is noted and left out. Raises
-    ValueError for unknown policies, and when nothing is left to run.
+    Yields the comparison so far after every run, so that an interrupted comparison leaves the
+    finished part. A ratio that a policy refuses, such as a budget below its window, is recorded and
+    skipped. Raises ValueError for unknown policies, and if nothing can run.
 
     policies: names as `parse_policy` takes them
     ratios: shares of the tokens to evict, above 0 and below 1
-    samples, seed: how many images every run draws, and the seed of their noise
-    batch_size: images at a time
+    samples, seed: the number of images of every run, and the seed of their noise
+    batch_size: images per batch
     profile: of the model, for policies that need one
-    accuracy: the share of images in [-1, 1] that a classifier takes for their labels, if any
-    progress: takes the name of a run, returns a function to report the number of images done
+    accuracy: returns the share of images in [-1, 1] that a classifier recognises as their labels
+    progress: takes the name of a run, returns a function that reports the number of images done
     """
     labels = np.arange(samples, dtype=np.int32) % model.config.model.num_classes
     filters = Filters.of(model.config.sampling, len(model.sampler.scales))
@@ -80,7 +80,7 @@ def compare_policies(
 
 @dataclass
 class _Results:
-    """What is known of the runs so far, by policy and ratio."""
+    """The results of the runs so far, by policy and ratio."""
 
     model: Model
     full: PolicyRun
@@ -109,7 +109,7 @@ class _Results:
 
 
 def _prepare(model, policies, ratios, *, profile):
-    """Models by policy and ratio, and the sentences of those that cannot be."""
+    """Compressed models by policy and ratio, and the errors of those that are not possible."""
     prepared, refused = {}, {}
     for name in policies:
         keeps_all = parse_policy(name)[0] is POLICIES["full"]

@@ -1,4 +1,4 @@
-"""One cache policy on given conditions: drawn freely, and forced along the full cache's tokens."""
+"""A run of one cache policy: images drawn freely, and logits along the full cache's tokens."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,18 +18,18 @@ from mvar_jax.sampling.request import NumberedRequest, batch_rows
 
 
 class PolicyRun(NamedTuple):
-    """What was drawn, how far forced logits were off, and what it cost."""
+    """The images and tokens, the divergence of forced logits, and time and memory."""
 
     images: np.ndarray  # float32 [batch, height, width, 3] in [-1, 1]
-    tokens: tuple[np.ndarray, ...]  # one a scale, int32 [batch, n]
+    tokens: tuple[np.ndarray, ...]  # per scale, int32 [batch, n]
     divergence: np.ndarray  # KL(full || policy) of forced logits, mean over tokens, [batch, scales]
     compile_seconds: float
-    seconds: float  # an image
+    seconds: float  # per image
     peak_bytes: int  # of the compiled program: arguments, temporaries and results
 
 
 class Task(NamedTuple):
-    """What every policy is given alike."""
+    """The inputs that are the same for every policy."""
 
     sampler: Sampler
     condition: Condition  # of every image, on the host
@@ -46,9 +46,9 @@ class Task(NamedTuple):
 def run_full(
     task: Task, weights: Weights, *, progress: Callable[[int], None]
 ) -> tuple[PolicyRun, list[tuple[np.ndarray, ...]]]:
-    """The run that others are compared with, and its log-probabilities by batch and scale.
+    """The run of the full cache, and its log-probabilities by batch and scale.
 
-    These stay on the host: 4 bytes for every image, token and code.
+    The log-probabilities stay on the host: 4 bytes per image, token and code.
     """
     lengths = task.sampler.scales.lengths
     forced = [Forced(*np.zeros((2, task.images, n), np.int32)) for n in lengths]
@@ -79,12 +79,12 @@ def _run(task, weights, forced, reference, progress):
     for number, rows in enumerate(batch_rows(task.images, step)):
         own = asked.images(rows)
         if program is None:
-            begun = time.monotonic()
+            started = time.monotonic()
             program = _both.lower(task.sampler, weights, own).compile()
-            compile_seconds = time.monotonic() - begun
-        begun = time.monotonic()
+            compile_seconds = time.monotonic() - started
+        started = time.monotonic()
         images, drawn, logs = jax.block_until_ready(program(weights, own))
-        seconds += (time.monotonic() - begun) / (2 * step)  # each image is drawn twice
+        seconds += (time.monotonic() - started) / (2 * step)  # each image is drawn twice
         if reference is None:
             kept.append(jax.device_get(logs))
             divergence = np.zeros((step, len(logs)), np.float32)
@@ -105,7 +105,7 @@ def _run(task, weights, forced, reference, progress):
 def _both(sampler, weights, asked):
     """Images and tokens drawn freely, and log-probabilities along the forced tokens.
 
-    Both halves of the batch run as one program: only one is compiled for every policy.
+    Both are halves of one batch, so that only one program is compiled per policy.
     """
     batch = batch_size(asked.numbers)
     free = jax.tree.map(jnp.zeros_like, asked.forced)
@@ -128,9 +128,9 @@ def _joined(one, other):
 
 @jax.jit
 def _divergence(reference, logs):
-    """KL divergence in nats for every image and scale, mean over tokens: [batch, scales].
+    """KL divergence in nats per image and scale, mean over tokens: [batch, scales].
 
-    Never below zero, which rounding could make it.
+    Negative values, which are due to rounding, are set to zero.
     """
 
     def one_scale(exact, other):

@@ -1,4 +1,4 @@
-"""What the quickstart measures of the models it trained, and the pictures it draws."""
+"""The figures and pictures of the quickstart."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -27,9 +27,8 @@ def judge(
 ) -> tuple[dict[str, Any], dict[str, Image.Image]]:
     """The report of a trained model, and its pictures by name.
 
-    Samples are judged against the real test split, which no training has seen; accuracy and
-    distance are as `ClassConditionalJudge` defines them, once with the config's guidance and
-    once without.
+    Samples are judged against the real test split, which the training never saw. Accuracy and
+    distance are those of `ClassConditionalJudge`, with the config's guidance and without.
     """
     config, seconds = model.config, _training_seconds(outcomes)
     train, test = (RealImages.load(config, split) for split in (config.data.train_split, "test"))
@@ -65,7 +64,7 @@ def judge(
 
 
 def _picture(model: Model, samples: Samples) -> Image.Image:
-    """The first samples of every class, a row each."""
+    """The first samples of every class, one row per class."""
     names = model.class_names
     rows = samples.images.reshape(len(names), SAMPLES_PER_CLASS, *samples.images.shape[1:])
     first = rows[:, :COLUMNS].reshape(-1, *samples.images.shape[1:])

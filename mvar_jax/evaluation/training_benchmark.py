@@ -1,7 +1,7 @@
-"""What the training blocks cost against naive forms of the same: time, memory, compilation.
+"""Time, memory and compile time of training blocks, compared with naive forms.
 
-Attention inside scales stands against attention over all tokens with a mask, the chunked
-state-space layer against a scan over all states, scanned layers against unrolled ones.
+Attention inside scales is compared with attention over all tokens under a mask, the chunked
+state-space layer with a scan over the states of all tokens, scanned layers with unrolled ones.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -28,7 +28,7 @@ from mvar_jax.ops.scale_attention import SCALE_ATTENTION, scale_attention
 from mvar_jax.ops.ssd import SSD, ssd
 from mvar_jax.scales import ScaleSchedule
 
-VOCABULARY, CODE_CHANNELS = 64, 8  # of the trunk, small, so that layers are what it costs
+VOCABULARY, CODE_CHANNELS = 64, 8  # of the trunk; small, so that the layers dominate the cost
 HEADER = (
     *("block", "pass", "form", "ms", "of naive", "temporaries MiB", "of naive"),
     *("compile s", "of naive"),
@@ -37,19 +37,19 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Block:
-    """A part of training in forms that give the same numbers, the naive one first."""
+    """A part of training in several forms with the same results, the naive one first."""
 
     name: str
     forms: dict[str, Callable[..., Array]]  # each takes the inputs
-    inputs: tuple[PyTree, ...]  # the backward pass gives the gradients of all
+    inputs: tuple[PyTree, ...]  # the backward pass computes the gradients of all of them
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one form costs in one pass."""
+    """The cost of one form in one pass."""
 
     seconds: float  # median
-    temporaries: int  # bytes that the compiled program takes beside inputs and results
+    temporaries: int  # bytes of the compiled program besides inputs and results
     compile_seconds: float
 
 
@@ -74,7 +74,7 @@ PASSES = {"forward": forward, "forward+backward": forward_and_backward}
 
 
 def measure(block: Block, passes: str, repeats: int) -> dict[str, Cost]:
-    """Compiles every form for one of `PASSES` and runs all of them `repeats` times in turn."""
+    """Compiles every form for one of `PASSES`, and runs them `repeats` times, alternating."""
     programs, temporaries, compiling = {}, {}, {}
     for name, form in block.forms.items():
         compiled, compiling[name] = compile_timed(jax.jit(PASSES[passes](form)), *block.inputs)
@@ -105,7 +105,7 @@ def training_blocks(config: ModelConfig, schedule: ScaleSchedule, batch: int) ->
 
 
 def attention_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) -> Block:
-    """Attention of every token to its own scale; the fused kernel too where the config runs it."""
+    """Attention inside scales, also by the fused kernel if the config uses it."""
     heads, dim = config.heads, config.head_dim
 
     def apart(form, **options):
@@ -129,7 +129,7 @@ def attention_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) ->
 
 
 def state_space_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) -> Block:
-    """The recurrence of Mamba-2; the fused kernel too where the config runs it."""
+    """The recurrence of Mamba-2, also by the fused kernel if the config uses it."""
     ssm, inner, heads = config.ssm, config.ssm_width, config.ssm_heads
 
     def apart(form):
@@ -154,13 +154,13 @@ def state_space_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) 
     state = tokens(ssm.state_size)
     shapes = (tokens(inner), tokens(heads, dtype="float32"), state, state)
     x, dt, b, c = random_arrays(shapes, spread=1.0)
-    dt = jax.nn.softplus(dt - 4)  # around 0.02, as where training starts
+    dt = jax.nn.softplus(dt - 4)  # around 0.02, as at the start of training
     decay_rate = -jnp.arange(1.0, 1.0 + heads)
     return Block("state space", forms, (x, dt, decay_rate, b, c))
 
 
 def trunk_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) -> Block:
-    """All layers of a trunk, by the same code for each or by a program that repeats it."""
+    """All layers of a trunk, unrolled and under a scan."""
 
     def trunk(scan):
         return Trunk(replace(config, scan=scan), schedule, VOCABULARY, CODE_CHANNELS)

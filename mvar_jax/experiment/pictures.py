@@ -1,4 +1,4 @@
-"""Pictures of what a training run has learned so far: the same labels and keys each time."""
+"""Pictures of the samples of a training run, with the same labels and keys each time."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -72,7 +72,7 @@ def tokenizer_pictures(tokenizer: Tokenizer, validation: Iterable) -> Draw:
 
 
 def _on_host(images: HostArray) -> np.ndarray:
-    """Images of all processes, in each of them."""
+    """Gathers the images of all processes on the host of each."""
     if isinstance(images, jax.Array) and not images.is_fully_addressable:
         images = multihost_utils.process_allgather(images, tiled=True)
     return np.asarray(images)

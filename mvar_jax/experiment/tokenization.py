@@ -1,8 +1,8 @@
 """Turns the images of a split into files of tokens, on one host or on many.
 
-The split is cut into shards of `SHARD_IMAGES` images, and host i of N makes every N-th from the
-i-th on. Batches never reach over shards and have one shape on every device, so that a shard is the
-same whoever makes it, and however often the work was ended and begun again.
+The split is cut into shards of `SHARD_IMAGES` images, and host i of N writes every N-th shard from
+the i-th. A batch never spans two shards and has one shape on every device, so that a shard is the
+same whichever host writes it and however often the work was interrupted.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ Encode = Callable[[UInt8[np.ndarray, "rows height width 3"]], Int[np.ndarray, "r
 def tokenize_split(
     config: Config, workdir: Workdir, out: Path, *, split: str, crops: int
 ) -> TokenManifest:
-    """Writes the tokens of `crops` crops of every image to `out`, or goes on with it.
+    """Writes the tokens of `crops` crops of every image to `out`, or resumes writing them.
 
     One crop is the middle of the image, several are drawn as the config's data and seed say.
     Images that cannot be read are left out. Raises ValueError for bad data, a missing tokenizer,
@@ -77,7 +77,7 @@ def shard_files(out: Path, examples: int) -> list[Path]:
 
 
 def make_encoder(config: Config, params: Params, crops: int) -> tuple[int, Encode]:
-    """How many images of `crops` crops a batch has, and what makes tokens of at most so many.
+    """The number of images per batch, and a function that tokenizes the crops of a batch.
 
     Every device of this host takes the same number of crops, `ROWS` or few more.
     """

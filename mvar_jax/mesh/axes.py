@@ -1,9 +1,9 @@
 """The axes of the mesh, and which of them split the arrays that a model computes.
 
 The mesh has three axes. A batch is split over `data` and `fsdp`, parameters over `fsdp` and
-`tensor`; arrays are replicated along every axis that does not split them. The mesh is ambient:
-inside `jax.set_mesh(mesh)` the functions here and `jax.shard_map` find it, outside of it arrays
-stay where they are.
+`tensor`; arrays are replicated along every axis that does not split them. The mesh is ambient: the
+functions here and `jax.shard_map` use that of `jax.set_mesh(mesh)`. Without one, nothing is
+sharded.
 """
 
 import math
@@ -22,19 +22,20 @@ Axes = tuple[str | tuple[str, ...] | None, ...]
 ACTIVATIONS: dict[str, Axes] = {
     "activation": (BATCH, None, None),  # batch n width
     "logits": (BATCH, None, "tensor"),  # batch n vocab
-    # Conditions go to the weights of the modulation, and the vectors come back to their images.
+    # Conditions are sent to the devices of the modulation's weights, and the modulation vectors
+    # back to the devices of their images.
     "condition": ("data", None),  # batch width
     "modulation_made": (None, "data", None, ("fsdp", "tensor")),  # layers batch groups width
     "modulation": (None, BATCH, None, None),
 }
-"""For arrays that a model computes, by name: the axes that split every dimension."""
+"""The mesh axes that split each dimension of the arrays that a model computes, by name."""
 
 
 def constrain(x: Array, name: str) -> Array:
-    """The array, split over the ambient mesh as `ACTIVATIONS[name]` says; as it is without one.
+    """Constrains an array to the sharding `ACTIVATIONS[name]` on the ambient mesh, if any.
 
-    A dimension that its axes do not divide is replicated along them: the last batch of a
-    validation, one token map.
+    A dimension that its axes do not divide is replicated along them, such as the last batch of a
+    validation.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.size <= 1:
@@ -47,22 +48,22 @@ def constrain(x: Array, name: str) -> Array:
 
 
 def batch_axes(size: int) -> tuple[str, ...]:
-    """The axes of the ambient mesh that split a batch of so many images, for `jax.shard_map`.
+    """The axes of the ambient mesh that split a batch of `size` images, for `jax.shard_map`.
 
-    Empty without a mesh, and where they do not divide the batch, which is then whole everywhere.
+    Empty without a mesh, and if they do not divide the batch, which is then replicated.
     """
     mesh = jax.sharding.get_abstract_mesh()
     return () if mesh.empty or size % devices_along(BATCH, mesh) else BATCH
 
 
 def head_axis(groups: int) -> str | None:
-    """The axis of the ambient mesh that splits so many groups of heads, None where it does not."""
+    """The axis of the ambient mesh that splits `groups` groups of heads; None if none does."""
     mesh = jax.sharding.get_abstract_mesh()
     return None if mesh.empty or groups % devices_along("tensor", mesh) else "tensor"
 
 
 def devices_along(names: str | tuple[str, ...] | None, mesh: Mesh | AbstractMesh) -> int:
-    """Devices along one or several axes together."""
+    """The number of devices along one axis, or along several together."""
     names = (names,) if isinstance(names, str) else names or ()
     return math.prod(mesh.shape[name] for name in names)
 

@@ -1,7 +1,7 @@
-"""What accelerators can do, by their makers' data sheets."""
+"""Peak FLOP/s of accelerators, from the manufacturers' data sheets."""
 
-# Dense bfloat16 (V100, T4: float16) FLOP/s of one JAX device, by the start of its `device_kind`;
-# the makers' data sheets. The first that fits counts.
+# Dense bfloat16 (V100, T4: float16) FLOP/s of one JAX device, by the start of its `device_kind`.
+# The first match counts.
 PEAK_FLOPS = (
     ("TPU v2", 22.5e12),
     ("TPU v3", 61.5e12),
@@ -25,6 +25,6 @@ PEAK_FLOPS = (
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """FLOP/s that a kind of device reaches at most, None for a kind that is not in the table."""
+    """Peak FLOP/s of a kind of device; None for a kind that is not in the table."""
     found = (peak for start, peak in PEAK_FLOPS if device_kind.startswith(start))
     return next(found, None)

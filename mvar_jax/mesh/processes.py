@@ -1,4 +1,4 @@
-"""Several processes that train as one: joining them, and what only one of them does."""
+"""Multi-process runs: joining the processes, and work that only process 0 does."""
 
 import os
 import sys
@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 from mvar_jax.checks import check, describe_os_error, first_line
 from mvar_jax.mesh.axes import describe_mesh
 
-TRY_AGAIN = 75  # exit code of what may go well the next time (EX_TEMPFAIL of sysexits.h)
-MESSAGE_BYTES = 4096  # of a sentence that processes tell each other
+TRY_AGAIN = 75  # exit code of failures that a retry may fix (EX_TEMPFAIL of sysexits.h)
+MESSAGE_BYTES = 4096  # of a string that process 0 broadcasts
 
 
 def join_cluster(
@@ -23,21 +23,21 @@ def join_cluster(
     num_processes: int | None = None,
     process_id: int | None = None,
 ) -> None:
-    """Joins the processes of a run; call it before anything asks for a device.
+    """Joins the processes of a run; call it before anything uses a device.
 
-    Without a coordinator the cluster is the one that JAX finds by itself: of SLURM, Open MPI,
-    Cloud TPU or GKE. Otherwise process 0 is reached at `coordinator`, "HOST:PORT". When not all
-    processes have come within `timeout` seconds, says so in one sentence on stderr and ends this
-    process with exit code 75: a runtime that still waits cannot be interrupted, only left.
+    Without a coordinator JAX detects the cluster: SLURM, Open MPI, Cloud TPU or GKE. Otherwise
+    process 0 is reached at `coordinator`, "HOST:PORT". If some processes have not joined after
+    `timeout` seconds, prints one sentence to stderr and ends this process with exit code 75, since
+    the runtime's wait cannot be interrupted.
 
-    Raises ValueError when there is no cluster to be found, and for names or numbers that cannot be.
+    Raises ValueError if no cluster is detected, and for an invalid address or numbers.
     """
     _check_address(coordinator, num_processes, process_id)
     watch = threading.Timer(timeout, _give_up, (timeout, coordinator))
     watch.daemon = True
     watch.start()
     try:
-        # Its own limit would abort the process with a stack trace; ours comes first.
+        # JAX's own time limit would abort the process with a stack trace, so ours is shorter.
         jax.distributed.initialize(
             coordinator, num_processes, process_id, initialization_timeout=2 * timeout + 60
         )
@@ -54,10 +54,10 @@ def join_cluster(
 def on_first_process(make: Callable[[], str | None]) -> str:
     """Calls `make` in process 0 only, after a barrier, and returns its string in all processes.
 
-    For what must happen once, and for checks that read a lot. A ValueError or OSError of `make` is
-    raised in all processes, as a ValueError: if one alone failed, the others would wait for it.
+    For work that must be done once, and for checks that read many files. A ValueError or OSError of
+    `make` is raised in all processes, as a ValueError: otherwise the others would wait forever.
     """
-    _tell("")  # connects the processes, which wait less long for that than for what follows
+    _broadcast("")  # connects the processes; their time limit for this is shorter than for `make`
     answer, refusal = "", ""
     if jax.process_index() == 0:
         try:
@@ -66,25 +66,25 @@ def on_first_process(make: Callable[[], str | None]) -> str:
             refusal = str(error)
         except OSError as error:
             refusal = describe_os_error(error)
-    answer, refusal = _tell(answer), _tell(refusal)
+    answer, refusal = _broadcast(answer), _broadcast(refusal)
     if refusal:
         raise ValueError(refusal)
     return answer
 
 
-def _tell(text: str) -> str:
-    """The first process's text, in all."""
+def _broadcast(text: str) -> str:
+    """The text of process 0, in all processes."""
     if jax.process_count() == 1:
         return text
-    told = np.zeros(MESSAGE_BYTES, np.uint8)
+    sent = np.zeros(MESSAGE_BYTES, np.uint8)
     encoded = text.encode()[:MESSAGE_BYTES]
-    told[: len(encoded)] = np.frombuffer(encoded, np.uint8)
-    received = bytes(multihost_utils.broadcast_one_to_all(told))
+    sent[: len(encoded)] = np.frombuffer(encoded, np.uint8)
+    received = bytes(multihost_utils.broadcast_one_to_all(sent))
     return received.rstrip(b"\0").decode(errors="replace")
 
 
 def announce(mesh: Mesh) -> None:
-    """Says on stderr what this process has found, where there is more than one device."""
+    """Prints this process's devices and the mesh to stderr, if there is more than one device."""
     if mesh.size > 1:
         kind = jax.devices()[0].device_kind
         sys.stderr.write(
@@ -118,9 +118,9 @@ def _check_address(
 
 
 def _give_up(timeout: int, coordinator: str | None) -> None:
-    place = f" at {coordinator}" if coordinator else ""
+    address = f" at {coordinator}" if coordinator else ""
     sys.stderr.write(
-        f"error: not all processes joined{place} within {timeout} seconds; did you start it on "
+        f"error: not all processes joined{address} within {timeout} seconds; did you start it on "
         "all workers? Give them longer by --join_timeout.\n"
     )
     sys.stderr.flush()

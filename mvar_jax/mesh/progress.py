@@ -1,4 +1,4 @@
-"""How much of a long task is done, and the time left, on stderr: a bar, or lines in a log."""
+"""Progress of a long task and the time left, on stderr: a bar, or lines in a log."""
 
 import sys
 import time
@@ -6,7 +6,7 @@ import time
 import jax
 from tqdm import tqdm
 
-PAUSE = 10  # seconds between two lines, where stderr is no terminal
+PAUSE = 10  # seconds between two lines, if stderr is not a terminal
 
 
 class TaskProgress:
@@ -47,7 +47,7 @@ class TaskProgress:
         self.reach(self._done + count)
 
     def close(self) -> None:
-        """Ends the bar; it stays on the terminal as it is."""
+        """Closes the bar and leaves it on the terminal."""
         if self._bar is not None:
             self._bar.close()
 

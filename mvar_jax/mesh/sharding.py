@@ -1,4 +1,4 @@
-"""The mesh of a config, and which of its devices hold which rows of a batch."""
+"""The mesh of a config, and which devices hold which rows of a batch."""
 
 import math
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from mvar_jax.mesh.axes import BATCH, devices_along
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh of a config over all devices of all processes, or over those given.
+    """The mesh of a config over all devices of all processes, or over `devices`.
 
-    Raises ValueError when the axes do not take exactly the devices that there are.
+    Raises ValueError unless the product of the axes is the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     sizes = [config.data, config.fsdp, config.tensor]
@@ -33,7 +33,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     slices = {getattr(device, "slice_index", 0) for device in devices}
     if len(slices) == 1:
         return jax.make_mesh(shape, names, axis_types=types, devices=devices)
-    # Slices of TPUs and nodes of GPUs follow each other on `data`: what is gathered layer by layer
+    # TPU slices and GPU nodes are consecutive along `data`, so that what is gathered layer by layer
     # stays inside one.
     check(
         shape[0] % len(slices) == 0,
@@ -46,9 +46,9 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
 
 @dataclass(frozen=True)
 class BatchLayout:
-    """Where the rows of global batches lie, and which of them this process reads.
+    """The sharding of global batches, and the rows that this process reads.
 
-    Rows are split over `BATCH` where these axes divide them, and otherwise on every device.
+    Rows are split over `BATCH` if these axes divide them, and otherwise replicated.
     """
 
     mesh: Mesh | AbstractMesh
@@ -59,7 +59,7 @@ class BatchLayout:
         return np.unique([np.arange(size)[index] for index in held])
 
     def place(self, rows: dict[str, HostArray], size: int) -> dict[str, jax.Array]:
-        """The global batch of `size`, every process giving its `rows`."""
+        """The global batch of `size` rows; every process passes its own `rows`."""
         sharding = self._sharding(size)
         return {
             name: jax.make_array_from_process_local_data(sharding, array, (size, *array.shape[1:]))
@@ -67,7 +67,7 @@ class BatchLayout:
         }
 
     def check_batch(self, size: int, parts: int) -> None:
-        """Raises ValueError unless a training batch in so many parts divides among devices."""
+        """Raises ValueError unless the devices divide each of the `parts` of a training batch."""
         devices = devices_along(BATCH, self.mesh)
         check(
             size % (parts * devices) == 0,

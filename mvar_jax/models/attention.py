@@ -33,9 +33,9 @@ class SelfAttention(nn.Module):
     ) -> tuple[Float[Array, "batch n width"], LayerCache | None]:
         """Mixes tokens; returns them with the cache that the next scale inherits.
 
-        Without a cache the tokens attend among themselves, scale by scale as `context` and the
-        reach say, and the result's cache is None. With one, they are a single scale, and what
-        they see and leave behind is the cache's policy.
+        Without a cache the tokens attend to each other, scale by scale, as `context` and the
+        reach say, and the returned cache is None. With a cache they are a single scale; its policy
+        decides what they attend to and what is kept for the next scale.
         """
         config = self.config
         shape = (config.heads, config.head_dim)
@@ -84,7 +84,7 @@ class SelfAttention(nn.Module):
         )
 
     def _project_apart(self, x, kernel, query_bias, value_bias):
-        """Queries, keys and values, by a matmul each onto heads side by side, then rearranged."""
+        """Queries, keys and values by one matmul each, onto [batch, n, heads * dim], rearranged."""
         query, key, value = (flat_product(x, kernel[:, i]) for i in range(3))
         query = query + query_bias.reshape(-1).astype(x.dtype)
         value = value + value_bias.reshape(-1).astype(x.dtype)
@@ -92,7 +92,10 @@ class SelfAttention(nn.Module):
         return (rearrange(array, order, heads=heads) for array in (query, key, value))
 
     def _project(self, x, kernel, query_bias, value_bias):
-        """Queries, keys, values and bare queries, each [batch, heads, n, dim], by one matmul."""
+        """Queries, keys, values and raw queries, each [batch, heads, n, dim], by one matmul.
+
+        Raw queries are those before the bias.
+        """
         qkv = jnp.tensordot(x, kernel.astype(x.dtype), axes=1)
         raw_query, key, value = rearrange(qkv, "batch n qkv heads dim -> qkv batch heads n dim")
         query = raw_query + query_bias.astype(x.dtype)[:, None]

@@ -23,7 +23,7 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch n width"]) -> Float[Array, "batch n width"]:
-        """Maps every token by itself."""
+        """Maps every token on its own."""
         config = self.config
         hidden, std = config.hidden_width, linear_std(config.width)
         x = Projection((config.width,), (hidden,), std, name="up")(x)
@@ -35,8 +35,8 @@ class FeedForward(nn.Module):
 class Modulation(nn.Module):
     """The adaLN projection `Linear(SiLU(condition))` onto `groups` vectors, float32.
 
-    Groups are ordered gates, scales, shifts, each by branch. The first two groups start scaled
-    by `gate`, the others by `modulation` (see `InitConfig`).
+    Groups are ordered gates, scales, shifts, each by branch. `factors` scale the groups of the
+    initial kernel: `gate` for the first two, `modulation` for the others (see `InitConfig`).
     """
 
     width: int
@@ -59,21 +59,21 @@ class Modulation(nn.Module):
 
 
 def modulation_factors(config: ModelConfig, groups: int) -> tuple[float, ...]:
-    """How each group of a block's modulation is scaled at the start."""
+    """The factor that each group of a block's modulation is scaled by at initialisation."""
     return (config.init.gate,) * 2 + (config.init.modulation,) * (groups - 2)
 
 
 class BlockCondition(NamedTuple):
-    """What a block is given of the condition; it does not change over the scales."""
+    """What a block takes from the condition; it is the same at every scale."""
 
     modulation: Array  # gates, scales and shifts of every branch, float32 [batch, groups, width]
 
 
 class Drops(NamedTuple):
-    """Stochastic depth of one block: its rate, and what was drawn for it, from 0 to 1."""
+    """Stochastic depth of one block: its rate, and a draw from 0 to 1 per branch and image."""
 
     rate: Array  # float32 scalar
-    draws: Array  # by place in `BRANCHES`, float32 [branches, batch]
+    draws: Array  # by index in `BRANCHES`, float32 [branches, batch]
 
 
 class Block(nn.Module):
@@ -109,7 +109,7 @@ class Block(nn.Module):
         vectors: Float[Array, "batch width"],
         shared: Float[Array, "batch groups width"] | None = None,
     ) -> BlockCondition:
-        """What the block takes from the condition's vectors, or from what all blocks share."""
+        """What the block takes from the condition's vectors, or from the shared modulation."""
         if self.config.shared_modulation:
             return BlockCondition(shared + self.modulation_offset)
         return BlockCondition(self.modulation(vectors))
@@ -122,10 +122,10 @@ class Block(nn.Module):
         memory: LayerMemory | None = None,
         drops: Drops | None = None,
     ) -> tuple[Float[Array, "batch n width"], LayerMemory | None]:
-        """Mixes the tokens at hand; returns them and the memory for the next scale.
+        """Mixes the tokens; returns them and the memory for the next scale.
 
         `memory` None is the teacher-forced pass over all scales; otherwise x is one scale and
-        the memory is what earlier scales left. Without `drops` no branch is dropped.
+        `memory` that of all earlier scales. Without `drops` no branch is dropped.
         """
         vectors = rearrange(condition.modulation, "b (three g) c -> three g b c", three=3)
         gates, scales, shifts = vectors
@@ -147,7 +147,7 @@ class Block(nn.Module):
         return x, None if memory is None else LayerMemory(cache, state)
 
     def initialize(self) -> None:
-        """Touches every parameter, for `init`."""
+        """Uses every parameter once, for `init`."""
         vectors = jnp.zeros((1, self.config.width))
         shared = jnp.zeros((1, self.kind.groups, self.config.width))
         x = jnp.zeros((1, 1, self.config.width))
@@ -155,6 +155,6 @@ class Block(nn.Module):
 
 
 def empty_state(config: ModelConfig, batch: int, dtype: jnp.dtype) -> SSMState:
-    """What a block's state-space layer remembers before the first scale."""
+    """The state of a block's state-space layer before the first scale."""
     ssm, heads = config.ssm, config.ssm_heads
     return SSMState.zeros(batch, heads, ssm.head_dim, ssm.state_size, ssm.conv_size, dtype)

@@ -14,9 +14,10 @@ def checksum(params: Params) -> str:
     """The SHA-256 over names, shapes and float32 values of all parameters, 64 hexadecimal digits.
 
     Two models of one config compute the same if their checksums are equal. Heads that a policy
-    reordered give another one: take it of the original. Every array must be replicated or split
-    over devices of this process alone, since it comes to the host whole (where JAX keeps the copy
-    as long as the array lives). About 1.5 GB a second with a CPU's SHA instructions, 0.4 without.
+    reordered change it: compute it before compressing. Every array must be replicated, or split
+    over devices of this process alone, since it is copied to the host as a whole (where JAX keeps
+    the copy as long as the array lives). About 1.5 GB per second with a CPU's SHA instructions, 0.4
+    without.
     """
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):  # in the order of the names
@@ -30,7 +31,7 @@ def checksum(params: Params) -> str:
 def embeddings_checksum(params: Params) -> str:
     """The name of a trunk's weights in attention profiles of format 1, 16 hexadecimal digits.
 
-    It is taken from three embeddings alone, so that trunks which share these share the name.
+    It is computed from three embeddings only: trunks that share these share the name.
     """
     digest = hashlib.sha256()
     for name in EMBEDDINGS:

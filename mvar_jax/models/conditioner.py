@@ -1,7 +1,7 @@
-"""What an image is of: conditions, and what the trunk makes of them.
+"""Conditions, such as class labels, and how the trunk embeds them.
 
-A condition is a pytree whose arrays count images along their first axis. Only the conditioner of
-its kind looks inside: everything else passes it on, repeats it or picks images of it.
+A condition is a pytree whose arrays count images along their first axis. Only its conditioner
+looks inside: all other code passes conditions on, repeats them or indexes images of them.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from mvar_jax.array_types import Array, Bool, Float, Leaf, PyTree
 
 @flax.struct.dataclass
 class ClassLabels:
-    """A class for every image."""
+    """One class per image."""
 
     label: Leaf  # int32 [batch], class indices; `num_classes` stands for no class
 
@@ -26,27 +26,27 @@ Condition: TypeAlias = ClassLabels
 
 @flax.struct.dataclass
 class ClassConditioner:
-    """What a trunk makes of class labels: a vector for every class, the last one for no class."""
+    """Embeds class labels: a vector for every class, the last one for no class."""
 
     class_embedding: Leaf  # float32 [num_classes + 1, width]
 
     def null(self, condition: ClassLabels) -> ClassLabels:
-        """The condition of as many images of nothing in particular."""
+        """The condition "no class" for as many images."""
         no_class = self.class_embedding.shape[0] - 1
         return ClassLabels(jnp.full_like(condition.label, no_class))
 
     def vectors(self, condition: ClassLabels) -> Float[Array, "batch width"]:
-        """What modulates all blocks, and starts the first scale; float32."""
+        """The embeddings, float32: they modulate all blocks and start the first scale."""
         return self.class_embedding[condition.label]
 
 
 def read_condition(batch: Mapping[str, Array]) -> Condition:
-    """What the images of a batch of the data are of."""
+    """The condition of the images of a training batch."""
     return ClassLabels(batch["label"])
 
 
 def choose(chosen: Bool[Array, "batch"], condition: PyTree, other: PyTree) -> PyTree:
-    """For every image one of two conditions: the first where `chosen`."""
+    """Selects one of two conditions for every image: `condition` where `chosen`, else `other`."""
 
     def leaf(a, b):
         return jnp.where(chosen.reshape(-1, *(1,) * (a.ndim - 1)), a, b)

@@ -1,4 +1,4 @@
-"""What a block is told besides its tokens."""
+"""Which scales the tokens of a block belong to."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from mvar_jax.scales import ScaleSchedule
 
 @dataclass(frozen=True)
 class ScaleContext:
-    """Which scales the tokens at hand belong to; static under jit.
+    """Which scales the tokens of a block belong to; static under jit.
 
     `scale` is the index of the one scale that is being decoded, or None for all scales of the
     schedule, joined.
@@ -23,7 +23,7 @@ class ScaleContext:
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        """Where each scale lies in the tokens at hand."""
+        """The slice of the tokens that belongs to each scale."""
         if self.scale is None:
             return self.schedule.slices
         return (slice(0, self.schedule.lengths[self.scale]),)

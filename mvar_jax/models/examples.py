@@ -1,4 +1,4 @@
-"""Inputs of a trunk, of no meaning: to create its parameters, and to know their shapes."""
+"""Dummy inputs of a trunk, to initialise its parameters and to infer their shapes."""
 
 import jax.numpy as jnp
 
@@ -8,7 +8,7 @@ from mvar_jax.models.trunk import Trunk
 
 
 def example_inputs(trunk: Trunk, batch: int = 1) -> tuple[Condition, Float[Array, "batch _ code"]]:
-    """Zeros as a trunk's teacher-forced pass takes them: a condition, and inputs of all scales."""
+    """Zeros for a trunk's teacher-forced pass: a condition, and inputs of all scales."""
     length = trunk.schedule.total - trunk.schedule.lengths[0]
     inputs = jnp.zeros((batch, length, trunk.code_channels), jnp.float32)
     return ClassLabels(jnp.zeros(batch, jnp.int32)), inputs

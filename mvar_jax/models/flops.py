@@ -1,21 +1,21 @@
-"""How much arithmetic the trunk's mathematics takes, whatever the program makes of it."""
+"""The FLOPs of the trunk's mathematics, however the compiled program computes it."""
 
 from mvar_jax.config import BlockKind, ModelConfig
 from mvar_jax.scales import ScaleSchedule
 
 TRAINING_FACTOR = 3
-"""A training step over a forward pass: the backward pass takes two products for every one."""
+"""FLOPs of a training step / those of a forward pass: backward takes two matmuls for every one."""
 
 
 def matmul_flops(config: ModelConfig, schedule: ScaleSchedule, logits: int) -> int:
-    """FLOPs of the trunk's matrix products in one teacher-forced forward pass of one image.
+    """FLOPs of the trunk's matmuls in one teacher-forced forward pass of one image.
 
-    A product of [a, b] and [b, c] counts 2abc. Counted are the projections of attention,
-    state-space layers and feed-forwards, the products of queries, keys and values within the
-    reach that each kind of block has, adaLN, and the head. The state-space recurrence counts as
-    the mathematics has it, `h = decay h + x b^T; y = h c` token by token, not as the chunked form
-    that the program multiplies out. Left out: elementwise arithmetic, convolutions, the word
-    embedding, and what recomputation repeats.
+    A matmul of [a, b] and [b, c] counts 2abc. Counted are the projections of attention,
+    state-space layers and feed-forwards, the matmuls of queries, keys and values within the
+    reach of each kind of block, adaLN, and the head. The state-space recurrence counts as
+    `h = decay h + x b^T; y = h c` token by token, not as the chunked form that the program
+    computes. Not counted are elementwise arithmetic, convolutions, the word embedding, and
+    recomputation.
     """
     width, tokens = config.width, schedule.total
     blocks = sum(_block(config, kind, schedule) for kind in config.kinds)
@@ -32,7 +32,7 @@ def _block(config: ModelConfig, kind: BlockKind, schedule: ScaleSchedule) -> int
     """FLOPs of one block, without its modulation."""
     width, hidden = config.width, config.hidden_width
     weights = 4 * width * width + 2 * width * hidden  # qkv and out; up and down
-    mixing = 4 * width * _pairs(kind, schedule)  # query-key and weights-value products
+    mixing = 4 * width * _pairs(kind, schedule)  # query-key and weights-value matmuls
     if kind.ssm:
         inner, state = config.ssm_width, config.ssm.state_size
         weights += width * (2 * inner + 2 * state + config.ssm_heads) + inner * width

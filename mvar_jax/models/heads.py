@@ -1,4 +1,4 @@
-"""The order of heads: a policy's groups of heads are made neighbours once, before sampling."""
+"""Reorders heads once, before sampling, so that the heads of a policy's group are neighbours."""
 
 from collections.abc import Sequence
 

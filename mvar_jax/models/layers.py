@@ -1,4 +1,4 @@
-"""Layers that every block is made of."""
+"""Layers that the blocks use."""
 
 import math
 
@@ -12,11 +12,11 @@ from mvar_jax.array_types import Array, Float, HostArray
 class Projection(nn.Module):
     """A linear map of the last axis of an array.
 
-    The parameters `kernel` `[*inputs, *outputs]` and, unless `bias` is off, `bias` `[*outputs]`,
-    float32, name several axes where the array has them flattened into one: a product with a
-    matrix of two axes is what every compiler lays out best. Computed in the dtype of the input.
-    The kernel starts normal with `std` (the original truncates at an absolute 2, which is no
-    truncation at these widths).
+    The parameters are `kernel` `[*inputs, *outputs]` and, unless `bias` is off, `bias`
+    `[*outputs]`, float32. Input and output have these axes flattened into one, since compilers
+    lay out a matmul of two axes best. Computed in the dtype of the input. The kernel is
+    initialised normal with `std` (the original truncates at an absolute 2, which truncates nothing
+    at these widths).
     """
 
     inputs: tuple[int, ...]
@@ -37,7 +37,7 @@ class Projection(nn.Module):
         return y + self.offset.reshape(-1).astype(x.dtype) if self.bias else y
 
     def apart(self, x: Float[Array, "..."]) -> tuple[Float[Array, "..."], ...]:
-        """The same for every index of the first output axis by itself, without the bias.
+        """One output array per index of the first output axis, without the bias.
 
         For one input axis and many tokens: avoids slicing a long output, at the price of slicing
         the kernel.
@@ -46,12 +46,12 @@ class Projection(nn.Module):
 
 
 def flat_product(x: Float[Array, "..."], kernel: Float[HostArray, "..."]) -> Float[Array, "..."]:
-    """The last axis of x times a kernel whose first axes it has flattened; so is the result."""
+    """Matmul of the last axis of x with a kernel; input and output axes are flattened into one."""
     return x @ kernel.reshape(x.shape[-1], -1).astype(x.dtype)
 
 
 def linear_std(width: int) -> float:
-    """Standard deviation of every linear layer and embedding at the start (VAR)."""
+    """Standard deviation of the initial weights of linear layers and embeddings (VAR)."""
     return math.sqrt(1 / (3 * width))
 
 

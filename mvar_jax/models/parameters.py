@@ -1,7 +1,7 @@
-"""The table of parameters: what splits each over the mesh, whether it decays, where its heads are.
+"""The table of parameters: how each is sharded, whether it decays, and which axis counts heads.
 
 Sharding (here), weight decay (`training.optimizer`) and the order of heads (`models.heads`) follow
-from it. A parameter without a row is an error in all of them: a new parameter needs one row.
+from it. A parameter without a row is an error in all of them: a new parameter needs a row.
 """
 
 import re
@@ -22,8 +22,8 @@ class Parameter(NamedTuple):
     path: str  # regular expression
     axes: Axes  # of the mesh, per dimension; dimensions beyond them are replicated
     decayed: bool
-    # The dimension that counts heads of self-attention, which cache policies reorder; None for
-    # what belongs to no such head.
+    # The dimension that counts heads of self-attention, which cache policies reorder; None if
+    # there is none.
     heads: int | None = None
 
 
@@ -31,9 +31,9 @@ REPLICATED: Axes = ()
 FSDP_TENSOR = ("fsdp", "tensor")  # one dimension over both axes
 
 # The first dimension of `blocks_i` counts layers and is never split: every step of the scan over
-# layers would have to fetch its layer from one device. What is not decayed are the official
-# groups: biases, scales of norms and queries, pos_start, pos_1LC, lvl_embed, ada_gss, and the SSM's
-# A_log and D. Rank would not tell: layers are stacked and heads are split.
+# layers would have to fetch its layer from one device. Not decayed are the official groups:
+# biases, scales of norms and queries, pos_start, pos_1LC, lvl_embed, ada_gss, and the SSM's A_log
+# and D. The rank of an array does not decide, since layers are stacked and heads have an axis.
 PARAMETERS = (
     # Embeddings.
     Parameter("class_embedding", (None, "fsdp"), decayed=True),
@@ -67,8 +67,9 @@ PARAMETERS = (
     Parameter(r"blocks_\d+/ffn/up/kernel", (None, "fsdp", "tensor"), decayed=True),
     Parameter(r"blocks_\d+/ffn/down/kernel", (None, "tensor", "fsdp"), decayed=True),
     Parameter(r"blocks_\d+/ffn/(up|down)/bias", REPLICATED, decayed=False),
-    # Modulation, [layers, width, groups, width], by its outputs: vectors are computed where the
-    # weights lie and then exchanged. They are far smaller than the weights, a third of a trunk.
+    # Modulation, [layers, width, groups, width], is split by its outputs: vectors are computed on
+    # the devices of the weights and then exchanged. They are far smaller than these weights, which
+    # are a third of a trunk.
     Parameter(r"blocks_\d+/modulation/kernel", (None, None, None, FSDP_TENSOR), decayed=True),
     Parameter(r"(head|shared)_modulation/kernel", (None, None, FSDP_TENSOR), decayed=True),
     Parameter(r"(blocks_\d+/|head_|shared_)modulation/bias", REPLICATED, decayed=False),
@@ -86,16 +87,16 @@ PARAMETERS = (
     Parameter(r"quantizer/residual_\d+/bias", REPLICATED, decayed=False),
 )
 
-# Where a training state holds arrays that lie as the parameter whose path theirs ends in: itself,
-# its average, and the optimizer's moments of it.
+# Prefixes of paths in a training state whose arrays are sharded like the parameter that the rest
+# of the path names: the parameter itself, its average, and the optimizer's moments.
 STATE_PREFIX = r"((params|average|opt_state(/\w+)*)/)?"
 COUNTS = ("step", "skipped", "opt_state")  # where a training state holds counts and rates
 
 
 def parameter(path: str) -> Parameter:
-    """The row of a path such as `blocks_0/ffn/up/kernel`, by itself or inside a training state.
+    """The row of a path such as `blocks_0/ffn/up/kernel`, alone or inside a training state.
 
-    Raises ValueError for a path of which the table does not have exactly one row.
+    Raises ValueError unless exactly one row of the table matches the path.
     """
     found = [row for row in PARAMETERS if re.fullmatch(f"{STATE_PREFIX}({row.path})", path)]
     check(
@@ -121,10 +122,10 @@ def param_shardings(tree: PyTree, mesh: Mesh | AbstractMesh) -> PyTree:
 
 
 def constrain_params(tree: PyTree, stack: str = "") -> PyTree:
-    """A tree of parameters, or gradients of them, split as the table says; needs no mesh.
+    """Constrains parameters, or their gradients, to the shardings of the table; needs no mesh.
 
-    With `stack`, `tree` is one layer sliced from the stack of that name. It is split as the stack
-    is: its gradients are then reduce-scattered over devices instead of summed whole on each.
+    With `stack`, `tree` is one layer sliced from the stack of that name. It is constrained like the
+    stack, so that its gradients are reduce-scattered instead of all-reduced.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.size <= 1:

@@ -13,9 +13,9 @@ from mvar_jax.ops.causal_conv import causal_conv
 from mvar_jax.ops.ssd import ssd
 
 NORM_EPSILON = 1e-5
-DT_RANGE = (1e-3, 0.1)  # of the step sizes at the start
+DT_RANGE = (1e-3, 0.1)  # of the initial step sizes
 DT_FLOOR = 1e-4
-DECAY_RANGE = (1.0, 16.0)  # of -A at the start
+DECAY_RANGE = (1.0, 16.0)  # of the initial -A
 CONV_STD = 0.02
 
 
@@ -33,9 +33,9 @@ class StateSpace(nn.Module):
     def __call__(
         self, tokens: Float[Array, "batch n width"], memory: SSMState | None = None
     ) -> tuple[Float[Array, "batch n width"], SSMState | None]:
-        """Runs over the tokens in order; returns them with the memory for those that follow.
+        """Runs over the tokens in order; returns the outputs and the state for later tokens.
 
-        `memory` None is the teacher-forced pass from an empty state; it returns no memory either.
+        `memory` None is the teacher-forced pass: it starts from a zero state and returns no state.
         """
         width, ssm, heads = self.config.width, self.config.ssm, self.config.ssm_heads
         std = linear_std(width)
@@ -102,7 +102,7 @@ class DepthwiseConv(nn.Module):
     def __call__(
         self, x: Float[Array, "batch n channels"], tail: Float[Array, "batch tail channels"] | None
     ) -> tuple[Float[Array, "batch n channels"], Float[Array, "batch tail channels"]]:
-        """Convolves, from the carried tail on; returns the new tail too."""
+        """Convolves tokens that follow the carried tail; returns the new tail too."""
         start = nn.initializers.normal(CONV_STD)
         kernel = self.param("kernel", start, (self.taps, *self.channels)).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, self.channels).astype(x.dtype)
@@ -110,7 +110,7 @@ class DepthwiseConv(nn.Module):
 
 
 def _initial_dt_bias(key, shape):
-    """Inverse softplus of step sizes that are log-uniform in DT_RANGE (Mamba-2's own start)."""
+    """Inverse softplus of step sizes that are log-uniform in DT_RANGE (as in Mamba-2)."""
     low, high = jnp.log(jnp.array(DT_RANGE))
     dt = jnp.maximum(jnp.exp(jax.random.uniform(key, shape, minval=low, maxval=high)), DT_FLOOR)
     return dt + jnp.log(-jnp.expm1(-dt))

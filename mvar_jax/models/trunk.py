@@ -26,7 +26,11 @@ from mvar_jax.tokenizers import build_tokenizer
 
 @flax.struct.dataclass
 class Run:
-    """The memory of repetitions of the pattern that follow each other and are shaped alike."""
+    """The memory of consecutive repetitions of the pattern whose memories have the same shapes.
+
+    It is that of the repetitions `start` to `stop - 1`, stacked on a leading axis, so that one
+    scan runs over them. See `Trunk._run` for the shapes.
+    """
 
     layers: tuple[LayerMemory, ...] | None  # by index in the pattern, repetitions stacked
     start: int = flax.struct.field(pytree_node=False)
@@ -35,18 +39,18 @@ class Run:
 
 Memory = tuple[Run, ...]
 
-# What the backward pass finds saved; products with weights have no batch dimension.
+# What is saved for the backward pass; matmuls with weights have no batch dimension.
 REMAT_POLICIES = {
     "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 
 
-DEPTH_STREAM = 1  # folded into an image's key, whose own draws are of other things
+DEPTH_STREAM = 1  # folded into an image's key before drawing stochastic depth
 
 
 class Conditioning(NamedTuple):
-    """What a condition contributes; computed once, used at every scale."""
+    """Everything that depends on the condition alone; computed once, used at every scale."""
 
     start: Array  # tokens of the first scale before embedding, [batch, n_0, width]
     blocks: tuple[PyTree, ...]  # by index in the pattern, `BlockCondition`s stacked over layers
@@ -59,7 +63,7 @@ class Trunk(nn.Module):
     Calling it is the teacher-forced pass over all scales; `prepare`, `empty_memory` and
     `decode_scale` are the same mathematics scale by scale. Parameters are a plain dict whose
     layout depends only on `pattern`: `blocks_i` stacks, on axis 0, the layers at index i of the
-    pattern, however they are run.
+    pattern, with or without scan, rematerialisation and cache policies.
 
     `schedule` is the one that the learned positions are for. Methods take the schedule to run, by
     default this one, static under jit; they raise ValueError for one that the positions do not fit.
@@ -120,8 +124,8 @@ class Trunk(nn.Module):
         """Teacher-forced logits of all scales, float32.
 
         `inputs` are the tokenizer's teacher-forcing inputs of all scales but the first. For
-        training, `keys` has one per image: conditions are dropped, and depth is stochastic, as
-        the image's key says.
+        training, `keys` has one key per image, from which dropped conditions and stochastic depth
+        are drawn.
         """
         drops = None
         if keys is not None:
@@ -135,7 +139,7 @@ class Trunk(nn.Module):
         return self._logits(x, conditioning)
 
     def null(self, condition: Condition) -> Condition:
-        """The condition of as many images of nothing in particular, for guidance."""
+        """The unconditional condition for as many images, for guidance."""
         return self.conditioner.null(condition)
 
     def prepare(self, condition: Condition) -> Conditioning:
@@ -172,7 +176,7 @@ class Trunk(nn.Module):
     ) -> Memory:
         """The memory of all blocks before the first scale, for `batch` rows.
 
-        Without `compression` attention remembers everything. Raises ValueError for a compression
+        Without `compression` attention caches everything. Raises ValueError for a compression
         that was planned for another schedule.
         """
         schedule = self._fitting(schedule)
@@ -180,8 +184,8 @@ class Trunk(nn.Module):
             compression = prepare_compression("full", schedule, self.attention_shape)
         check(
             compression is None or compression.schedule == schedule,
-            "policy: it was planned for other scales than those to draw; prepare it for the "
-            "schedule at hand.",
+            "policy: it was planned for other scales than those to draw; prepare it for this "
+            "schedule.",
         )
         repeats = self.config.repeats
         repetitions = [self._empty_repetition(i, batch, compression) for i in range(repeats)]
@@ -222,7 +226,7 @@ class Trunk(nn.Module):
         """Logits of one scale, float32, and the memory for the next.
 
         `inputs` is what the tokenizer's `accumulate` returned for this scale, None at scale 0.
-        Nothing of earlier scales is computed again.
+        Nothing of earlier scales is recomputed.
         """
         context = ScaleContext(self._fitting(schedule), scale)
         x = self._embed(conditioning, inputs, context)
@@ -230,9 +234,10 @@ class Trunk(nn.Module):
         return self._logits(x, conditioning), memory
 
     def _fitting(self, schedule: ScaleSchedule | None) -> ScaleSchedule:
-        """A schedule to run, which the learned positions must fit: all their scales, or the first.
+        """The schedule to run: that of the learned positions, or the first scales of it.
 
-        Positions are learned scale by scale, so the coarser scales alone are drawn as before.
+        Positions are learned per scale, so the coarser scales alone are drawn as in a whole image.
+        Raises ValueError for any other schedule.
         """
         if schedule is None:
             return self.schedule
@@ -244,9 +249,9 @@ class Trunk(nn.Module):
         return schedule
 
     def _embed(self, conditioning, inputs, context) -> Float[Array, "batch n width"]:
-        """The blocks' input: words or start, with level and position added.
+        """The input of the first block: embedded codes, or the start, plus level and position.
 
-        Of one scale, or of all joined; `inputs` leave the first scale out.
+        It is that of one scale, or of all scales joined. `inputs` lack the first scale.
         """
         schedule, scale = context.schedule, context.scale
         parts = [] if scale else [conditioning.start]
@@ -259,7 +264,28 @@ class Trunk(nn.Module):
         return constrain(x, "activation")
 
     def _run(self, x, conditioning, context, memory, drops=None):
-        """All blocks in order: the pattern's blocks inside a loop over its repetitions."""
+        """Runs all blocks in order: a loop over the repetitions of the pattern.
+
+        `layers` holds what the repetitions do not share, stacked over them: parameters, the blocks'
+        conditions and stochastic depth. Teacher-forced (`memory` None) one scan runs over it.
+
+        Scale by scale there is a memory, a tuple of `Run`s. A trunk of depth 6 with the pattern
+        ("scale+ssm", "history") has 3 repetitions. With a full cache they are alike, and the memory
+        is a single run of start 0 and stop 3, whose `layers` are two `LayerMemory`s:
+
+            layers[0].ssm.tail_x                [3, batch, conv_size - 1, inner]
+            layers[0].ssm.tail_bc               [3, batch, conv_size - 1, 2 * state]
+            layers[0].ssm.state                 [3, batch, ssm_heads, ssm_dim, state]
+            layers[1].cache.groups[0].key       [3, batch, heads, m, dim], also value
+            layers[1].cache.groups[0].position  [3, batch, heads, m]
+
+        Here `batch` counts rows of guidance, two per image, and m the tokens of all earlier scales.
+        A policy may keep other numbers of tokens in other layers. If only the last layer keeps
+        fewer, the memory has two runs: start 0 and stop 2 with arrays [2, ...], then start 2 and
+        stop 3 with arrays [1, ...].
+
+        Returns the tokens, and the memory for the next scale in runs of the same start and stop.
+        """
         layers = (tuple(self.block_params), conditioning.blocks, drops)
 
         def repetition(x, layers, memories):
@@ -293,9 +319,12 @@ class Trunk(nn.Module):
         return x, None if memory is None else tuple(remembered)
 
     def _loop(self, body, x, run):
-        """The repetitions of a run, by one scan where there are several."""
+        """Applies `body` to the repetitions of a run, in one scan if there are several.
+
+        `body` gets the index of a repetition and its memory, without the leading axis.
+        """
         if self.config.scan and run.stop - run.start > 1:
-            # Parameters are picked by number inside, since a slice of them would be a copy.
+            # Parameters are indexed inside the scan, since a slice of the stack would be a copy.
             return jax.lax.scan(body, x, (jnp.arange(run.start, run.stop), run.layers))
         remembered = []
         for index in range(run.start, run.stop):
@@ -307,7 +336,7 @@ class Trunk(nn.Module):
     def _drops(self, keys: Key[Array, "batch"]) -> tuple[Drops, ...] | None:
         """Stochastic depth by index in the pattern, stacked over its repetitions.
 
-        Every draw has a key of its own, of image, layer and branch.
+        Every draw has its own key, folded from the image's key, the layer and the branch.
         """
         if self.config.drop_path_rate == 0:
             return None
@@ -331,7 +360,7 @@ class Trunk(nn.Module):
 
 
 def build_trunk(config: Config) -> Trunk:
-    """The trunk of an experiment; its schedule, logits and codes are the tokenizer's."""
+    """The trunk of a config; schedule, number of logits and code channels are the tokenizer's."""
     tokenizer = config.tokenizer
     logits = build_tokenizer(tokenizer).token_space.logits
     return Trunk(config.model, tokenizer.schedule, logits, tokenizer.code_channels)

@@ -37,7 +37,7 @@ def ssd(
 def _recurrence(x, dt, decay_rate, b, c, initial, chunk):
     """The outputs without the skip, and the state after the last token.
 
-    A sequence of any length is padded with steps of size 0, which neither decay nor write the
+    The sequence is padded to whole chunks with steps of size 0, which neither decay nor write the
     state.
     """
     dtype = jnp.promote_types(x.dtype, jnp.float32)
@@ -62,13 +62,13 @@ def _split(array, size, axis=1):
 
 
 class _LogDecays(NamedTuple):
-    """Sums of `dt * a` within each chunk, taken block by block.
+    """Sums of `dt * a` within each chunk, computed block by block.
 
-    What passes from token j to token i decays by the sum over the tokens after j up to i. As a
-    difference of two running sums it would lose, in value and even more in gradient, the digits
-    that the sums' size takes up. So a block's own tokens are summed apart from whole blocks:
-    only far pairs, through blocks that lie between them, rest on a difference of long sums.
-    All are [batch, chunks, chunk, heads] but the total.
+    The log decay from token j to token i is the sum over the tokens after j up to i. Computed as a
+    difference of two cumulative sums it loses digits to the magnitude of those sums, in its
+    gradient even more than in its value. Therefore tokens are summed within blocks of `BLOCK`
+    tokens, and blocks separately: only pairs with whole blocks between them use a difference of
+    long sums. All are [batch, chunks, chunk, heads], except the total.
     """
 
     head: Array  # from the start of the token's block to the token
@@ -97,17 +97,17 @@ def _pairwise(decays):
     head, tail, start, end = (rearrange(a, "b k q h -> b k h q") for a in decays[:4])
     token = jnp.arange(head.shape[-1])
     blocks_apart = token[:, None] // BLOCK - token // BLOCK
-    # Blocks that lie between; selected, not left to cancel, for the sake of the gradient.
+    # The blocks between both tokens. Selected by `where` and not left to cancel, for the gradient.
     between = jnp.where(blocks_apart > 1, start[..., :, None] - end[..., None, :], 0)
     far = (head[..., :, None] + tail[..., None, :]) + between
     near = head[..., :, None] - head[..., None, :]
     log_decay = jnp.where(blocks_apart > 0, far, near)
-    # Masked before the exponential: above the diagonal it would overflow, and its gradient with it.
+    # Masked before the exponential, which would overflow above the diagonal, as its gradient would.
     return jnp.where(token[:, None] >= token, log_decay, -jnp.inf)
 
 
 def _inside(x, dt, decays, b, c):
-    """What tokens receive from tokens of their own chunk: ((C B^T) * decay * dt) X."""
+    """The part of the output from tokens of the same chunk: ((C B^T) * decay * dt) X."""
     weights = jnp.exp(_pairwise(decays)) * rearrange(dt, "b k s h -> b k h 1 s")
     overlap = jnp.einsum("bkqn,bksn->bkqs", c, b, preferred_element_type=dt.dtype)
     mixing = (overlap[:, :, None] * weights).astype(x.dtype)
@@ -115,14 +115,14 @@ def _inside(x, dt, decays, b, c):
 
 
 def _chunk_states(x, dt, decays, b):
-    """The state that each chunk alone would leave behind."""
+    """The final state of each chunk, from a zero state before it."""
     to_end = decays.tail + (decays.total[:, :, None] - decays.end)
     weighted = (x * (jnp.exp(to_end) * dt)[..., None]).astype(x.dtype)
     return jnp.einsum("bkshd,bksn->bkhdn", weighted, b, preferred_element_type=dt.dtype)
 
 
 def _carry(states, log_decay, initial):
-    """States before every chunk and after the last one, from the chunks' own states."""
+    """States before every chunk and after the last one, from the states of single chunks."""
     if initial is None:
         initial = jnp.zeros_like(states[:, 0])
     initial = initial.astype(states.dtype)
@@ -137,7 +137,7 @@ def _carry(states, log_decay, initial):
 
 
 def _from_state(before, decays, c, dtype):
-    """What tokens receive from all earlier chunks, through the state before theirs."""
+    """The part of the output from all earlier chunks, read from the state before the chunk."""
     state = before.astype(c.dtype)
     read = jnp.einsum("bkqn,bkhdn->bkqhd", c, state, preferred_element_type=before.dtype)
     return (read * jnp.exp(decays.start + decays.head)[..., None]).astype(dtype)

@@ -1,4 +1,4 @@
-"""Attention of queries over all keys at hand, and the normalisation of both before it."""
+"""Softmax attention of queries over all given keys, and the normalisation of both before it."""
 
 from functools import partial
 from typing import Literal
@@ -20,8 +20,8 @@ def cosine_normalize(
 ) -> tuple[Float[Array, "batch heads n dim"], Float[Array, "batch heads n dim"]]:
     """Unit-length queries and keys, the queries times `exp(min(log_scale, log 100))` per head.
 
-    Computed in at least float32 and returned in the dtype that came in; the softmax scale is
-    then 1 (VAR's `attn_l2_norm`).
+    Computed in at least float32 and returned in the input's dtype; the softmax scale is then 1
+    (VAR's `attn_l2_norm`).
     """
 
     def unit(x):
@@ -42,9 +42,9 @@ def attention(
 ) -> Float[Array, "batch heads n dim"]:
     """Softmax attention of every query over all keys; logits and softmax in at least float32.
 
-    Where a head has more than `LOGITS_AT_ONCE` logits, accelerators take the queries in equal
-    parts one after another, so that memory does not grow with the product of both lengths. XLA
-    for CPUs fuses the whole into one kernel that stores no logits, and parts would halve its speed.
+    If a head has more than `LOGITS_AT_ONCE` logits, accelerators process the queries in equal
+    parts, one after another, so that memory does not grow with the product of both lengths. XLA
+    for CPUs fuses everything into one kernel that stores no logits; parts would halve its speed.
     """
     parts = -(-query.shape[2] * key.shape[2] // LOGITS_AT_ONCE)
     whole = partial(_attend, softmax_scale=softmax_scale)
@@ -62,7 +62,7 @@ def attend_in_parts(
     softmax_scale: float,
     parts: int,
 ) -> Float[Array, "batch heads n dim"]:
-    """Softmax attention with the queries in so many parts, one after another."""
+    """Softmax attention with the queries in `parts` parts, one after another."""
     padding = -query.shape[2] % parts
     padded = jnp.pad(query, ((0, 0), (0, 0), (0, padding), (0, 0)))
     split = jnp.moveaxis(padded.reshape(*query.shape[:2], parts, -1, query.shape[3]), 2, 0)

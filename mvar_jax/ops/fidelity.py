@@ -26,8 +26,8 @@ def ssim(
     """Structural similarity of every image, 1 if equal, for values in [-1, 1].
 
     Wang et al. 2004: a Gaussian window of 11 x 11 pixels (smaller where the image is) with sigma
-    1.5, K1 = 0.01, K2 = 0.03, a range of 2, averaged over channels and the places where the window
-    fits.
+    1.5, K1 = 0.01, K2 = 0.03, a range of 2, averaged over channels and all positions where the
+    window fits.
     """
     x, y = images.astype(jnp.float32), others.astype(jnp.float32)
     side = min(11, *x.shape[1:3])

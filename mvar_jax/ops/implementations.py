@@ -1,8 +1,8 @@
-"""What stands behind an op: a table of implementations, and the choice of one.
+"""Ops with several implementations: the table of an op, and the choice of a row.
 
-An op is one documented function with the argument `implementation`. A further implementation is a
-row in the op's table and a file that holds a function with the op's arguments; callers and tests
-do not change.
+An op is one documented function with the argument `implementation`. To add an implementation, add
+a row to the op's table and a file with a function of the op's arguments; callers and tests do not
+change.
 """
 
 import importlib
@@ -18,9 +18,9 @@ PLATFORMS = ("cpu", "gpu", "tpu")
 
 
 def platform() -> str:
-    """Where the program that is being traced will run, one of `PLATFORMS`.
+    """The platform that the traced program will run on, one of `PLATFORMS`.
 
-    On the devices of the ambient mesh, which need not exist, or else on the default device.
+    It is that of the ambient mesh, whose devices need not exist, or else of the default device.
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
     kind = (device or jax.devices()[0]).device_kind
@@ -42,15 +42,15 @@ def takes_everything(**problem: Any) -> None:
 class Implementation:
     """One way to compute an op; called with the op's arguments, without `implementation`.
 
-    name: what callers and configs pick it by.
+    name: the value of `implementation` in calls and configs.
     function: "module:function"; the module is imported by the first call, so that a program
         imports Pallas only if it runs it.
-    platforms: where it is compiled, some of `PLATFORMS`.
-    interpreted: whether it runs on the other platforms too, interpreted, so slowly.
-    mismatch: from the facts of a problem, which the op's `pick` lists, what does not fit, as
-        "GOT, expected WHAT", or None.
-    flat_heads: whether it computes on heads side by side, [batch, n, heads * dim]: what it is
-        called with is then best computed in that layout and rearranged, which the compiler undoes.
+    platforms: the platforms it is compiled for, some of `PLATFORMS`.
+    interpreted: whether it also runs on the other platforms, interpreted and therefore slowly.
+    mismatch: a function of the problem's sizes, as passed to the op's `pick`; returns None if the
+        implementation accepts them, else "GOT, expected WHAT".
+    flat_heads: whether it computes on arrays [batch, n, heads * dim]. Arguments are then best
+        computed in that layout and rearranged; the compiler removes both transposes.
     """
 
     name: str
@@ -70,17 +70,18 @@ class Implementation:
 class Op:
     """The implementations of an op, in the order in which "auto" tries them.
 
-    The last one, "xla", runs on every platform and takes everything.
+    The last one, "xla", runs on every platform and accepts all sizes.
     """
 
     name: str
     implementations: tuple[Implementation, ...]
 
     def pick(self, implementation: str, **problem: Any) -> Implementation:
-        """The implementation of that name; for "auto" the first that is compiled and fits here.
+        """The implementation of that name; for "auto" the first one compiled for this platform.
 
-        Raises ValueError for an unknown name, for a platform on which the implementation does not
-        run, and for a problem that it does not take.
+        "auto" skips those that do not accept the sizes in `problem`. Raises ValueError for an
+        unknown name, a platform that the implementation does not run on, and sizes that it does
+        not accept.
         """
         here = platform()
         if implementation == "auto":

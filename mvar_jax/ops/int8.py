@@ -1,4 +1,4 @@
-"""Vectors in 8 bits, with a scale for each."""
+"""8-bit quantization of vectors, with one scale per vector."""
 
 import jax.numpy as jnp
 
@@ -24,5 +24,5 @@ def quantize_int8(
 def dequantize_int8(
     levels: Int[Array, "*batch dim"], scale: Float[Array, "*batch"], dtype: jnp.dtype
 ) -> Float[Array, "*batch dim"]:
-    """The vectors that `quantize_int8` stands for."""
+    """The vectors from the result of `quantize_int8`."""
     return (levels.astype(jnp.float32) * scale[..., None]).astype(dtype)

@@ -13,12 +13,12 @@ def filter_logits(
     top_k: Int[Array, ""] | int,
     top_p: Float[Array, ""] | float,
 ) -> Float[Array, "*batch vocab"]:
-    """Sets to -inf what top-k and then top-p remove; the largest logit always stays.
+    """Sets to -inf the logits that top-k and then top-p remove; the largest always stays.
 
     Top-k keeps the `top_k` largest values and everything equal to the k-th; 0 keeps all. Top-p
-    acts on the softmax of what top-k left: ordered upwards, values are removed while their sum
-    is at most 1 - top_p; 0 or 1 keeps all. Limits are found by bisection on the floats' bits,
-    which costs 32 passes where sorting costs many more.
+    acts on the softmax of the remaining ones: in ascending order, values are removed while their
+    sum is at most 1 - top_p; 0 or 1 keeps all. The limits are found by bisection on the bits of
+    the floats: 32 passes, where sorting takes many more.
     """
     order = _sortable(logits)
     enough = _largest(lambda limit: jnp.sum(order >= limit, axis=-1, keepdims=True) >= top_k, order)
@@ -47,7 +47,7 @@ def _largest(
     holds: Callable[[UInt[Array, "*batch 1"]], Bool[Array, "*batch 1"]],
     order: UInt[Array, "*batch vocab"],
 ) -> UInt[Array, "*batch 1"]:
-    """The largest integer for which a condition holds that holds up to some limit."""
+    """The largest integer for which `holds` is true; it must be true up to a limit, not above."""
 
     def try_bit(i, found):
         candidate = found | (jnp.uint32(1 << 31) >> i.astype(jnp.uint32))

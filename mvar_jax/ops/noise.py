@@ -1,4 +1,4 @@
-"""Random numbers that depend on an image's own key, the scale and the position, nothing else.
+"""Random numbers that depend on the image's key, the scale and the position, and nothing else.
 
 Keys carry the generator with them, and every draw here names its dtype and range, so that no
 setting of JAX (`jax_default_prng_impl`, `jax_threefry_partitionable`, `jax_enable_x64`,
@@ -15,7 +15,7 @@ from mvar_jax.array_types import Array, Float, HostArray, Int, Key, UInt
 
 
 def _partitionable(function):
-    """The form of Threefry whose numbers do not depend on how many are drawn at once."""
+    """Threefry in the form whose numbers do not depend on how many are drawn at once."""
 
     def pinned(*arguments):
         with jax.threefry_partitionable(True):
@@ -38,14 +38,14 @@ GENERATOR = jax.extend.random.define_prng_impl(
 
 
 def make_key(seed: int | UInt[HostArray, ""]) -> Key[Array, ""]:
-    """The key of a seed from 0 to 2**32 - 1, of the library's own generator."""
+    """The key of a seed from 0 to 2**32 - 1, with `GENERATOR`."""
     return jax.random.key(seed, impl=GENERATOR)
 
 
 def image_keys(
     seed: int | UInt[HostArray, ""], numbers: Int[HostArray, "batch"] | UInt[HostArray, "batch"]
 ) -> Key[Array, "batch"]:
-    """A key for every image, from the seed and the image's own number alone."""
+    """A key per image, from the seed and the image's number only."""
     return jax.vmap(partial(jax.random.fold_in, make_key(seed)))(jnp.asarray(numbers))
 
 
@@ -55,10 +55,10 @@ def token_gumbel(
     """Standard Gumbel noise for every image, token of the scale, and code, float32.
 
     Each image's key is folded with the scale and the token's row-major position, so a token's
-    noise is the same in any batch, on any number of devices, and whatever is computed around it.
-    It is -log(-log(u)) of a u with 23 random bits, between -4.47 and 15.94. A token of probability
-    p is therefore drawn with probability 2^-23 / (exp(2^-23 / p) - 1): 0.6% less often than it
-    should be at p = 1e-5, 6% at 1e-6, 48% at 1e-7, and never in practice at 1e-8.
+    noise is the same in any batch, on any number of devices and in any program. It is
+    -log(-log(u)) with 23 random bits in u, between -4.47 and 15.94. A token of probability p is
+    therefore drawn with probability 2^-23 / (exp(2^-23 / p) - 1): 0.6% less often than it should
+    be at p = 1e-5, 6% at 1e-6, 48% at 1e-7, and never in practice at 1e-8.
     """
 
     def per_token(key, position):
@@ -73,7 +73,7 @@ def token_gumbel(
 
 
 def uniform_per_image(keys: Key[Array, "batch"]) -> Float[Array, "batch"]:
-    """A number uniform in [0, 1), float32, for every image."""
+    """One float32 number per image, uniform in [0, 1)."""
     return jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32))(keys)
 
 

@@ -1,4 +1,4 @@
-"""Vector quantization: which code of a codebook is nearest to a vector."""
+"""Vector quantization: the nearest code of a codebook."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def nearest_code(
 
     Nearest in squared Euclidean distance |z|^2 + |e|^2 - 2 z e, or, with `normalize`, by the
     largest cosine. Computed in float32 at the highest matmul precision (float64 stays float64),
-    since bfloat16 products would pick other codes (VQ-VAE, arXiv 1711.00937, equation 1).
+    since bfloat16 matmuls would select other codes (VQ-VAE, arXiv 1711.00937, equation 1).
     """
     dtype = jnp.promote_types(jnp.float32, vectors.dtype)
     vectors, codebook = vectors.astype(dtype), codebook.astype(dtype)

@@ -1,4 +1,4 @@
-"""Resizing of feature maps, as two small matrix products that run alike on every device."""
+"""Resizing of feature maps by two small matmuls, with the same result on every device."""
 
 from functools import cache
 

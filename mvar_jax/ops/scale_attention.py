@@ -21,7 +21,7 @@ SCALE_ATTENTION = Op(
         Implementation("xla", "mvar_jax.ops._xla_scale_attention:scale_attention"),
     ),
 )
-"""`pick` takes the facts `heads` and `dim`, the channels of a head."""
+"""`pick` takes the sizes `heads` and `dim`, the channels of a head."""
 
 
 def scale_attention(
@@ -35,20 +35,20 @@ def scale_attention(
     log_scale: Float[Array, "heads"] | None = None,
     implementation: str = "auto",
 ) -> Float[Array, "batch heads total dim"]:
-    """Softmax attention of every scale's tokens, all scales joined; no mask, in the input's dtype.
+    """Softmax attention of every scale's tokens, all scales joined, without a mask.
 
     query, key, value: as projected, with their biases.
-    slices: where each scale lies in the sequence; they follow each other and cover it.
-    softmax_scale: what products of queries and keys are multiplied by before the softmax.
-    reach: what a token sees: with "scale" its own scale (M-VAR, arXiv 2411.10433, section 3.2),
-        with "history" its own and all earlier ones (VAR, arXiv 2404.02905, section 3.1).
+    slices: the slice of the sequence that belongs to each scale; consecutive, from start to end.
+    softmax_scale: factor of the logits before the softmax.
+    reach: what a token attends to: "scale", its own scale (M-VAR, arXiv 2411.10433, section 3.2),
+        or "history", its own and all earlier scales (VAR, arXiv 2404.02905, section 3.1).
     log_scale: if given, queries and keys are normalised first, as by `attention.cosine_normalize`.
     implementation: a name in the table `SCALE_ATTENTION`, or "auto".
 
-    In every implementation the order is: normalise queries and keys in at least float32; what acts
-    on normalised vectors, as rotary positions do, comes here; cast to the input's dtype; logits
-    and softmax in at least float32; values. Raises ValueError, while tracing, for an
-    implementation that is unknown or cannot compute this here.
+    Every implementation normalises queries and keys in at least float32, casts them to the input's
+    dtype, computes logits and softmax in at least float32, then multiplies by the values. Rotations
+    of positions would come between normalisation and cast. The result has the input's dtype. Raises
+    ValueError, while tracing, for an implementation that is unknown or cannot compute this here.
     """
     picked = SCALE_ATTENTION.pick(implementation, heads=query.shape[1], dim=query.shape[3])
     return picked(

@@ -18,8 +18,8 @@ SSD = Op(
         Implementation("xla", "mvar_jax.ops._xla_ssd:ssd"),
     ),
 )
-"""`pick` takes the facts `heads`, `dim`, the channels of a head, and `stateful`: whether there is
-an initial state or the last one is asked for."""
+"""`pick` takes the sizes `heads` and `dim`, the channels of a head, and `stateful`: whether an
+initial state is given or the last one is to be returned."""
 
 
 def ssd(
@@ -39,16 +39,16 @@ def ssd(
 
     x: the inputs.
     dt: the step sizes, at least 0 (after softplus).
-    decay_rate: a, at most 0, a number for every head.
-    b, c: what writes and reads the state, shared by the heads.
-    skip: d, a number for every head; zeros if None.
+    decay_rate: a, at most 0, one number per head.
+    b, c: input and output vectors of the state, shared by the heads.
+    skip: d, one number per head; zeros if None.
     initial: the state before the first token; zeros if None.
     return_state: whether the state after the last token is returned.
-    chunk: tokens that are mixed by one matmul, where the implementation leaves the choice; it
-        changes speed and memory, not the result.
+    chunk: tokens that are mixed by one matmul, in implementations that leave it open; it changes
+        speed and memory, not the result.
     implementation: a name in the table `SSD`, or "auto".
 
-    Returns y in the dtype of x, and the state in at least float32, or None unless it is asked for.
+    Returns y in the dtype of x, and the state in at least float32, or None without `return_state`.
     Raises ValueError, while tracing, for an implementation that is unknown or cannot compute this
     here. Equations: Mamba-2, arXiv 2405.21060, section 6.
     """

@@ -1,4 +1,4 @@
-"""What calibration saw, drawn: kinds of heads, kinds of layers, and attention maps themselves."""
+"""Plots of a calibration: kinds of heads, kinds of layers, and attention maps."""
 
 import math
 
@@ -18,7 +18,7 @@ EXAMPLES = 4  # heads of either kind whose attention is shown
 
 
 def draw_profile(profile: Profile, policy: Policy) -> Figure:
-    """The picture that belongs to a policy: its head kinds, its layer kinds, or what it ranks."""
+    """The plot for a policy: its kinds of heads, its kinds of layers, or the attention it ranks."""
     if isinstance(policy, HeadAware):
         return draw_head_kinds(profile, policy)
     if isinstance(policy, ScaleKV):
@@ -27,7 +27,7 @@ def draw_profile(profile: Profile, policy: Policy) -> Figure:
 
 
 def draw_head_kinds(profile: Profile, policy: HeadAware) -> Figure:
-    """Variance of every head, and which heads it makes contextual; the sorted curve beside."""
+    """The variance of every head, the contextual heads, and the sorted variances."""
     shape = AttentionShape(*profile.head_variance.shape)
     contextual = policy.contextual(shape, profile)
     figure = Figure((11, 4), layout="constrained")
@@ -50,7 +50,7 @@ def draw_head_kinds(profile: Profile, policy: HeadAware) -> Figure:
 
 
 def draw_layer_kinds(profile: Profile, policy: ScaleKV) -> Figure:
-    """The selectivity index of layers and scales, and which pairs it makes drafters."""
+    """The selectivity index of layers and scales, and the pairs that are drafters."""
     shape, schedule = AttentionShape(*profile.head_variance.shape), profile.schedule
     figure = Figure((9, 4), layout="constrained")
     kinds, values = figure.subplots(1, 2)
@@ -64,7 +64,7 @@ def draw_layer_kinds(profile: Profile, policy: ScaleKV) -> Figure:
 
 
 def draw_demand(profile: Profile) -> Figure:
-    """How much attention each scale's tokens get from each later scale, mean over heads."""
+    """The attention that each scale's tokens receive from each later scale, mean over heads."""
     layers = profile.mass.mean(axis=1)
     columns = min(4, len(layers))
     rows = math.ceil(len(layers) / columns)

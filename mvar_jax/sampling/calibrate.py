@@ -1,4 +1,4 @@
-"""Calibration: what a model's attention looks like while it draws with its full cache."""
+"""Calibration: statistics of a model's attention while it samples with the full cache."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +19,7 @@ from mvar_jax.sampling.request import Request, Sampler, Weights, split_request
 
 
 class Calibration(NamedTuple):
-    """A profile, and one image's queries and keys at the last scale, for pictures.
+    """A profile, and the queries and keys of one image at the last scale, for plots.
 
     Queries are [layers, heads, n, dim], keys [layers, heads, total, dim].
     """
@@ -40,9 +40,9 @@ def calibrate(
 ) -> Calibration:
     """Samples a request with the full cache and averages the attention of conditional rows.
 
-    It is drawn `batch_size` images at a time; `progress` is told the number of images done after
-    every batch. Nothing of the size of an attention matrix is kept: queries pass in pieces, sums
-    stay.
+    `batch_size` images are drawn at a time; `progress` is called with the number of images done
+    after every batch. No array of the size of an attention matrix is stored: queries are processed
+    in pieces, and only sums are kept.
     """
     sums, first, done = None, None, 0
     for part in split_request(request, batch_size):
@@ -73,7 +73,7 @@ def _observe_batch(sampler, weights, request):
 
 
 def _gathered(memory: Memory) -> Statistics:
-    """The statistics of all layers in order of depth, stacked."""
+    """The statistics of all layers, stacked in order of depth."""
     (run,) = memory  # a full cache is one run
     caches = [layer.cache for layer in run.layers or ()]
     layers = [cache.statistics for cache in caches if isinstance(cache, ObservedCache)]

@@ -1,4 +1,4 @@
-"""The loop over scales: from conditions to tokens and images, nothing computed twice."""
+"""The loop over scales: from conditions to tokens and images, without recomputation."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ Noise = Callable[[Array, int, int], Array]
 
 @flax.struct.dataclass
 class Carried:
-    """What goes from scale to scale."""
+    """What is carried from scale to scale."""
 
     conditioning: Conditioning
     memory: Memory
@@ -31,7 +31,7 @@ class Carried:
 
 
 class Step(NamedTuple):
-    """What is known after one scale."""
+    """The results of one scale."""
 
     logits: Array  # guided, before temperature and filters, [batch, n, logits]
     tokens: Tokens  # [batch, n]; with smooth, the most likely code of each mixture
@@ -47,7 +47,7 @@ class Generation(NamedTuple):
 
 
 def begin(sampler: Sampler, weights: Weights, request: Request) -> Carried:
-    """What is carried into the first scale: the condition's vectors, and nothing drawn."""
+    """What is carried into the first scale: the prepared condition and an empty memory."""
     schedule, batch = sampler.scales, request.keys.shape[0]
     trunk = sampler.trunk.bind({"params": weights.trunk})
     rows = guidance_rows(request.condition, trunk.null(request.condition))
@@ -71,10 +71,13 @@ def draw_scale(
     scale: int,
     noise: Noise | None = None,
 ) -> tuple[Carried, Step]:
-    """Draws one scale; returns what the next one needs, and what is known now.
+    """Draws one scale; returns what the next one needs, and the results.
 
-    The noise of an image comes from its own key, the scale and the position. `noise`, a function
-    `(keys, scale, tokens)`, replaces the token space's own.
+    sampler, weights, request: the models, their parameters, and what to draw.
+    carried: from the scale before, or from `begin`.
+    scale: index of the scale, static.
+    noise: a function `(keys, scale, tokens)` in place of that of the token space. By default the
+        noise of a token depends on the image's key, the scale and the position.
     """
     schedule, filters = sampler.scales, jax.tree.map(jnp.asarray, request.filters)
     trunk = sampler.trunk.bind({"params": weights.trunk})
@@ -105,7 +108,7 @@ def draw_scale(
 def generate_scales(
     sampler: Sampler, weights: Weights, request: Request, *, noise: Noise | None = None
 ) -> Iterator[Step]:
-    """Yields a `Step` after every scale, coarse to fine, to be traced or run as it is."""
+    """Yields a `Step` after every scale, coarse to fine; can be traced or run eagerly."""
     carried = begin(sampler, weights, request)
     for scale in range(len(sampler.scales)):
         carried, step = draw_scale(sampler, weights, request, carried, scale, noise)
@@ -116,7 +119,7 @@ def generate_scales(
 def generate(sampler: Sampler, weights: Weights, request: Request) -> Generation:
     """Images for conditions, all scales in one program.
 
-    An image depends on its own key and condition only, not on the batch around it.
+    An image depends on its own key and condition only, not on the other images of the batch.
     """
     steps = list(generate_scales(sampler, weights, request))
     return Generation(
@@ -128,9 +131,9 @@ def generate(sampler: Sampler, weights: Weights, request: Request) -> Generation
 def grow(
     sampler: Sampler, weights: Weights, request: Request
 ) -> Float[Array, "scales batch _ _ 3"]:
-    """What `generate` would draw were it to stop after each scale; the last is its images.
+    """The images of `generate` after every scale; the last ones are those of `generate`.
 
-    Scales are decoded one after another, so this needs no more memory for decoding.
+    Scales are decoded one after another, so that decoding needs no more memory.
     """
     steps = generate_scales(sampler, weights, request)
     running = jnp.stack([step.running for step in steps])
@@ -142,8 +145,8 @@ def stream(
 ) -> Iterator[tuple[Float[Array, "batch _ _ 3"], Tokens]]:
     """Yields images and tokens after every scale, as soon as they are drawn.
 
-    The same as `generate` gives, by a program for each scale: what is carried is donated from one
-    to the next. Images are decoded by one program for all scales.
+    The results are those of `generate`. There is one program per scale, and what is carried is
+    donated to the next one. Images are decoded by one program for all scales.
     """
     carried = _begin(sampler, weights, request)
     for scale in range(len(sampler.scales)):

@@ -1,4 +1,4 @@
-"""Classifier-free guidance over rows that come in pairs."""
+"""Classifier-free guidance over pairs of rows."""
 
 from mvar_jax.array_types import Array, Float
 
@@ -6,7 +6,7 @@ from mvar_jax.array_types import Array, Float
 def guide(
     logits: Float[Array, "rows n logits"], strength: Float[Array, ""] | float
 ) -> Float[Array, "batch n logits"]:
-    """`(1 + t) conditional - t unconditional`, from rows ordered image by image.
+    """`(1 + t) conditional - t unconditional`, from image-major rows.
 
     Rows 2i and 2i + 1 are image i with and without its condition (VAR's official sampling).
     """

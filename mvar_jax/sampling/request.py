@@ -1,4 +1,4 @@
-"""What a drawing needs: the model, its weights, and what is asked of it."""
+"""The inputs of sampling: the models, their weights, and the request."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from mvar_jax.tokenizers import Tokenizer, Tokens
 
 @dataclass(frozen=True)
 class Sampler:
-    """A trunk and a tokenizer without their parameters, and how they draw; static under jit.
+    """A trunk and a tokenizer without their parameters, and the schedule; static under jit.
 
     `schedule` None is the trunk's own. `smooth` mixes codes instead of drawing tokens.
     """
@@ -40,7 +40,7 @@ class Weights:
     """The parameters of trunk and tokenizer.
 
     With a `compression`, the trunk's heads are in the order of its plan (`models.heads`), and
-    attention over the history remembers what its policy keeps.
+    attention over the history caches what its policy keeps.
     """
 
     trunk: Params
@@ -62,7 +62,7 @@ class Filters:
 
     @classmethod
     def of(cls, config: SamplingConfig, scales: int) -> "Filters":
-        """From a validated config, for so many scales.
+        """From a validated config, for `scales` scales.
 
         Guidance grows linearly from 0 at the first scale to its full value at the last.
         """
@@ -77,30 +77,30 @@ class Filters:
 
 @flax.struct.dataclass
 class Forced:
-    """Tokens of one scale that are given instead of drawn, where the mask says so.
+    """Tokens of one scale that are given instead of drawn, where the mask is not 0.
 
-    A mask between 0 and 1 mixes the codes of both, for soft edges; the token that counts as drawn
-    is then the given one from 1/2 on.
+    A mask between 0 and 1 mixes the codes of both, for soft edges; the returned token is then the
+    given one if the mask is at least 1/2.
     """
 
-    tokens: Leaf  # as the tokenizer has them, [batch, n]
+    tokens: Leaf  # in the tokenizer's dtype, [batch, n]
     mask: Leaf  # float32 [batch, n], from 0 (drawn) to 1 (given)
 
     def tokens_of(self, drawn: Tokens) -> Tokens:
-        """The given tokens where the mask says so, else those drawn."""
+        """The given tokens where the mask is at least 1/2, otherwise the drawn ones."""
         return jnp.where(self._over(self.mask >= 0.5, drawn), self.tokens, drawn)
 
     def codes_of(
         self, drawn: Float[Array, "batch n code"], given: Float[Array, "batch n code"]
     ) -> Float[Array, "batch n code"]:
-        """The codes of both, mixed by the mask; exactly one of them where it is 0 or 1."""
+        """The codes of both, mixed by the mask; exactly those of one where it is 0 or 1."""
         mask = self._over(self.mask, drawn)
         mixed = (1 - mask) * drawn + mask * given
         return jnp.where(mask == 0, drawn, jnp.where(mask == 1, given, mixed))
 
     @staticmethod
     def _over(mask, array):
-        """The mask over the axes that tokens or codes have behind the positions."""
+        """The mask with trailing axes for the further axes of tokens or codes."""
         return jnp.reshape(mask, (*jnp.shape(mask), *(1,) * (array.ndim - 2)))
 
 
@@ -109,14 +109,14 @@ class Request:
     """What to draw: a batch of images, each with its condition and its key."""
 
     condition: Condition  # of every image
-    keys: Leaf  # a random key for each image, [batch]
+    keys: Leaf  # a random key per image, [batch]
     filters: Filters
-    forced: Sequence[Forced] | None = None  # for every scale, if any
+    forced: Sequence[Forced] | None = None  # one per scale
 
 
 @flax.struct.dataclass
 class NumberedRequest:
-    """A request whose images are named by a seed and a number each; keys follow from these."""
+    """A request whose keys are computed from a seed and a number per image."""
 
     condition: Condition  # of every image
     seed: Leaf  # uint32 scalar
@@ -150,7 +150,7 @@ def _rows(tree: PyTree, rows: slice | Int[np.ndarray, "picked"]) -> PyTree:
 def batch_rows(count: int, size: int) -> Iterator[Int[np.ndarray, "size"]]:
     """The rows of `count` images in batches of one size, so that one program serves all.
 
-    The last batch is filled up with the last image.
+    The last batch is padded with the last image.
     """
     for first in range(0, count, size):
         yield np.minimum(np.arange(first, first + size), count - 1)

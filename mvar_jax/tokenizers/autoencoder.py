@@ -24,7 +24,7 @@ IMAGE_CHANNELS = 3
 
 
 class Level(nn.Module):
-    """Residual blocks at one resolution, each followed by attention if asked for."""
+    """Residual blocks at one resolution, each followed by attention if `attention`."""
 
     channels: int
     blocks: int

@@ -1,4 +1,4 @@
-"""What every tokenizer and every space of tokens offers; the rest of the library sees only this."""
+"""The protocols of tokenizers and token spaces; all other code uses only these."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -7,19 +7,19 @@ from mvar_jax.config import TokenizerConfig
 from mvar_jax.scales import ScaleSchedule
 
 Tokens = Array
-"""Tokens of one scale, or of several joined: integers `[batch, n]`, or with more axes behind."""
+"""Tokens of one scale, or of several joined: integers `[batch, n]`, or with further axes."""
 
 
 @runtime_checkable
 class TokenSpace(Protocol):
-    """What a token is: what the trunk's logits say of it, and how it is drawn.
+    """What depends on the kind of tokens: number of logits, loss, filters and sampling.
 
     Hashable, so static under jit.
     """
 
     @property
     def logits(self) -> int:
-        """Numbers that the trunk gives for every token."""
+        """Number of logits per token."""
 
     def loss(
         self,
@@ -32,10 +32,10 @@ class TokenSpace(Protocol):
     def accuracy(
         self, logits: Float[Array, "batch n logits"], targets: Tokens
     ) -> Float[Array, "batch n"]:
-        """How much of every token is predicted, from 0 to 1, float32."""
+        """The correctly predicted share of every token, from 0 to 1, float32."""
 
     def noise(self, keys: Key[Array, "batch"], scale: int, tokens: int) -> Array:
-        """The randomness that one scale of so many tokens is drawn with, from images' keys."""
+        """The noise for drawing the `tokens` tokens of one scale, from the images' keys."""
 
     def filter(
         self,
@@ -43,7 +43,7 @@ class TokenSpace(Protocol):
         top_k: Int[Array, ""] | int,
         top_p: Float[Array, ""] | float,
     ) -> Float[Array, "batch n logits"]:
-        """The logits, -inf where top-k, then top-p remove a value."""
+        """The logits, with -inf for those that top-k and then top-p remove."""
 
     def sample(self, logits: Float[Array, "batch n logits"], noise: Array) -> Tokens:
         """Draws every token from its logits."""
@@ -51,7 +51,7 @@ class TokenSpace(Protocol):
     def mixture(
         self, logits: Float[Array, "batch n logits"], noise: Array, progress: float
     ) -> Array:
-        """What the tokenizer's `mix` takes to make soft codes in place of drawn tokens.
+        """The input of the tokenizer's `mix`, for soft codes instead of drawn tokens.
 
         `progress` goes from 0 at the first scale to 1 at the last.
         """
@@ -61,10 +61,10 @@ class TokenSpace(Protocol):
 class Tokenizer(Protocol):
     """Images to tokens of every scale, and codes back to images.
 
-    A Flax module: methods below are called on a bound one, or by `apply` with `method=`. Images are
-    float32 NHWC in [-1, 1]. Everything that depends on the scales takes the schedule, static under
-    jit; without one it is the tokenizer's own. `keys`, one for each image, are for what is drawn in
-    training; without them nothing is.
+    A Flax module: call the methods below on a bound module, or by `apply` with `method=`. Images
+    are float32 NHWC in [-1, 1]. Methods that depend on the scales take the schedule, static under
+    jit; the default is the tokenizer's own. `keys`, one per image, are for tokenizers that draw
+    random numbers in training; without keys nothing is random.
     """
 
     @property
@@ -77,7 +77,7 @@ class Tokenizer(Protocol):
 
     @property
     def token_space(self) -> TokenSpace:
-        """What a token is."""
+        """The space of its tokens."""
 
     def encode(
         self, images: Float[Array, "batch _ _ 3"], schedule: ScaleSchedule | None = None
@@ -103,7 +103,7 @@ class Tokenizer(Protocol):
         keys: Key[Array, "batch"] | None = None,
         schedule: ScaleSchedule | None = None,
     ) -> Float[Array, "batch _ code"]:
-        """The inputs of `training_pair`, from stored targets instead of features."""
+        """The inputs of `training_pair`, from its target tokens instead of features."""
 
     def embed(self, tokens: Tokens) -> Float[Array, "batch n code"]:
         """The codes of tokens."""
@@ -129,7 +129,7 @@ class Tokenizer(Protocol):
         """The images of summed codes, clipped to [-1, 1]."""
 
     def init(self, key: Key[Array, ""], images: Float[Array, "batch _ _ 3"], /) -> PyTree:
-        """The parameters at the start of training, under "params"."""
+        """The initial parameters, under "params"."""
 
     def apply(
         self, variables: dict[str, Params], *arguments: Any, method: str | None = None

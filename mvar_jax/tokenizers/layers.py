@@ -9,7 +9,7 @@ from mvar_jax.array_types import Array, Float
 
 
 def group_norm(groups: int, name: str) -> nn.GroupNorm:
-    """Group normalisation with scale and bias, the variance in two passes for its accuracy."""
+    """Group normalisation with scale and bias; the variance is computed in two passes."""
     return nn.GroupNorm(groups, epsilon=1e-6, use_fast_variance=False, name=name)
 
 
@@ -79,7 +79,7 @@ class Upsample(nn.Module):
 
 
 class Middle(nn.Module):
-    """The coarsest part of encoder and decoder: a block, attention if asked for, a block."""
+    """The coarsest part of encoder and decoder: a block, attention if `attention`, a block."""
 
     channels: int
     norm_groups: int

@@ -18,7 +18,7 @@ from mvar_jax.scales import ScaleSchedule
 
 
 class QuantizedScale(NamedTuple):
-    """What quantizing one scale gives."""
+    """The result of quantizing one scale."""
 
     tokens: jax.Array  # int32 [batch, n_k]
     running: jax.Array  # [batch, h, w, code], the sum of all scales so far
@@ -26,10 +26,10 @@ class QuantizedScale(NamedTuple):
 
 
 class ResidualQuantizer(nn.Module):
-    """Quantizes a map scale by scale, each scale coding what the coarser ones left over.
+    """Quantizes a map scale by scale; each scale encodes the residual of the coarser ones.
 
-    A scale's codes are interpolated to the full map and pass a residual convolution, shared by
-    neighbouring scales, before they are added up (VAR, arXiv 2404.02905, algorithms 1 and 2).
+    The codes of a scale are interpolated to the full map and pass a residual convolution, shared by
+    neighbouring scales, before they are summed (VAR, arXiv 2404.02905, algorithms 1 and 2).
     """
 
     config: TokenizerConfig
@@ -96,7 +96,7 @@ class ResidualQuantizer(nn.Module):
     def pyramid(
         self, features: Float[Array, "batch h w code"], schedule: ScaleSchedule
     ) -> list[QuantizedScale]:
-        """Quantizes a map; gradients reach codebook and convolutions, not the map."""
+        """Quantizes a map; gradients flow to codebook and convolutions, not to the map."""
         features = jax.lax.stop_gradient(features)
         running = self.start(features.shape[0], schedule)
         pyramid = []
@@ -116,7 +116,7 @@ class ResidualQuantizer(nn.Module):
         the sum up to scale k (VQ-VAE, arXiv 1711.00937, equation 3).
         """
         if self.is_initializing():
-            for convolution in self.residual:  # with few scales some stay unused, but official
+            for convolution in self.residual:  # the official model has all, used or not
                 convolution(features)
         stop = jax.lax.stop_gradient
         sums = [scale.running for scale in self.pyramid(features, schedule)]
@@ -130,10 +130,10 @@ class ResidualQuantizer(nn.Module):
 
 
 def small_codes(key: jax.Array, shape: tuple[int, int], dtype=jnp.float32) -> jax.Array:
-    """Starting values of a codebook: uniform within 1 / vocabulary of zero.
+    """Initial values of a codebook: uniform within 1 / vocabulary of zero.
 
-    Next to features of order 1 all codes start in one place, and spread as training pulls them
-    out; from codes of order 1 most would never be the nearest to anything, and stay unused.
+    Compared with features of order 1 all codes start at one point, and training spreads them. Of
+    codes of order 1 most would never be the nearest to any feature, and stay unused.
     """
     limit = 1 / shape[0]
     return jax.random.uniform(key, shape, dtype, -limit, limit)
@@ -145,13 +145,13 @@ def _vectors(maps, size):
 
 @cache
 def shared_index(convolutions: int, scales: int) -> tuple[int, ...]:
-    """Which of the shared residual convolutions every scale uses.
+    """The index of the shared residual convolution of every scale.
 
-    Scale k takes the convolution whose tick is nearest to k / (scales - 1), the first on a tie.
-    The arithmetic must be this one in double precision: some schedules have ties on paper that
-    its last bit decides, and published weights were trained with the outcome.
+    Scale k uses the convolution whose tick is nearest to k / (scales - 1), the first on a tie. The
+    arithmetic must be exactly this one in double precision: in some schedules two ticks are equally
+    near and the last bit decides, and the published weights were trained with that choice.
     """
     margin = 1 / 3 / convolutions if convolutions == 4 else 1 / 2 / convolutions
     ticks = np.linspace(margin, 1 - margin, convolutions)
-    places = (k / max(scales - 1, 1) for k in range(scales))
-    return tuple(int(np.argmin(np.abs(ticks - place))) for place in places)
+    points = (k / max(scales - 1, 1) for k in range(scales))
+    return tuple(int(np.argmin(np.abs(ticks - point))) for point in points)

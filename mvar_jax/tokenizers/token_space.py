@@ -1,4 +1,4 @@
-"""What the trunk's logits mean: the space that tokens are drawn from, and its loss."""
+"""The token space of a vocabulary: loss, filters and sampling of categorical tokens."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class CategoricalTokens:
 
     @property
     def logits(self) -> int:
-        """Numbers that the trunk gives for every token: one for each code."""
+        """Number of logits per token: one per code."""
         return self.vocabulary
 
     def accuracy(
@@ -45,7 +45,7 @@ class CategoricalTokens:
     def noise(
         self, keys: Key[Array, "batch"], scale: int, tokens: int
     ) -> Float[Array, "batch n vocab"]:
-        """The randomness that one scale of `tokens` tokens is drawn with, from images' keys."""
+        """Gumbel noise for drawing the `tokens` tokens of one scale, from the images' keys."""
         return token_gumbel(keys, scale, tokens, self.vocabulary)
 
     def filter(
@@ -54,13 +54,13 @@ class CategoricalTokens:
         top_k: Int[Array, ""] | int,
         top_p: Float[Array, ""] | float,
     ) -> Float[Array, "batch n vocab"]:
-        """Sets to -inf what top-k, then top-p remove (see `ops.logits.filter_logits`)."""
+        """Sets to -inf the logits that top-k and then top-p remove (`ops.logits.filter_logits`)."""
         return filter_logits(logits, top_k, top_p)
 
     def sample(
         self, logits: Float[Array, "batch n vocab"], noise: Float[Array, "batch n vocab"]
     ) -> Int[Array, "batch n"]:
-        """Draws every token from the softmax of its logits, by the Gumbel maximum."""
+        """Draws every token from the softmax of its logits, by the Gumbel-max trick."""
         return jnp.argmax(logits + noise, axis=-1).astype(jnp.int32)
 
     def mixture(
@@ -69,7 +69,7 @@ class CategoricalTokens:
         noise: Float[Array, "batch n vocab"],
         progress: float,
     ) -> Float[Array, "batch n vocab"]:
-        """Weights of a soft mixture of codes in place of one token: a Gumbel softmax.
+        """Weights of a soft mixture of codes instead of one token: a Gumbel softmax.
 
         `progress` goes from 0 at the first scale to 1 at the last; logits are multiplied by
         1 + progress and the temperature falls from 0.27 to 0.0135 (VAR's `more_smooth`).

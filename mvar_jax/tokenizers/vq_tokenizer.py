@@ -38,7 +38,7 @@ class VQTokenizer(nn.Module):
 
     @property
     def token_space(self) -> CategoricalTokens:
-        """What a token is: its loss, and how it is drawn."""
+        """The space of its tokens: indices into the vocabulary."""
         return CategoricalTokens(self.config.vocabulary)
 
     def encode(
@@ -68,11 +68,11 @@ class VQTokenizer(nn.Module):
         keys: Key[Array, "batch"] | None = None,
         schedule: ScaleSchedule | None = None,
     ) -> tuple[Float[Array, "batch _ code"], Int[Array, "batch total"]]:
-        """What the trunk trains on: teacher-forcing inputs and target tokens.
+        """The trunk's training data: teacher-forcing inputs and target tokens.
 
-        Inputs cover all scales but the first, `[batch, total - lengths[0], code]`: before each
-        scale, the sum of the coarser ones averaged down to its size. Targets are the tokens of
-        all scales, joined. Nothing is drawn.
+        Inputs cover all scales but the first, `[batch, total - lengths[0], code]`: for each scale,
+        the sum of the coarser ones averaged down to its size. Targets are the tokens of all scales,
+        joined. Nothing is random; `keys` are ignored.
         """
         schedule = schedule or self.schedule
         pyramid = self.quantizer.pyramid(features, schedule)
@@ -121,8 +121,8 @@ class VQTokenizer(nn.Module):
     ) -> tuple[Float[Array, "batch h w code"], Float[Array, "batch _ code"] | None]:
         """Adds the codes of one scale; returns the sum and the next scale's input, if any.
 
-        Codes rather than tokens, so that mixtures of codes pass too. Raises ValueError when the
-        number of codes is not the scale's.
+        It takes codes, not tokens, so that mixtures of codes work too. Raises ValueError if the
+        number of codes is not that of the scale.
         """
         return self.quantizer.accumulate(running, codes, scale, schedule or self.schedule)
 

@@ -1,4 +1,4 @@
-"""Gradients of a batch in parts, one after the other: the memory of a part, the result of all."""
+"""Gradient accumulation: a batch in parts, one after another, with the result of the whole."""
 
 from collections.abc import Callable
 
@@ -14,11 +14,11 @@ from mvar_jax.training.losses import Metrics
 def accumulated_gradients(
     loss: Callable[[Params, PyTree], tuple[Array, Metrics]], batch: PyTree, parts: int
 ) -> Callable[[Params], tuple[Params, Metrics]]:
-    """The gradients of `loss(params, batch) -> (loss, metrics)`, computed in so many parts.
+    """The gradients of `loss(params, batch) -> (loss, metrics)`, computed in `parts` parts.
 
-    Loss and metrics must be means over the batch, whose arrays have its rows in front; `parts`
-    must divide them. Returns `gradient(params) -> (gradients, metrics)`, of the whole batch: the
-    gradients are split over the ambient mesh as parameters are, summed in their dtype.
+    Loss and metrics must be means over the batch, which is the first axis of all its arrays;
+    `parts` must divide it. Returns `gradient(params) -> (gradients, metrics)` of the whole batch.
+    The gradients are sharded over the ambient mesh like parameters, and summed in their dtype.
     """
     gradient = jax.grad(loss, has_aux=True)
 
@@ -43,5 +43,5 @@ def accumulated_gradients(
 
 
 def _split(array: Array, parts: int) -> Array:
-    """`[parts, rows, ...]` of every `parts`-th row, so that each part lies on all devices."""
+    """`[parts, rows, ...]`; a part has every `parts`-th row, so that it is on all devices."""
     return rearrange(array, "(rows parts) ... -> parts rows ...", parts=parts)

@@ -1,9 +1,9 @@
 """Checkpoints: the state of a run and its position in the data, saved while training continues.
 
-A run's directory holds one subdirectory per saved step. In each, Orbax keeps `params`, `average`
-(where one is kept), `optimizer` and `data` apart, so that parameters load without the optimizer.
-They hold arrays and JSON only: loading a checkpoint runs no code from it. A checkpoint that
-is damaged is skipped in favour of the previous one, and moved aside, never deleted.
+A run's directory holds one subdirectory per saved step. In each, Orbax stores `params`, `average`
+(if there is one), `optimizer` and `data` separately, so that parameters load without the
+optimizer. They hold arrays and JSON only: loading a checkpoint runs no code from it. A damaged
+checkpoint is skipped in favour of the previous one, and renamed, never deleted.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,9 +36,9 @@ NONE_LEFT, ALL_DAMAGED = -1, -2  # in place of a step
 class Checkpoints:
     """The checkpoints of a run, in `directory/STEP`. Use it in a `with` block.
 
-    The newest `keep` stay, and all of steps that divide by `keep_every` (0: none more).
-    `batches` are iterators with Orbax's `save` and `load` methods, as `GlobalBatches` gives. All
-    processes of a run make the same calls.
+    The newest `keep` are kept, and all whose step is a multiple of `keep_every` (0: no others).
+    `batches` are iterators with Orbax's `save` and `load` methods, such as those of
+    `GlobalBatches`. All processes of a run make the same calls.
     """
 
     def __init__(self, directory: Path, keep: int, keep_every: int = 0):
@@ -64,43 +64,43 @@ class Checkpoints:
             self.wait()
         finally:
             self._thread.shutdown()
-            with suppress(Exception):  # of a save that failed, which `wait` has told
+            with suppress(Exception):  # of a failed save, which `wait` has raised already
                 self._checkpointer.close()
             logging.get_absl_logger().removeFilter(_is_not_orbax_failing)
 
     @property
     def latest(self) -> Path | None:
-        """The newest checkpoint, None where there is none."""
+        """The newest checkpoint, None if there is none."""
         steps = stored_steps(self.directory)
         return self.directory / str(steps[0]) if steps else None
 
     def save(self, state: TrainState, batches: Iterator) -> None:
-        """Starts to save, and returns once the state may change; waits for an earlier save.
+        """Starts to save, and returns once the state may change; waits for the previous save.
 
-        Raises OSError in one sentence when this save, or the earlier one, cannot be written;
-        checkpoints that were saved before stay as they are.
+        Raises OSError, in one sentence, if this save or the previous one cannot be written;
+        earlier checkpoints are not changed.
         """
         self.wait()
         path = self.directory / str(int(state.step))
-        with self._told(path):
+        with self._naming_failures(path):
             writing = self._checkpointer.save_checkpointables_async(
                 int(path.name), {**_trees(state), "data": batches}, force=True
             )
             self._pending = self._thread.submit(self._seal_when_written, writing.result, path)
 
     def wait(self) -> None:
-        """Returns when no save is in progress; raises what a failed one raised."""
+        """Waits until no save is in progress; raises the error of a failed one."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
     def restore(self, state: TrainState, batches: Iterator) -> TrainState | None:
-        """The newest saved state that is whole; moves `batches` to its place.
+        """The newest intact state; sets `batches` to its position in the data.
 
-        None where nothing was saved. `state` gives shapes, dtypes and, where its leaves are
-        arrays, their devices. Damaged checkpoints that are newer than the one restored are
-        renamed to `STEP.damaged`, and a warning names them. Raises ValueError when all are
-        damaged, and when the newest whole one belongs to another configuration.
+        None if nothing was saved. `state` gives shapes, dtypes and, if its leaves are arrays,
+        their devices. Damaged checkpoints that are newer than the restored one are renamed to
+        `STEP.damaged`, and a warning names them. Raises ValueError if all are damaged, and if the
+        newest intact one belongs to another configuration.
         """
         damaged: list[DamagedError] = []
         for path in self._whole(tuple(_trees(state)), damaged):
@@ -118,7 +118,7 @@ class Checkpoints:
     def _whole(self, parts: tuple[str, ...], damaged: list[DamagedError]) -> Iterator[Path]:
         """The checkpoints whose files are as written, newest first; the others go to `damaged`.
 
-        The first process looks; all follow it. Raises ValueError when damaged ones are all.
+        Process 0 checks them for all processes. Raises ValueError if all are damaged.
         """
         own = iter(stored_steps(self.directory)) if jax.process_index() == 0 else iter(())
         while True:
@@ -135,7 +135,7 @@ class Checkpoints:
             aside = _free_name(error.path)
             error.path.rename(aside)
             logging.warning(
-                "%s is damaged (%s): going on from %s; it is kept as %s.",
+                "%s is damaged (%s): resuming from %s; it is kept as %s.",
                 error.path,
                 error.what,
                 restored.name,
@@ -145,14 +145,14 @@ class Checkpoints:
         self._checkpointer.reload()
 
     def _seal_when_written(self, wait: Callable, path: Path) -> None:
-        with self._told(path):
+        with self._naming_failures(path):
             wait()
             if jax.process_index() == 0:
                 write_seal(path)
 
     @contextmanager
-    def _told(self, path: Path) -> Iterator[None]:
-        """Says in one sentence what kept a checkpoint from being saved."""
+    def _naming_failures(self, path: Path) -> Iterator[None]:
+        """Turns the error of a failed save into an OSError of one sentence."""
         try:
             yield
         except Exception as error:  # Orbax raises many kinds, a full disk as ValueError too
@@ -160,12 +160,12 @@ class Checkpoints:
             last = f"step {before[0]} is the last one" if before else "there is none before it"
             raise OSError(
                 f"{path}: this checkpoint could not be saved ({storage_error(error)}); {last}, "
-                "make room or mend the place, and run the same command again to go on from there"
+                "free some space or fix the directory, and run the same command again to resume"
             ) from error
 
 
 def _is_not_orbax_failing(record: LogRecord) -> bool:
-    """False for tracebacks that Orbax logs, in each of its threads, of an error it also raises."""
+    """False for tracebacks that Orbax logs in its threads, of errors that it also raises."""
     return not (record.exc_info and "orbax" in Path(record.pathname).parts)
 
 
@@ -191,7 +191,7 @@ def _load(path: Path, state: TrainState, batches: Iterator) -> TrainState:
 def _next_whole(
     directory: Path, steps: Iterator[int], parts: tuple[str, ...], *, damaged: list[DamagedError]
 ) -> int:
-    """The next of the steps whose checkpoint is whole, or why there is none."""
+    """The next step whose checkpoint is intact, or the reason why there is none."""
     for step in steps:
         try:
             check_whole(directory / str(step), parts)
@@ -203,7 +203,7 @@ def _next_whole(
 
 
 def _free_name(path: Path) -> Path:
-    """`STEP.damaged`, or with a number where that is taken."""
+    """`STEP.damaged`, with a number if that name is taken."""
     aside, count = path.with_name(f"{path.name}.damaged"), 1
     while aside.exists():
         count += 1

@@ -1,4 +1,4 @@
-"""Watching for NaN and inf, without making the host wait for the device."""
+"""Detects NaN and inf without making the host wait for the device."""
 
 from collections import deque
 
@@ -12,7 +12,7 @@ from mvar_jax.training.metrics import Row
 from mvar_jax.training.state import TrainState
 
 STEPS_IN_FLIGHT = 2
-"""How many steps the host may be ahead of the device: enough to hide it, few batches in memory."""
+"""How many steps the host may be ahead of the device: enough to keep it busy, with few batches."""
 
 
 class TooManySkippedError(ValueError):
@@ -20,10 +20,9 @@ class TooManySkippedError(ValueError):
 
 
 class Guard:
-    """Follows the metrics of the steps, a few behind, so that the host does not run far ahead.
+    """Reads the metrics of the steps, a few behind, so that the host does not run far ahead.
 
-    Raises TooManySkippedError at the step that is the `limit`-th in a row to be skipped, as soon as
-    that is known.
+    Raises TooManySkippedError as soon as it knows that `limit` steps in a row were skipped.
     """
 
     def __init__(self, limit: int):
@@ -31,13 +30,13 @@ class Guard:
         self._in_flight: deque[tuple[int, Metrics]] = deque()
 
     def follow(self, step: int, metrics: Metrics) -> None:
-        """Another step was started; waits for the one before the last few."""
+        """Records a step that was started; waits for the one `STEPS_IN_FLIGHT` steps before."""
         self._in_flight.append((step, metrics))
         if len(self._in_flight) > STEPS_IN_FLIGHT:
             self._check(*self._in_flight.popleft())
 
     def numbers(self) -> Row:
-        """The metrics of the latest step as numbers; waits for it."""
+        """The metrics of the latest step, as Python numbers; waits for that step."""
         while len(self._in_flight) > 1:
             self._check(*self._in_flight.popleft())
         step, metrics = self._in_flight.popleft()
@@ -49,21 +48,21 @@ class Guard:
         if in_a_row >= self._limit:
             loss, norm = jax.device_get((metrics["loss"], metrics["gradient_norm"]))
             raise TooManySkippedError(
-                f"{in_a_row} steps in a row up to step {step} were skipped, whose loss or gradient "
-                f"was not finite (loss {loss}, gradient norm {norm})"
+                f"{in_a_row} steps in a row up to step {step} were skipped because of NaN or inf "
+                f"(loss {loss}, gradient norm {norm})"
             )
 
 
 def check_finite(state: TrainState) -> None:
-    """Raises ValueError, naming an array, unless all numbers of a state are finite.
+    """Raises ValueError, naming an array, if a state has NaN or inf.
 
-    From such a state on, skipping steps keeps it so.
+    Training from a state without them never gets any, because such steps are skipped.
     """
     finite = jax.jit(lambda tree: jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), tree))
     for path, good in jax.tree_util.tree_leaves_with_path(jax.device_get(finite(state))):
         name = path_name(path)
         check(
             bool(good),
-            f"the state to start from holds numbers in {name} that are not finite; start from "
+            f"the initial state has NaN or inf in {name}, expected finite numbers; start from "
             "other weights.",
         )

@@ -1,4 +1,4 @@
-"""A lock on a run's directory: two runs that train in one place would delete each other's work."""
+"""A lock on a run's directory: two runs in one directory would delete each other's checkpoints."""
 
 import contextlib
 import errno
@@ -16,19 +16,18 @@ from absl import logging
 from mvar_jax.mesh.processes import on_first_process
 
 NAME = "run.lock"
-BEAT = 5.0  # seconds between signs of life
-SILENCE = 20.0  # seconds without one after which an owner on another machine counts as gone
+BEAT = 5.0  # seconds between two heartbeats
+SILENCE = 20.0  # seconds without a heartbeat after which an owner on another machine is gone
 
 
 class RunLock:
     """Keeps other runs out of a directory while this one trains there. Use it in a `with` block.
 
-    All processes of a run enter it together; the first holds the lock. It is the operating
-    system's lock on a file, which ends with the process that holds it, however it ends. File
-    systems that do not carry such locks from machine to machine are why the owner also touches
-    the file every few seconds: an owner on another machine that has stopped doing so is gone. A
-    start waits `SILENCE` seconds to tell, and only where the last owner was elsewhere and did not
-    end in order.
+    All processes of a run enter it together; process 0 holds the lock. It is the operating
+    system's lock on a file, which is released when its process ends for any reason. Since some
+    shared file systems do not pass locks between machines, the owner also touches the file every
+    `BEAT` seconds. Only if the last owner was on another machine and did not release the lock, a
+    new run waits up to `SILENCE` seconds for a heartbeat before it takes the lock.
 
     Entering raises ValueError, which names host and process, when another run trains there.
     """
@@ -73,7 +72,7 @@ class RunLock:
         self._beating.start()
 
     def _is_alive(self, owner: dict) -> bool:
-        """Whether the file is touched again; the times of two machines cannot be compared."""
+        """Whether the file is touched again; clocks of two machines cannot be compared."""
         seen, until = self._path.stat().st_mtime_ns, time.monotonic() + SILENCE
         logging.warning(
             "Waiting %.0f seconds to see whether process %s on host %s still trains in %s.",
@@ -87,14 +86,14 @@ class RunLock:
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT):
-            with contextlib.suppress(OSError):  # a moment without the file system is no reason
+            with contextlib.suppress(OSError):  # the file system may be unavailable for a moment
                 os.utime(self._path)
 
 
 def _open_locked(path: Path) -> tuple[IO[str], bool]:
-    """The file, and whether it is locked, which some file systems cannot do.
+    """The file, and whether it is locked: some file systems support no locks.
 
-    Raises BlockingIOError when another has the lock.
+    Raises BlockingIOError if another process holds the lock.
     """
     while True:
         file = path.open("a+", encoding="utf-8")
@@ -106,7 +105,7 @@ def _open_locked(path: Path) -> tuple[IO[str], bool]:
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file, carried
-        file.close()  # its owner deleted it in between
+        file.close()  # its owner deleted it meanwhile
 
 
 def _lock(file: IO[str]) -> bool:
@@ -122,7 +121,7 @@ def _lock(file: IO[str]) -> bool:
 
 
 def _owner(path: Path) -> dict | None:
-    """Who wrote the file, None where nobody holds it."""
+    """The host and process in the file, None if there is no owner."""
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError):

@@ -32,7 +32,7 @@ Batch = dict[str, jax.Array]
 
 @dataclass(frozen=True)
 class Run:
-    """What names a run, where it is kept, how long and how it trains."""
+    """The name, directory, settings and length of a run."""
 
     label: str  # in messages
     directory: Path  # of `checkpoints/`, `samples/`, `profile/` and what `RunLog` writes
@@ -41,24 +41,24 @@ class Run:
     cost: StepCost
 
     def due(self, step: int, *intervals: int) -> bool:
-        """Whether a step is the last one, or divides by one of the intervals (0: never)."""
+        """Whether a step is the last one, or a multiple of one of the intervals (0: never)."""
         last = step == self.total_steps
         return last or any(every and step % every == 0 for every in intervals)
 
 
 @dataclass(frozen=True)
 class Programs:
-    """What a run calls. Inputs that never change, as `Frozen`, are bound to them beforehand."""
+    """The jitted functions of a run. Inputs that never change (`Frozen`) are bound beforehand."""
 
     step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]  # donates the state
     evaluate: Callable[[TrainState, Batch], Metrics]
-    # Writes a picture of what was learned to a path; returns pixels, uint8 [height, width, 3].
+    # Writes a picture of samples to a path; returns its pixels, uint8 [height, width, 3].
     draw: Callable[[TrainState, Path], np.ndarray] | None = None
 
 
 @runtime_checkable
 class BatchIterator(Protocol):
-    """Batches one after another, with a position that Orbax saves in a checkpoint, and loads."""
+    """Iterates over batches, with a position that Orbax saves in checkpoints and restores."""
 
     def __iter__(self) -> Iterator[Batch]:
         """Itself."""
@@ -67,20 +67,20 @@ class BatchIterator(Protocol):
         """The next batch."""
 
     def close(self) -> None:
-        """Ends the threads and processes that read."""
+        """Stops the threads and processes that read."""
 
 
 @runtime_checkable
 class Batches(Protocol):
-    """What to train on, such as `GlobalBatches`."""
+    """Training data, such as `GlobalBatches`."""
 
     def __iter__(self) -> BatchIterator:
-        """Batches from the first one on."""
+        """Iterates from the first batch."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """Batches of arrays that lie on devices."""
+    """Batches of arrays on the devices."""
 
     batches: Batches  # endless
     validation: Iterable[Batch]  # finite
@@ -88,15 +88,15 @@ class Data:
 
 @dataclass(frozen=True)
 class InitialState:
-    """The state before the first update: what it looks like, and how to create it."""
+    """The state before the first update: its shapes, and a function that creates it."""
 
     shapes: TrainState  # shapes, dtypes and shardings, or arrays that have them
-    create: Callable[[], TrainState]  # called where nothing was saved; `fit` donates its result
+    create: Callable[[], TrainState]  # called if nothing was saved; `fit` donates its result
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run's last state, the rows of its log from the first step on, and where its time went.
+    """A run's final state, all rows of its log, and its time per phase.
 
     `seconds` has the phases "restore", "compile", "train", "validate", "draw" and "save" of this
     call; phases that did not occur are absent. "compile" includes the first step.
@@ -115,18 +115,22 @@ def fit(
     initial: InitialState,
     begin: Callable[[], object] = lambda: None,
 ) -> Outcome:
-    """Trains until `run.total_steps` steps are made, from the newest whole checkpoint if any.
+    """Trains up to step `run.total_steps`, from the newest intact checkpoint if there is one.
 
-    `begin` is called, by all processes, once it is certain that the run goes on and that steps are
-    left, before anything of an earlier one changes. A picture is written to `samples/STEP.png`
-    where `programs` draw any.
+    run: name, directory, settings and length.
+    programs: the jitted step and evaluation, and perhaps a function that writes pictures to
+        `samples/STEP.png`.
+    data: training and validation batches.
+    initial: the state to start from if there is no checkpoint.
+    begin: called by all processes once the state is restored and steps are left, before any file of
+        an earlier run changes.
 
-    A run that is interrupted at any time and started again gives the same rows and parameters as
-    one that was not. Raises Preempted when SIGTERM asked it to stop, after saving. Raises
-    ValueError when all checkpoints are damaged, the newest is of another configuration, there is
-    no validation batch, a device has too little memory, too many steps in a row were skipped,
-    another run trains there, or Weights & Biases cannot show the run as the config asks; OSError
-    when a checkpoint or a log cannot be written. What was saved before stays.
+    A run that is interrupted at any time and resumed gives the same rows and parameters as one that
+    was not. Raises Preempted after SIGTERM, when the state is saved. Raises ValueError if all
+    checkpoints are damaged, the newest is of another configuration, there is no validation batch,
+    a device has too little memory, too many steps in a row were skipped, another run trains there,
+    or Weights & Biases cannot show the run as the config asks; OSError if a checkpoint or a log
+    cannot be written. Earlier checkpoints are kept.
     """
     check_installed(run.config.wandb)
     clock, batches = Stopwatch(), iter(data.batches)
@@ -137,7 +141,7 @@ def fit(
         _checkpoints(run) as checkpoints,
     ):
         with clock.phase("restore"):
-            # Created only where it is needed: the memory holds no second state beside a saved one.
+            # Created only if needed, so that memory never holds two states.
             state = checkpoints.restore(initial.shapes, batches)
             state = place(initial.create()) if state is None else state
             check_finite(state)
@@ -193,7 +197,7 @@ class _Steps:
     throughput: Throughput
 
     def take(self, step: int, state: TrainState, batches: Iterator[Batch]) -> TrainState:
-        """The state after a step, whose number counts from 1, on the next batch."""
+        """The state after step number `step`, counted from 1, on the next batch."""
         config = self.run.config
         state = self._update(step, state, next(batches))
         self.progress.advance()
@@ -206,9 +210,9 @@ class _Steps:
         return state
 
     def _update(self, step: int, state: TrainState, batch: Batch) -> TrainState:
-        # An implicit transfer, of a number or of an array that lies elsewhere, would cost every
-        # step its time without a word. Reading a batch is not guarded: with several processes JAX
-        # takes its way to the devices for one. Reports, pictures and checkpoints may make them.
+        # An implicit transfer, of a number or of an array on another device, would silently slow
+        # down every step. Reading a batch is not guarded: with several processes JAX counts its
+        # transfer to the devices as implicit. Logs, pictures and checkpoints may transfer.
         with jax.transfer_guard("disallow"):
             state, metrics = self.profiler.run(step, self.programs.step, state, batch)
             self.guard.follow(step, metrics)
@@ -223,7 +227,7 @@ class _Steps:
         self.progress.report({**row, **speed})
 
     def _validate(self, state: TrainState) -> dict[str, float]:
-        """Means over all images of the evaluation's metrics, named `validation_...`."""
+        """The metrics of the evaluation, means over all images, named `validation_...`."""
         config, rows, sizes = self.run.config, [], []
         for batch in islice(self.validation, config.validation_batches * config.accumulate):
             rows.append(jax.device_get(self.programs.evaluate(state, batch)))
@@ -244,7 +248,7 @@ def _timed(programs: Programs, clock: Stopwatch) -> Programs:
 
 
 class _Program:
-    """A jitted function whose first call with a shape, which compiles it, is timed apart."""
+    """A jitted function that times its first call with a shape, which compiles, as "compile"."""
 
     def __init__(self, function: Callable, clock: Stopwatch):
         self._function, self.clock = function, clock
@@ -255,7 +259,7 @@ class _Program:
         if shapes in self._seen:
             return self._function(state, batch)
         self._seen.add(shapes)
-        # Constants that tracing makes may move implicitly.
+        # Constants that tracing creates are transferred implicitly.
         with self.clock.phase("compile"), jax.transfer_guard("allow"):
             return jax.block_until_ready(self._function(state, batch))
 
@@ -282,7 +286,7 @@ def _naming_memory(label: str):
 
 @contextmanager
 def _naming_the_last_good(label: str, checkpoints: Checkpoints):
-    """Says which checkpoint is the last one when too many steps were skipped."""
+    """Adds the last good checkpoint to the error that too many steps were skipped."""
     try:
         yield
     except TooManySkippedError as error:
@@ -291,5 +295,5 @@ def _naming_the_last_good(label: str, checkpoints: Checkpoints):
         good = f"the last good checkpoint is {last}" if last else "no checkpoint was saved before"
         raise ValueError(
             f"{label}: {error}; {good}; train with a lower learning rate in another working "
-            "directory, or set training.max_skipped higher to go on from there."
+            "directory, or set training.max_skipped higher to resume from there."
         ) from None

@@ -1,4 +1,4 @@
-"""What the tokenizer and the trunk are trained to make small, and the metrics that go with it."""
+"""The losses of the tokenizer and of the trunk, and their metrics."""
 
 import jax.numpy as jnp
 
@@ -20,8 +20,8 @@ def trunk_loss(
     """Mean cross-entropy in nats over all positions of all scales and samples, and metrics.
 
     The metrics are float32 scalars: `loss`, `accuracy` (share of tokens whose logit is largest,
-    from 0 to 1), both for every scale alone, `loss_scale_1` and so on from the coarsest, and for
-    the last one again as `loss_tail` and `accuracy_tail` (VAR, arXiv 2404.02905, section 3).
+    from 0 to 1), both per scale as `loss_scale_1` and so on, from the coarsest, and those of the
+    last scale also as `loss_tail` and `accuracy_tail` (VAR, arXiv 2404.02905, section 3).
     """
     space, slices = tokenizer.token_space, (schedule or tokenizer.schedule).slices
     losses = space.loss(logits, targets, smoothing)

@@ -1,4 +1,4 @@
-"""A log of rows in a file of JSON lines, one object a line, each with at least its `step`."""
+"""A log in a JSON-lines file: one object per line, each with at least its `step`."""
 
 import json
 import math
@@ -10,12 +10,12 @@ Row = dict[str, int | float | None]
 
 
 class MetricsLog:
-    """Appends rows to a file and remembers them; continues a log that an earlier run began.
+    """Appends rows to a file and keeps them in `rows`; continues the log of an interrupted run.
 
-    On opening, what the file holds of steps after `step` is dropped, and so is a torn last
-    line: those steps are about to be made again. `rows` are all rows, old and new. Numbers are
-    written in full, so that equal runs leave equal files; NaN and inf become null, since JSON has
-    no other word for them. With `writes` False the file is only read.
+    On opening, rows of steps after `step` are dropped, and so is an incomplete last line, since
+    those steps are about to be repeated. `rows` are all rows, old and new. Numbers are written in
+    full precision, so that equal runs write equal files; NaN and inf become null, since JSON has no
+    literals for them. With `writes` False the file is only read.
     """
 
     def __init__(self, path: Path, step: int, writes: bool = True):
@@ -25,7 +25,7 @@ class MetricsLog:
             write_text(path, "".join(_line(row) for row in self.rows))
 
     def append(self, row: Row) -> None:
-        """Adds a row to the file at once."""
+        """Writes a row to the file immediately."""
         row = {name: _json_number(value) for name, value in row.items()}
         self.rows.append(row)
         if self._writes:
@@ -42,7 +42,7 @@ def _line(row: Row) -> str:
 
 
 def _rows_until(path: Path, step: int) -> list[Row]:
-    """The rows of a log up to a step, without lines that are not whole."""
+    """The rows of a log up to a step, without incomplete lines."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:

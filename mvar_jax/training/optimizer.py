@@ -14,9 +14,10 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Clipping by the global norm, then AdamW with scheduled learning rate and weight decay.
 
-    The decay is decoupled and scaled by the learning rate (`decays` says where it applies). The
-    state is a pytree of arrays; `current_learning_rate` reads the rate last used from it. Raises
-    ValueError when there is no step to take.
+    The decay is decoupled, scaled by the learning rate, and applied where `decays` is true. The
+    peak learning rate is `config.learning_rate * batch_size / 256`. The state is a pytree of
+    arrays; `current_learning_rate` reads the last rate from it. Raises ValueError if `total_steps`
+    is less than 1.
     """
     scheduled_adamw = optax.inject_hyperparams(
         optax.adamw, static_args=("b1", "b2", "eps", "eps_root", "mask")
@@ -35,11 +36,11 @@ def make_optimizer(
 
 
 def decays(params: Params) -> PyTree:
-    """Which parameters are decayed: the same tree with a bool for every array.
+    """Which parameters are decayed: the same tree with a bool per array.
 
-    As the table of parameters says, where the class embedding and convolutions are decayed, and
-    biases, scales, position and level embeddings are not. Raises ValueError for a parameter that
-    it does not know.
+    It follows the table of parameters: the class embedding and convolutions are decayed; biases,
+    scales, position and level embeddings are not. Raises ValueError for a parameter that has no row
+    in it.
     """
     return jax.tree_util.tree_map_with_path(
         lambda path, _: parameter(path_name(path)).decayed, params
@@ -47,6 +48,6 @@ def decays(params: Params) -> PyTree:
 
 
 def current_learning_rate(opt_state: PyTree) -> Array:
-    """The learning rate of the update that led to a state of `make_optimizer`."""
+    """The learning rate of the last update of an optimizer state of `make_optimizer`."""
     _clipping, adamw = opt_state
     return adamw.hyperparams["learning_rate"]

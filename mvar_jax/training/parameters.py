@@ -1,4 +1,4 @@
-"""Parameters apart from the run that trains them: to sample with, or brought from elsewhere."""
+"""Parameters without their training run: loaded for sampling, or saved from other sources."""
 
 import shutil
 from collections.abc import Iterable, Iterator
@@ -20,14 +20,14 @@ from mvar_jax.training.stored import (
     stored_steps,
 )
 
-GROUP_BYTES = 1 << 25  # of arrays that are written together, without training
-CHUNK_BYTES = 1 << 24  # of an array that are compressed together
+GROUP_BYTES = 1 << 25  # bytes of arrays that `save_params` writes together
+CHUNK_BYTES = 1 << 24  # bytes of an array that are compressed together
 
 
 def load_params(directory: Path, expected: Params, *, verify: bool = False) -> Params:
-    """The parameters to sample with, from the newest checkpoint: the average where one is kept.
+    """The parameters to sample with, from the newest checkpoint: the average if there is one.
 
-    `expected` gives the tree of shapes and dtypes (`jax.eval_shape` of `init` will do). A damaged
+    `expected` is a tree of shapes and dtypes, such as `jax.eval_shape` of `init`. A damaged
     checkpoint is skipped, with a warning, in favour of the previous one. Raises ValueError if there
     is no checkpoint, all are damaged, its parameters have other shapes or, with `verify`, it has no
     seal.
@@ -59,8 +59,8 @@ def load_params(directory: Path, expected: Params, *, verify: bool = False) -> P
 def save_params(directory: Path, arrays: Iterable[tuple[tuple[str, ...], np.ndarray]]) -> None:
     """Saves parameters that were not trained here, as the checkpoint of step 0.
 
-    `arrays` are the leaves with their paths. They are written as they come, a few at a time:
-    memory holds the largest of them, not all. For one process.
+    `arrays` are the leaves with their paths. They are written a few at a time, so that memory
+    holds the largest of them, not all. For a single process.
     """
     path = directory.absolute() / "0"
     pieces = path.with_name("0.pieces")
@@ -69,9 +69,9 @@ def save_params(directory: Path, arrays: Iterable[tuple[tuple[str, ...], np.ndar
     with context:
         for tree in _groups(arrays):
             ocp.partial.save(pieces, tree)
-            tree.clear()  # before the next ones are made
+            tree.clear()  # before the next ones are created
         ocp.partial.finalize(pieces)
-        # Saving in pieces knows one name only, "state": its arrays move into one like ours.
+        # Partial saves know one name only, "state": its arrays are moved to a checkpoint like ours.
         ocp.save_checkpointables(path, {"params": {"none": np.zeros(1, np.float32)}})
     shutil.rmtree(path / "params")
     (pieces / "state").rename(path / "params")
@@ -80,7 +80,7 @@ def save_params(directory: Path, arrays: Iterable[tuple[tuple[str, ...], np.ndar
 
 
 def save_placed(directory: Path, params: Params) -> None:
-    """Saves parameters that lie on the devices of all processes, which all call this, as step 0."""
+    """Saves parameters that are sharded over all processes, as step 0; all processes call it."""
     path = directory.absolute() / "0"
     ocp.save_checkpointables(path, {"params": params})
     if jax.process_index() == 0:
@@ -88,7 +88,7 @@ def save_placed(directory: Path, params: Params) -> None:
 
 
 def _groups(arrays: Iterable[tuple[tuple[str, ...], np.ndarray]]) -> Iterator[dict]:
-    """Trees of arrays that take `GROUP_BYTES` each, or as much more as one array has."""
+    """Trees of arrays of at least `GROUP_BYTES` each, exceeded by less than one array."""
     tree: Params = {}
     size = 0
     for leaf in arrays:

@@ -12,7 +12,7 @@ from mvar_jax.models.parameters import param_shardings
 def create_placed(make: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
     """Runs `make` jitted, with its output sharded over the ambient mesh; arguments are donated.
 
-    Without an ambient mesh the result lies on the first device. Raises ValueError as
+    Without an ambient mesh the result is on the first device. Raises ValueError as
     `param_shardings` does.
     """
     mesh = jax.sharding.get_mesh()
@@ -43,6 +43,6 @@ def place(tree: PyTree) -> PyTree:
 
 
 def placement(leaf: Any) -> jax.sharding.Sharding:
-    """The devices of an array; this process's first one for shapes and for NumPy arrays."""
+    """The sharding of an array; this process's first device for shapes and NumPy arrays."""
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return getattr(leaf, "sharding", None) or here

@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM, which schedulers send before they take a machine away."""
+"""Preemption: SIGTERM, which schedulers send before they take a machine away."""
 
 import signal
 import threading
@@ -12,8 +12,8 @@ from mvar_jax.mesh.processes import TRY_AGAIN
 class Preempted(SystemExit):
     """The run was asked to stop and has saved its state.
 
-    Uncaught it ends one process with exit code 0, and several with `TRY_AGAIN`: those that
-    did not get the signal must not look as if they had finished.
+    Uncaught it ends a single process with exit code 0, and each of several with `TRY_AGAIN`, since
+    those that did not get the signal have not finished.
     """
 
     def __init__(self):
@@ -23,9 +23,9 @@ class Preempted(SystemExit):
 class Preemption:
     """Whether the run was asked to stop by SIGTERM. Use it in a `with` block.
 
-    One process takes the signal itself, where it runs in the main thread: the first is
-    remembered, a second one ends the process at once, as it would anywhere else. Of several
-    processes JAX takes it, and all of them learn of it at the same step.
+    A single process handles the signal itself, in its main thread: the first SIGTERM is recorded, a
+    second one kills the process. With several processes JAX handles it, and all of them stop at the
+    same step.
     """
 
     def __init__(self):
@@ -42,7 +42,7 @@ class Preemption:
     def __exit__(self, kind, *_) -> None:
         if self._handles:
             signal.signal(signal.SIGTERM, self._before)
-        if self._asked and kind is None:  # asked for after the last step, which is saved
+        if self._asked and kind is None:  # asked after the last step, which is saved
             raise Preempted
 
     def reached(self, step: int) -> bool:

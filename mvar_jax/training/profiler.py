@@ -1,4 +1,4 @@
-"""A trace of some steps, for TensorBoard's and Perfetto's views of a device's time."""
+"""Traces some steps, for TensorBoard's profiler and Perfetto."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ import jax
 class Profiler:
     """Traces the steps from `first` to `last` into a directory. Use it in a `with` block.
 
-    (0, 0) traces nothing. Only the first process traces.
+    (0, 0) traces nothing. Only process 0 traces.
     """
 
     def __init__(self, steps: tuple[int, int], directory: Path):
@@ -24,7 +24,7 @@ class Profiler:
         self._stop()
 
     def run(self, number: int, step: Callable, *arguments: Any) -> Any:
-        """What a step with its arguments gives, traced where it is among those to trace."""
+        """Calls a step and returns its result; traces it if `number` is in the range."""
         if not self._tracing and self._first <= number <= self._last:
             jax.profiler.start_trace(self._directory)
             self._tracing = True

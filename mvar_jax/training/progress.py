@@ -1,4 +1,4 @@
-"""How far a run is and how long it still takes, on stderr: a bar on a terminal, or else lines."""
+"""Progress of a run and the time left, on stderr: a bar on a terminal, otherwise lines."""
 
 import sys
 import time
@@ -13,11 +13,11 @@ SHOWN = ("loss", "accuracy", "psnr", "validation_loss", "images_per_second", "mf
 
 
 class Progress:
-    """Shows the steps of a run as they are made. Use it in a `with` block.
+    """Shows the progress of a run. Use it in a `with` block.
 
-    `label` names the run, which starts after `step` of `total` steps. The time left follows from
-    all the time so far, with validating, saving and drawing, but without the clock's phase
-    "compile". Only the first process speaks.
+    `label` names the run, which starts after `step` of `total` steps. The time left is estimated
+    from all the time so far, with validation, checkpoints and pictures, but without the clock's
+    phase "compile". Only process 0 prints.
     """
 
     def __init__(self, label: str, step: int, total: int, *, clock: Stopwatch):
@@ -39,17 +39,17 @@ class Progress:
             self._bar.close()
 
     def advance(self) -> None:
-        """Another step is made."""
+        """Counts a finished step."""
         self._step += 1
         if self._bar is not None:
             self._bar.update()
             if self._step == self._first + 1:
-                self._bar.unpause()  # from here on it measures the pace
+                self._bar.unpause()  # its time per step starts after the first step
 
     def report(self, row: Row) -> None:
-        """Shows numbers of the latest step: beside the bar, or as a line.
+        """Shows metrics of the latest step: beside the bar, or as a line.
 
-        Seconds a step are the row's, as its images per second are: without validating and so on.
+        Seconds a step are the row's, as its images per second are: without validation and so on.
         """
         metrics = {name: f"{row[name]:.4g}" for name in SHOWN if row.get(name) is not None}
         if row.get("skipped_in_a_row"):

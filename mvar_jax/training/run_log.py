@@ -1,4 +1,4 @@
-"""What a run writes about itself while it trains."""
+"""The logs that a run writes while it trains."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from mvar_jax.training.weights_and_biases import WeightsAndBiases
 class RunLog:
     """`metrics.jsonl`, `throughput.jsonl` and `tensorboard/` of a run. Use it in a `with` block.
 
-    Numbers of the training itself go to the first, which is the same for the same run wherever
-    and however often interrupted it is made; numbers of the machine to the second; all of them,
-    and pictures, to TensorBoard, and to a `project` on Weights & Biases if one is named. What an
-    earlier run wrote of steps after `step` is dropped. Only the first process writes.
+    Metrics of the training go to the first file, which is the same for the same config, on any
+    machine and however often the run was interrupted. Measurements of the machine go to the second.
+    All of them, and pictures, go to TensorBoard, and to a `project` on Weights & Biases if one is
+    named. Rows of steps after `step` are dropped. Only process 0 writes.
     """
 
     def __init__(self, directory: Path, step: int, project: str = ""):
@@ -38,17 +38,17 @@ class RunLog:
 
     @property
     def rows(self) -> list[Row]:
-        """All rows of the metrics, those of earlier runs too."""
+        """All rows of the metrics, including those before the run was resumed."""
         return self._metrics.rows
 
     def append(self, metrics: Row, throughput: Row) -> None:
-        """Adds numbers of the training, and of the machine, at the same step."""
+        """Logs metrics of the training and measurements of the machine at the same step."""
         for log, row in ((self._metrics, metrics), (self._throughput, throughput)):
             log.append(row)
             for board in self._boards:
                 board.scalars(row)
 
     def picture(self, step: int, pixels: np.ndarray) -> None:
-        """Shows a picture, uint8 [height, width, 3], on the boards."""
+        """Logs a picture, uint8 [height, width, 3], to the boards."""
         for board in self._boards:
             board.picture("samples", step, pixels)

@@ -1,8 +1,8 @@
-"""How the learning rate and the weight decay move over the steps of a run.
+"""Schedules of the learning rate and of the weight decay.
 
-The curves and their names are those of VAR's `lr_control`; steps count updates from 0, and
-progress is measured against the last one, `total_steps - 1`. Distances in steps are taken between
-integers before they are divided, so that float32 stays exact to rounding in runs of any length.
+The curves and their names are those of VAR's `lr_control`. Steps are counted from 0, and the curves
+end at the last one, `total_steps - 1`. Steps are subtracted as integers before they are divided, so
+that float32 is exact up to rounding in runs of any length.
 """
 
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def learning_rate_schedule(
     Returns a function of the step (int or int32 scalar) that can be traced. The peak is
     `config.peak(batch_size)`. Steps after the last one keep its value.
 
-    Raises ValueError when there is no step to take.
+    Raises ValueError if `total_steps` is less than 1.
     """
     _check_steps(total_steps)
     peak = config.peak(batch_size)
@@ -44,7 +44,7 @@ def weight_decay_schedule(config: OptimizerConfig, total_steps: int) -> optax.Sc
     """The weight decay of every step: half a cosine from the first value to the final one.
 
     It spans all steps, warm-up included. Returns a function of the step that can be traced.
-    Raises ValueError when there is no step to take.
+    Raises ValueError if `total_steps` is less than 1.
     """
     _check_steps(total_steps)
     last = total_steps - 1
@@ -58,7 +58,7 @@ def weight_decay_schedule(config: OptimizerConfig, total_steps: int) -> optax.Sc
 
 
 def _after_warmup(config: OptimizerConfig, remaining: Float[Array, ""]) -> Float[Array, ""]:
-    """Fraction of the peak where `remaining` falls from 1, right after warm-up, to 0."""
+    """Fraction of the peak; `remaining` falls from 1, right after warm-up, to 0."""
     if config.schedule == "constant":
         return jnp.ones_like(remaining)
     if config.schedule == "cos":

@@ -1,4 +1,4 @@
-"""The seal of a directory: a list of its files and their checksums, to notice later damage."""
+"""The seal of a directory: a list of its files with checksums, to detect damage."""
 
 import json
 import zlib
@@ -17,11 +17,11 @@ def write_seal(directory: Path) -> None:
 
 
 def find_damage(directory: Path, parts: tuple[str, ...]) -> str | None:
-    """The first file that is missing or differs from the seal, in words; None if all is well.
+    """The first file that is missing or differs from the seal, in words; None if there is none.
 
-    Files in the subdirectories `parts` must be there as they were written, those directly in the
-    directory must be there; other subdirectories may have been left out of a copy. A directory
-    without a seal, left by a run that was ended in the moment between writing and sealing, passes.
+    Files in the subdirectories `parts` must be as they were written, and those directly in the
+    directory must exist; other subdirectories may have been left out of a copy. A directory without
+    a seal passes: its run was killed between writing and sealing.
     """
     if not (directory / SEAL).is_file():
         return None
@@ -40,12 +40,12 @@ def find_damage(directory: Path, parts: tuple[str, ...]) -> str | None:
 
 
 def sealed_parts(directory: Path) -> set[str]:
-    """What lies directly in a directory as it was sealed; empty where the seal cannot be read."""
+    """The files and folders directly in a sealed directory; empty if the seal cannot be read."""
     return {name.split("/")[0] for name in _sealed(directory) or {}}
 
 
 def _sealed(directory: Path) -> dict[str, int] | None:
-    """The checksums of a seal, None where it cannot be read."""
+    """The checksums of a seal, None if it cannot be read."""
     try:
         checksums = json.loads((directory / SEAL).read_text())
     except (FileNotFoundError, ValueError):

@@ -1,4 +1,4 @@
-"""What training carries from step to step."""
+"""The training state, and its updates."""
 
 from functools import partial
 
@@ -13,20 +13,20 @@ from mvar_jax.training.placement import create_placed, with_shardings
 
 @flax.struct.dataclass
 class TrainState:
-    """The number of steps made, the parameters, the optimizer's memory and the average.
+    """The step, the parameters, the optimizer's state, and the average of the parameters.
 
-    Trees of arrays, or of what stands for arrays: shapes, shardings.
+    Leaves are arrays, or shapes or shardings in their place.
     """
 
-    step: PyTree  # int32 scalar, steps that were skipped counted
+    step: PyTree  # int32 scalar, including skipped steps
     params: Params
     opt_state: PyTree
-    average: PyTree  # moving average of the parameters, None where none is kept
-    skipped: PyTree  # int32 [2]: steps without an update, in total and in a row up to now
+    average: PyTree  # moving average of the parameters, or None
+    skipped: PyTree  # int32 [2]: skipped steps, in total and in a row up to this step
 
     @property
     def sampling_params(self) -> Params:
-        """The parameters to evaluate and sample with: the average where one is kept."""
+        """The parameters to evaluate and sample with: the average if there is one."""
         return self.params if self.average is None else self.average
 
 
@@ -51,14 +51,14 @@ def _copy(tree: PyTree) -> PyTree:
 def new_state(
     params: Params, optimizer: optax.GradientTransformation, ema_decay: float
 ) -> TrainState:
-    """The state before the first update, which takes over the memory of `params`."""
+    """The state before the first update; donates `params`."""
     return create_placed(partial(create_state, optimizer=optimizer, ema_decay=ema_decay), params)
 
 
 def state_shapes(
     params: PyTree, optimizer: optax.GradientTransformation, ema_decay: float
 ) -> TrainState:
-    """The shapes of that state, of shapes of parameters, with the devices they belong on."""
+    """The shapes of that state, from shapes of parameters, with their shardings."""
     make = partial(create_state, optimizer=optimizer, ema_decay=ema_decay)
     return with_shardings(jax.eval_shape(make, params))
 
@@ -71,9 +71,9 @@ def apply_gradients(
     ema_decay: float = 0.0,
     finite: Bool[Array, ""] | bool = True,
 ) -> TrainState:
-    """The state after one more step; the average moves by `1 - ema_decay` of the difference.
+    """The state after one update; the average moves by `1 - ema_decay` of the difference.
 
-    Unless `finite` the step is skipped: it counts, and all else stays as it was.
+    Unless `finite` the update is skipped: only the step and the counts of skipped steps change.
     """
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -81,7 +81,7 @@ def apply_gradients(
     if average is not None:
         average = optax.incremental_update(params, average, step_size=1 - ema_decay)
 
-    def choose(new, old):  # elementwise, so that XLA makes it part of the update itself
+    def choose(new, old):  # elementwise, so that XLA fuses it into the update
         return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
 
     return TrainState(

@@ -1,12 +1,11 @@
-"""One update, and one evaluation, of the tokenizer and of the trunk.
+"""Training steps and evaluations of the tokenizer and of the trunk.
 
 The builders return jitted functions `step(state, batch) -> (state, metrics)` and
-`evaluate(state, batch) -> metrics`; those of the trunk take its `Frozen` inputs too, by the name
-`frozen`. A batch is `{"image": float32 [batch, height, width, 3] in [-1, 1], "label": int32
-[batch]}`, for the trunk perhaps with the images' `"tokens"`, int32 [batch, total], instead; metrics
-are scalars. A step donates the state it is given. Randomness is a function of the seed, the step
-and the row of the batch: neither resuming a run nor the devices or parts that a batch is split
-among change it.
+`evaluate(state, batch) -> metrics`; those of the trunk also take its `Frozen` inputs, as `frozen`.
+A batch is `{"image": float32 [batch, height, width, 3] in [-1, 1], "label": int32 [batch]}`; for
+the trunk `"tokens"`, int32 [batch, total], may replace the images. Metrics are scalars. A step
+donates its input state. Randomness is a function of the seed, the step and the row of the batch:
+resuming a run, other devices or another number of parts do not change it.
 """
 
 import functools
@@ -31,9 +30,9 @@ from mvar_jax.training.state import TrainState, apply_gradients
 
 @flax.struct.dataclass
 class Frozen:
-    """What the trunk's training reads and never changes."""
+    """Inputs of the trunk's training that never change."""
 
-    tokenizer: Params  # it makes tokens of images, and inputs of tokens
+    tokenizer: Params  # computes tokens of images, and inputs from tokens
 
 
 def make_trunk_step(
@@ -64,7 +63,7 @@ def make_trunk_step(
 def make_trunk_gradient(
     trunk: Trunk, tokenizer: Tokenizer, config: TrainingConfig, *, seed: int
 ) -> Callable:
-    """What an update of the trunk follows.
+    """The gradients of an update of the trunk.
 
     `gradient(params, step, batch, frozen) -> (gradients, metrics of trunk_loss)`.
     """
@@ -86,8 +85,8 @@ def make_trunk_gradient(
 def make_trunk_evaluation(trunk: Trunk, tokenizer: Tokenizer) -> Callable:
     """The metrics of `trunk_loss`: `evaluate(state, batch, frozen)`.
 
-    Of the parameters to sample with, without dropout of classes or paths and without label
-    smoothing.
+    They are those of the parameters to sample with, without class dropout, stochastic depth and
+    label smoothing.
     """
 
     @jax.jit
@@ -122,7 +121,7 @@ def make_tokenizer_step(
 def make_tokenizer_evaluation(tokenizer: Tokenizer) -> Callable:
     """The metrics of `tokenizer_loss`, of the parameters to sample with: `evaluate(state, batch)`.
 
-    Nothing is drawn at random.
+    There is no randomness.
     """
 
     @jax.jit
@@ -140,7 +139,7 @@ def update(
     optimizer: optax.GradientTransformation,
     ema_decay: float,
 ) -> tuple[TrainState, Metrics]:
-    """The state after following gradients, and more metrics.
+    """The state after an update by the gradients, and further metrics.
 
     If the loss or the gradient norm is NaN or inf, only the counts of steps change.
     """

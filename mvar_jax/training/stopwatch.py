@@ -1,4 +1,4 @@
-"""Where the time of a run goes."""
+"""The time of a run, per phase."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Seconds per named phase. A phase inside another one stops the outer one's count."""
+    """Seconds per named phase. A phase inside another one pauses the outer one."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic):
         self.seconds: dict[str, float] = {}
@@ -15,7 +15,7 @@ class Stopwatch:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Counts the time inside the `with` block for a phase."""
+        """Adds the time inside the `with` block to a phase."""
         outer = self._switch(name)
         try:
             yield

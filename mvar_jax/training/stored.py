@@ -1,4 +1,4 @@
-"""One stored checkpoint: whether it is whole, whether it fits, and what it holds."""
+"""One stored checkpoint: checks of its files and shapes, and loading it."""
 
 import os
 import re
@@ -23,8 +23,8 @@ class DamagedError(ValueError):
 
     def __init__(self, path: Path, what: str):
         super().__init__(
-            f"{path}: this checkpoint is damaged ({what}); put back a good copy, or move that "
-            "directory away to go on without it."
+            f"{path}: this checkpoint is damaged ({what}); restore a good copy, or move that "
+            "directory away to continue without it."
         )
         self.path, self.what = path, what
 
@@ -59,7 +59,7 @@ def check_sealed(path: Path) -> None:
 
 
 def check_whole(path: Path, parts: tuple[str, ...]) -> None:
-    """Raises DamagedError unless the files of some parts are those that were sealed."""
+    """Raises DamagedError unless the files of `parts` are those that were sealed."""
     damage = find_damage(path, parts)
     if damage is not None:
         raise DamagedError(path, damage)
@@ -68,12 +68,11 @@ def check_whole(path: Path, parts: tuple[str, ...]) -> None:
 def load_stored(
     path: Path, expected: dict[str, PyTree], others: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Loads named trees of a checkpoint, and sets `others`, iterators, to their saved states.
+    """Loads named trees of a checkpoint, and restores the iterators `others` to their saved states.
 
-    Leaves of `expected` give shapes, dtypes and, where they are arrays, their devices. A warning
-    says where no seal tells whether the files are those that were written. Raises DamagedError for
-    a checkpoint that was never sealed and cannot be read, ValueError when what it holds has other
-    shapes and when a sealed one cannot be read.
+    Leaves of `expected` give shapes, dtypes and, if they are arrays, their devices. Warns if there
+    is no seal to compare files with. Raises DamagedError for a checkpoint that was never sealed and
+    cannot be read, and ValueError if its arrays have other shapes or a sealed one cannot be read.
     """
     for name, tree in expected.items():
         _check_shapes(path, name, tree)
@@ -88,18 +87,18 @@ def load_stored(
 
 
 def all_damaged(directory: Path, damaged: list[DamagedError]) -> ValueError:
-    """What to say when no checkpoint of a run is whole."""
+    """The error for a run whose checkpoints are all damaged."""
     named = ", ".join(f"{error.path.name} ({error.what})" for error in damaged)
     named = named or "the first process names them"
     return ValueError(
-        f"{directory}: all checkpoints are damaged: {named}; put back a good copy of one, or move "
-        "them away to begin anew."
+        f"{directory}: all checkpoints are damaged: {named}; restore a good copy of one, or move "
+        "them away to start from scratch."
     )
 
 
 def storage_error(error: Exception) -> str:
-    """What an error of Orbax says, as a part of a sentence."""
-    code = re.search(r"os_error_code='(\d+)'", str(error))  # of TensorStore, far into its text
+    """The message of an Orbax error, as part of a sentence."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))  # of TensorStore, inside a long text
     return os.strerror(int(code[1])) if code else first_line(error)[:200]
 
 
@@ -128,12 +127,12 @@ def _check_shapes(path: Path, name: str, expected: PyTree) -> None:
 
 
 def _unreadable(path: Path, reason: str) -> ValueError:
-    """Damage, unless a seal says that the files are good: then the fault lies elsewhere."""
+    """DamagedError, unless a seal proves that the files are intact."""
     if not (path / SEAL).is_file():
         return DamagedError(path, reason)
     return ValueError(
-        f"{path}: this checkpoint cannot be read ({reason}), though its files are those that were "
-        "written; look for what is wrong with the machine or the installation, and try again."
+        f"{path}: this checkpoint cannot be read ({reason}), although its files are intact; check "
+        "the machine and the installation, and try again."
     )
 
 
@@ -147,5 +146,5 @@ def _in_words(shape: tuple[int, ...] | None) -> str:
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    """Shape, dtype and devices to load to."""
+    """Shape, dtype and sharding of a leaf to load."""
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placement(leaf))

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, written at once: nothing is queued, and errors are raised."""
+"""TensorBoard's event files, written immediately: nothing is queued, and errors are raised."""
 
 import os
 import time
@@ -13,10 +13,10 @@ from mvar_jax.training.metrics import Row
 
 
 class TensorBoard:
-    """Appends scalars and pictures to an event file of its own in a directory.
+    """Writes scalars and pictures to a new event file in a directory.
 
-    It begins after `step`: TensorBoard forgets what earlier files hold of later steps.
-    tensorboardX's own `SummaryWriter` hands events to a thread, which a full disk ends unnoticed.
+    The file starts after `step`: TensorBoard ignores later steps in older files. tensorboardX's own
+    `SummaryWriter` queues events for a thread, in which the error of a full disk is lost.
     """
 
     def __init__(self, directory: Path, step: int):
@@ -37,7 +37,7 @@ class TensorBoard:
         self._writer.flush()
 
     def close(self) -> None:
-        """Ends the file."""
+        """Closes the file."""
         self._writer.close()
 
     def _write(self, event: Event) -> None:

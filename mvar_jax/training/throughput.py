@@ -1,4 +1,4 @@
-"""How fast a run is on its machine, and how much of it it uses."""
+"""Speed, utilisation and memory of a run on its machine."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from mvar_jax.training.stopwatch import Stopwatch
 
 @dataclass(frozen=True)
 class StepCost:
-    """What one step takes in: images of all processes, and model FLOPs (0 where not known)."""
+    """Images of one step, of all processes, and its model FLOPs (0 if not known)."""
 
     images: int
     flops: int | float = 0
@@ -20,8 +20,8 @@ class StepCost:
 class Throughput:
     """Speed since the last row, from the clock's phase "train".
 
-    Validating, saving, drawing and compiling do not count, nor does the first step, which
-    compiles; so a row right after that one has no speed.
+    Validating, saving, drawing and compiling do not count, and neither does the first step, which
+    compiles; a row at that step has no speed.
     """
 
     def __init__(self, cost: StepCost, first: int, clock: Stopwatch):
@@ -29,11 +29,11 @@ class Throughput:
         self._step, self._seconds = first + 1, 0.0
 
     def row(self, step: int) -> Row:
-        """The numbers of the machine at a step; those that it does not tell are left out.
+        """The measurements at a step, without those that the machine does not report.
 
-        `step_seconds`, `images_per_second`, `mfu` (share of the devices' peak that the model's
-        FLOPs take, from 0 to 1), `device_memory_bytes` (most in use at a time so far, on the
-        fullest of this process's devices).
+        They are `step_seconds`, `images_per_second`, `mfu` (model FLOPs / the devices' peak, from 0
+        to 1), and `device_memory_bytes` (peak memory so far, on the fullest device of this
+        process).
         """
         row: Row = {"step": step}
         seconds = self._clock.read("train")

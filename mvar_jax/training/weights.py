@@ -1,4 +1,4 @@
-"""The parameters of a run's trunk and tokenizer: their shapes, their start, and loading them."""
+"""The parameters of a run's trunk and tokenizer: shapes, initialisation and loading."""
 
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,7 @@ from mvar_jax.workdir import Workdir
 
 @in_32_bits
 def init_trunk(config: Config) -> Params:
-    """Parameters of a trunk at the start of training, split over the ambient mesh if any."""
+    """Initial parameters of a trunk, sharded over the ambient mesh if there is one."""
     return create_placed(partial(_draw_trunk, config))
 
 
@@ -43,7 +43,7 @@ def tokenizer_shapes(config: Config) -> PyTree:
 
 
 def load_trunk(config: Config, workdir: Workdir, *, verify: bool = False) -> Params:
-    """The trained trunk of a run, as it is sampled from, split over the ambient mesh if any.
+    """The parameters of a run's trunk to sample with, sharded over the ambient mesh if any.
 
     Raises ValueError as `load_params` does.
     """
@@ -52,7 +52,7 @@ def load_trunk(config: Config, workdir: Workdir, *, verify: bool = False) -> Par
 
 
 def with_tokenizer(config: Config, tokenizer: TokenizerConfig) -> Config:
-    """The config of a trunk that uses another tokenizer of the same kind of tokens.
+    """The config of a trunk with another tokenizer of the same scales, vocabulary and codes.
 
     Raises ValueError when scales, vocabulary or code channels differ.
     """
@@ -69,7 +69,7 @@ def with_tokenizer(config: Config, tokenizer: TokenizerConfig) -> Config:
 def load_tokenizer(config: Config, workdir: Workdir, *, verify: bool = False) -> Params:
     """The trained tokenizer of a run.
 
-    Raises ValueError unless it is the config's, and as `load_params` does.
+    Raises ValueError if its settings are not the config's, and as `load_params` does.
     """
     workdir.check_tokenizer_settings(config)
     shapes = with_shardings(tokenizer_shapes(config))
@@ -77,10 +77,11 @@ def load_tokenizer(config: Config, workdir: Workdir, *, verify: bool = False) ->
 
 
 def check_learned_from(trunk: Workdir, tokenizer: str, place: Path) -> None:
-    """Raises ValueError unless a trunk, as far as it says, learned the tokens of this tokenizer.
+    """Raises ValueError if a trunk was trained on the tokens of another tokenizer.
 
-    `tokenizer` is its checksum (`models.checksum`), `place` where it is from. To another one the
-    trunk's tokens mean other things, though every shape fits. Imported trunks do not say.
+    `tokenizer` is the checksum (`models.checksum`) of the one to use, `place` its directory. With
+    other weights every shape fits, but tokens mean something else. Imported trunks have no record
+    of their tokenizer and pass.
     """
     record = trunk.record()
     if record is None or not trunk.is_trained:

@@ -1,4 +1,4 @@
-"""What layers remember: shapes, dtypes, growth and size."""
+"""The memory of layers: shapes, dtypes, growth and size."""
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ def test_a_cache_keeps_its_dtype():
     assert cache.key.dtype == cache.value.dtype == BFLOAT16
 
 
-def test_eight_bits_are_off_by_half_a_level_at_most():
+def test_8_bit_storage_is_off_by_half_a_level_at_most():
     keys, values, cache = grown(int8=True)
     assert cache.key.dtype == cache.value.dtype == jnp.int8
     for exact, stored in zip((keys, values), cache.read(FLOAT32)):
@@ -65,7 +65,7 @@ def test_eight_bits_are_off_by_half_a_level_at_most():
 
 
 @pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16], ids=str)
-def test_a_state_begins_with_zeros(dtype):
+def test_a_state_starts_with_zeros(dtype):
     memory = SSMState.zeros(batch=2, heads=3, dim=5, state=7, conv_size=4, dtype=dtype)
     assert memory.tail_x.shape == (2, 3, 15) and memory.tail_x.dtype == dtype
     assert memory.tail_bc.shape == (2, 3, 14) and memory.tail_bc.dtype == dtype

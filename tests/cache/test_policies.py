@@ -71,7 +71,7 @@ def prepared(name, schedule, share):
 
 @BOTH_ORDERS
 @pytest.mark.parametrize("storage", ["", "+int8"])
-def test_what_fits_is_not_touched(name, storage):
+def test_a_cache_that_fits_the_budget_is_not_changed(name, storage):
     tokens = random_tokens(SCHEDULE, batch=2)
     whole = prepare(f"full{storage}", SCHEDULE)
     compression = prepare(name + storage, SCHEDULE, budget=SCHEDULE.total)
@@ -93,7 +93,7 @@ def test_budgets_above_the_history_change_nothing_when_the_cut_comes_after(name)
 
 @BOTH_ORDERS
 @EXAMPLES
-def test_lengths_are_planned_and_positions_ascend(name, examples):
+def test_lengths_are_those_of_the_plan_and_positions_ascend(name, examples):
     def check(case):
         schedule, share, batch, seed = case
         compression = prepared(name, schedule, share)
@@ -222,7 +222,7 @@ def test_recent_and_first_tokens(order):
         np.testing.assert_array_equal(steps[3].after.groups[0].position[0, 0], expected)
 
 
-def test_heavy_hitters_are_added_up_over_scales():
+def test_heavy_hitters_are_summed_over_scales():
     tokens = random_tokens(SCHEDULE, batch=2)
     steps = run_layers(prepare("h2o@after", SCHEDULE, budget=18), tokens)[0]
     received = np.zeros((2, SHAPE.heads, SCHEDULE.total))

@@ -31,7 +31,7 @@ def program():
     return Program(lambda a, b: jnp.tanh(a @ b), matrix, matrix)
 
 
-def test_cost_of_a_matrix_product(program):
+def test_cost_of_a_matmul(program):
     assert program.cost.flops >= 2 * 64**3
     assert program.cost.flops < 2.2 * 64**3
     assert program.cost.bytes_moved >= 3 * 64 * 64 * 4
@@ -40,19 +40,19 @@ def test_cost_of_a_matrix_product(program):
     assert program.memory.results == 64 * 64 * 4
 
 
-def test_memory_that_is_given_up_is_no_result():
+def test_memory_of_donated_arguments_is_no_result():
     array = jax.ShapeDtypeStruct((64, 64), jnp.float32)
     assert Program(jax.jit(lambda a: a + 1, donate_argnums=0), array).memory.results == 0
     assert Program(lambda a: a + 1, array).memory.results == 64 * 64 * 4
 
 
-def test_heaviest_instruction_is_the_product(program):
+def test_heaviest_instruction_is_the_matmul(program):
     heaviest = program.heaviest(1)[0]
     assert heaviest.bytes_moved >= 2 * 64 * 64 * 4
     assert "f32[64,64]" in heaviest.result
 
 
-def test_an_exchange_counts_once_by_the_larger_of_its_sides():
+def test_a_collective_counts_once_by_the_larger_of_input_and_output():
     assert exchanged_bytes(EXCHANGES) == {
         "all-gather": 4 * 128 * 2,
         "reduce-scatter": 16 * 4,

@@ -24,7 +24,7 @@ REPORT = Report(
 )
 
 
-def test_parts_take_the_longer_of_arithmetic_and_traffic_and_exchange_adds():
+def test_parts_take_the_longer_of_arithmetic_and_traffic_plus_communication():
     assert REPORT.seconds == pytest.approx(3 * 2 + 3 * 2 + 5)
     assert REPORT.mfu == pytest.approx(1700 / (2 * 100 * 17))
     assert REPORT.bytes_per_chip == 501

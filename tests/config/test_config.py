@@ -40,7 +40,7 @@ def test_whole_numbers_are_taken_for_fractions():
     assert config.training.epochs == 3.0 and isinstance(config.training.epochs, float)
 
 
-def test_what_is_left_out_keeps_its_default():
+def test_omitted_settings_keep_their_defaults():
     assert from_config_dict({}) == Config()
     assert from_config_dict({"model": {"depth": 2}}).model == ModelConfig(depth=2)
 
@@ -222,7 +222,7 @@ def test_saved_configs_are_readable_json():
     assert values["tokenizer"]["scales"][-1] == [16, 16]
 
 
-def test_a_config_that_says_whether_to_recompute_is_understood():
+def test_boolean_remat_of_old_configs_is_read():
     values = json.loads(to_json(Config()))
     for old, new in ((False, "none"), (True, "full")):
         values["model"]["remat"] = old
@@ -230,7 +230,7 @@ def test_a_config_that_says_whether_to_recompute_is_understood():
 
 
 @pytest.mark.parametrize(("old", "new"), [("none", "xla"), ("pallas", "pallas_tpu")])
-def test_kernels_by_their_former_names_are_understood(old, new):
+def test_former_names_of_kernels_are_read(old, new):
     values = json.loads(to_json(Config()))
     values["model"]["kernels"] = old
     assert ModelConfig(kernels=old).kernels == new

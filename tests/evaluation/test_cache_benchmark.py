@@ -1,4 +1,4 @@
-"""What policies cost, as far as it can be told without running anything."""
+"""Costs of policies that are known without running anything."""
 
 import jax.numpy as jnp
 import pytest

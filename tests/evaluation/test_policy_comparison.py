@@ -68,14 +68,14 @@ def test_rows_measure_quality_and_cost(comparison):
         assert row.accuracy == 0.5 and row.peak_bytes > max(row.kv_bytes) and row.seconds > 0
 
 
-def test_flops_are_those_of_the_products(comparison, model):
+def test_flops_are_those_of_the_matmuls(comparison, model):
     pairs = sum(n * seen for n, seen in zip((1, 2, 6), (1, 3, 9)))
     heads, dim, layers = model.config.model.heads, model.config.model.head_dim, 2
     full = next(row for row in comparison.rows if row.policy == "full")
     assert full.attention_flops == 2 * layers * heads * pairs * 2 * 2 * dim
 
 
-def test_duels_are_paired_and_what_cannot_run_is_told(comparison):
+def test_duels_are_paired_and_what_cannot_run_is_reported(comparison):
     duels = {(duel.policy, duel.other, duel.ratio) for duel in comparison.duels}
     assert ("sliding_window@after", "streaming_llm@after", 0.4) in duels
     assert set(comparison.refused) == set()  # a budget of 4 holds the 3 sinks and one more
@@ -153,7 +153,7 @@ def test_a_profile_is_of_all_weights_and_one_of_format_1_of_embeddings(model):
         model.compressed("hack", budget=5, profile=replace(old, checksum="none"))
 
 
-def test_a_model_without_history_says_what_it_carries(model):
+def test_a_model_without_history_reports_what_it_carries(model):
     sampler, weights = tiny_models(("scale+ssm",))
     config = replace(model.config, model=sampler.trunk.config)
     mvar = Model(config, model.class_names, sampler, weights)

@@ -1,4 +1,4 @@
-"""Naive forms of the training blocks give the same numbers, and cost what they are said to."""
+"""Naive forms of the training blocks give the same numbers, at the stated costs."""
 
 import jax
 import numpy as np

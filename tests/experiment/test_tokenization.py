@@ -105,9 +105,7 @@ def test_the_manifest_names_what_the_tokens_are(config, workdir, photos, tmp_pat
     assert {path.name for path in (tmp_path / "out").iterdir()} == names | {MANIFEST}
 
 
-def test_work_that_was_ended_goes_on_and_gives_the_same_bytes(
-    config, workdir, tmp_path, monkeypatch
-):
+def test_interrupted_work_resumes_to_the_same_bytes(config, workdir, tmp_path, monkeypatch):
     tokenize_split(config, workdir, tmp_path / "whole", split="train", crops=1)
     whole, make = contents(tmp_path / "whole"), tokenization.make_encoder
 

@@ -91,7 +91,7 @@ def check_same_rows(workdir, other):
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_speak_once(launch, tmp_path):
+def test_two_processes_train_as_one_and_print_once(launch, tmp_path):
     launch(tmp_path / "one", 1, 1)
     first, second = launch(tmp_path / "two", 2, 4, "--config.mesh.fsdp=4")
     check_same_rows(tmp_path / "two", tmp_path / "one")
@@ -103,7 +103,7 @@ def test_two_processes_train_as_one_and_speak_once(launch, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_on_another_number_of_processes_and_devices(launch, tmp_path):
+def test_a_run_resumes_on_another_number_of_processes_and_devices(launch, tmp_path):
     for steps in (3, 6):  # in two parts too: rates follow from the number of steps
         launch(tmp_path / "whole", 1, 1, steps=steps)
     launch(tmp_path / "begun", 2, 4, "--config.mesh.fsdp=2", "--config.mesh.data=4")
@@ -118,7 +118,7 @@ def test_a_run_goes_on_on_another_number_of_processes_and_devices(launch, tmp_pa
 
 
 @pytest.mark.parametrize("process", [0, 1])
-def test_a_process_that_stays_alone_says_so_in_a_sentence(pytestconfig, process):
+def test_a_process_that_the_others_do_not_join_ends_with_one_sentence(pytestconfig, process):
     address = f"127.0.0.1:{free_port()}"
     program = (
         "from mvar_jax.mesh.processes import join_cluster;"
@@ -150,7 +150,7 @@ def test_a_process_that_stays_alone_says_so_in_a_sentence(pytestconfig, process)
     ],
     ids=["input", "place"],
 )
-def test_what_the_first_process_tells_and_refuses_all_do(pytestconfig, error, sentence):
+def test_results_and_errors_of_process_0_reach_all_processes(pytestconfig, error, sentence):
     address = f"127.0.0.1:{free_port()}"
     programs = [
         f"""

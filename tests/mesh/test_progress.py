@@ -39,7 +39,7 @@ def show(monkeypatch):
     return show
 
 
-def test_lines_tell_what_is_done_and_the_time_left(show, clock):
+def test_lines_show_what_is_done_and_the_time_left(show, clock):
     log = show(io.StringIO())
     with TaskProgress("measure", 4, "pass") as progress:
         for done in (1, 2, 4):
@@ -62,7 +62,7 @@ def test_a_log_gets_the_first_and_the_last_line_and_few_between(show, clock):
     assert counts == ["1/100", "41/100", "81/100", "100/100"]
 
 
-def test_the_pace_is_of_what_was_done_here(show, clock):
+def test_the_time_left_is_estimated_from_the_pace_since_the_start(show, clock):
     log = show(io.StringIO())
     progress = TaskProgress("tokenize", 1_281_167, "image", done=1_000_000)
     clock.seconds = 10.0

@@ -16,7 +16,7 @@ AXES = ("data", "fsdp", "tensor")
 POD = AbstractMesh((2, 8, 4), AXES)
 
 
-def test_mesh_takes_the_devices_that_there_are():
+def test_mesh_takes_all_devices():
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     assert dict(mesh.shape) == {"data": 1, "fsdp": 1, "tensor": 1}
     for config in (MeshConfig(data=2), MeshConfig(fsdp=3), MeshConfig(data=-1, tensor=2)):

@@ -1,4 +1,4 @@
-"""The name of weights: it changes with any of them, and stays what saved files say."""
+"""The checksum of weights: any weight changes it, and those in saved files stay valid."""
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +18,12 @@ NAME = "cd763b86820a4a71241ef5765ed1e163c8fd0a46cad951e2cfad4ba98b49ff41"
 SHORT_NAME = "71d049fe5d12aa25"
 
 
-def test_names_in_saved_files_stay_valid():
+def test_checksums_in_saved_files_stay_valid():
     assert checksum(PARAMS) == NAME
     assert embeddings_checksum(PARAMS) == SHORT_NAME
 
 
-def test_the_name_is_of_values_and_not_of_where_or_how_they_are_held():
+def test_the_checksum_depends_on_values_not_on_layout_order_or_dtype():
     assert checksum(jax.tree.map(jnp.asarray, PARAMS)) == NAME
     turned = {**PARAMS, "class_embedding": np.asfortranarray(PARAMS["class_embedding"])}
     assert checksum(turned) == NAME
@@ -33,7 +33,7 @@ def test_the_name_is_of_values_and_not_of_where_or_how_they_are_held():
 
 
 @pytest.mark.parametrize("name", PARAMS)
-def test_any_number_changes_the_name(name):
+def test_any_value_changes_the_checksum(name):
     def changed(path, array):
         if path[0].key != name:
             return array
@@ -44,7 +44,7 @@ def test_any_number_changes_the_name(name):
     assert checksum(jax.tree_util.tree_map_with_path(changed, PARAMS)) != NAME
 
 
-def test_shapes_and_names_change_the_name():
+def test_shapes_and_names_change_the_checksum():
     reshaped = {**PARAMS, "class_embedding": PARAMS["class_embedding"].reshape(3, 2)}
     renamed = {**PARAMS, "tail": PARAMS["head"]}
     del renamed["head"]

@@ -1,4 +1,4 @@
-"""Conditions: nothing but their own conditioner looks inside."""
+"""Conditions: only their conditioner looks inside."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The count of FLOPs: equal to that of the products in the traced program."""
+"""The count of FLOPs: equal to that of the matmuls in the traced program."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The order of heads changes nothing but their places."""
+"""Reordering heads does not change what the trunk computes."""
 
 import jax
 import numpy as np
@@ -9,7 +9,7 @@ from tests.models.test_trunk import example, random_params, tiny
 
 
 @pytest.mark.parametrize("qk_norm", [True, False])
-def test_a_trunk_with_other_places_of_heads_computes_the_same(qk_norm):
+def test_a_trunk_with_reordered_heads_computes_the_same(qk_norm):
     trunk = tiny(("scale", "history"), qk_norm=qk_norm)
     params, apply = random_params(trunk), jax.jit(trunk.apply)
     layers, heads = trunk.attention_shape

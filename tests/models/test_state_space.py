@@ -1,4 +1,4 @@
-"""The state-space layer may be cut anywhere: its memory is all that the rest needs."""
+"""A sequence may be split anywhere: the state is all that the state-space layer carries on."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ WIDTH = 128
 
 
 @pytest.mark.parametrize(("length", "cut"), [(600, 391), (37, 2)])
-def test_a_cut_sequence_goes_on_where_it_stopped(length, cut):
+def test_a_split_sequence_continues_from_its_state(length, cut):
     config = ModelConfig(depth=1, width=WIDTH, heads=2)
     entries = list(state_space_entries("ssm", (), config))
     weights = recipe_weights({entry.official: entry.official_shape for entry in entries})

@@ -75,7 +75,7 @@ def test_selectivity(observed):
         np.testing.assert_allclose(statistics.selectivity[scale], (current * few).sum(), rtol=1e-4)
 
 
-def test_one_image_is_kept_for_looking_at(observed):
+def test_queries_and_keys_of_one_image_are_kept_for_plots(observed):
     statistics, tokens = observed
     shown = attention_map(np.asarray(statistics.query[1]), np.asarray(statistics.key[1]), 0.5)
     np.testing.assert_allclose(shown, conditional_attention(tokens, 3)[0, 1], atol=1e-5)

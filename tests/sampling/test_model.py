@@ -51,7 +51,7 @@ def test_twenty_requests_compile_four_programs(model, compiled):
     assert compiled[0] <= 4
 
 
-def test_images_are_named_by_seed_and_number(model):
+def test_a_seed_and_a_number_name_an_image(model):
     labels = [0, 1, 2, 0, 1, 2, 0, 1, 2]
     grid = model.sample(labels, seed=3)
     again = model.sample([labels[7], labels[2]], seed=3, numbers=[7, 2])

@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back, how damage and misfits are told."""
+"""Checkpoints: what is restored, and how damage and mismatches are reported."""
 
 import shutil
 import subprocess
@@ -59,7 +59,7 @@ def check_equal(tree, other):
     jax.tree.map(np.testing.assert_array_equal, tree, other)
 
 
-def test_state_and_place_in_the_data_come_back(tmp_path):
+def test_state_and_position_in_the_data_are_restored(tmp_path):
     state, stream = save(tmp_path)
     restored, restored_stream = restore(tmp_path)
     check_equal(restored, state)
@@ -110,7 +110,7 @@ def test_parameters_saved_one_after_another_load_as_others_do(tmp_path, monkeypa
     assert capfd.readouterr().err == ""
 
 
-def test_left_over_of_an_ended_save_is_no_checkpoint(tmp_path):
+def test_leftovers_of_a_killed_save_are_no_checkpoint(tmp_path):
     state, _ = save(tmp_path)
     shutil.copytree(tmp_path / "3", tmp_path / "4.orbax-checkpoint-tmp")
     check_equal(restore(tmp_path)[0], state)
@@ -135,7 +135,7 @@ def newest_files(tmp_path):
 @pytest.mark.parametrize("kind", ["arrays", "index", "metadata", "data", "average"])
 @pytest.mark.parametrize("damage", ["half", "missing", "half and never sealed"])
 @pytest.mark.filterwarnings("ignore")  # Orbax's own, of reads that failed
-def test_damage_of_the_only_checkpoint_is_told_and_nothing_is_touched(
+def test_damage_of_the_only_checkpoint_is_reported_and_nothing_is_changed(
     tmp_path, capfd, kind, damage
 ):
     sealed = "never sealed" not in damage
@@ -152,7 +152,7 @@ def test_damage_of_the_only_checkpoint_is_told_and_nothing_is_touched(
         restore(tmp_path)
     message = str(error.value)
     assert message.startswith(f"{tmp_path}: all checkpoints are damaged: 3 (")
-    assert message.endswith("to begin anew.") and "\n" not in message
+    assert message.endswith("to start from scratch.") and "\n" not in message
     assert files(tmp_path) == before
     if sealed:
         assert path.relative_to(tmp_path / "3").as_posix() in message
@@ -161,7 +161,7 @@ def test_damage_of_the_only_checkpoint_is_told_and_nothing_is_touched(
 
 @pytest.mark.parametrize("sealed", [True, False])
 @pytest.mark.filterwarnings("ignore")
-def test_the_one_before_a_damaged_one_is_taken(tmp_path, caplog, sealed):
+def test_the_checkpoint_before_a_damaged_one_is_restored(tmp_path, caplog, sealed):
     save(tmp_path)
     path = newest_files(tmp_path)["metadata"]
     path.write_bytes(path.read_bytes()[:-7])
@@ -204,7 +204,7 @@ def test_a_sealed_checkpoint_that_cannot_be_read_is_no_damage(tmp_path, monkeypa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3"]
 
 
-def test_flipped_bit_is_told(tmp_path, caplog):
+def test_a_flipped_bit_is_detected(tmp_path, caplog):
     save(tmp_path)
     path = newest_files(tmp_path)["arrays"]
     content = bytearray(path.read_bytes())
@@ -228,7 +228,7 @@ def test_an_empty_newest_directory_is_damage(tmp_path):
     assert (tmp_path / "9.damaged").is_dir()
 
 
-def test_other_shape_is_told_by_name(tmp_path):
+def test_other_shapes_are_reported_by_name(tmp_path):
     save(tmp_path)
     with pytest.raises(ValueError) as error:
         restore(tmp_path, new_state(width=65))
@@ -238,7 +238,7 @@ def test_other_shape_is_told_by_name(tmp_path):
     ) in str(error.value)
 
 
-def test_other_parameters_are_told_by_name(tmp_path):
+def test_other_parameters_are_reported_by_name(tmp_path):
     state, _ = save(tmp_path)
     with pytest.raises(ValueError, match=r"average/layer/bias is stored as .*, expected nothing"):
         load_params(tmp_path, {"layer": {"kernel": state.params["layer"]["kernel"]}})
@@ -341,7 +341,7 @@ FULL = """
 """
 
 
-def test_no_room_is_told_in_one_sentence_and_what_was_saved_stays(tmp_path):
+def test_a_full_disk_is_reported_in_one_sentence_and_earlier_checkpoints_are_kept(tmp_path):
     script = textwrap.dedent(FULL).replace("FOLDER", repr(str(tmp_path)))
     program = [sys.executable, "-c", script]
     result = subprocess.run(program, capture_output=True, text=True, check=False)

@@ -114,7 +114,7 @@ def test_validation_in_parts_sees_the_images_of_whole_batches(tmp_path):
     assert validated(tmp_path / "b", accumulate=3) == 6
 
 
-def test_a_run_that_goes_on_makes_no_state_to_start_with(tmp_path):
+def test_a_resumed_run_creates_no_initial_state(tmp_path):
     state = run(tmp_path, total_steps=5).state
 
     def start():
@@ -141,7 +141,7 @@ def killed_after(count):
 
 
 @pytest.mark.parametrize("end", [1, 5, 7, 9])
-def test_a_run_that_was_ended_resumes_to_the_same_bits(tmp_path, end, capfd):
+def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, end, capfd):
     unbroken = run(tmp_path / "unbroken")
     with pytest.raises(Killed):
         run(tmp_path / "ended", batches=killed_after(end))
@@ -165,7 +165,7 @@ def test_a_finished_run_does_nothing_and_says_so(tmp_path, capfd):
     assert "compile" not in again.seconds
 
 
-def test_more_steps_go_on_from_where_a_run_finished(tmp_path):
+def test_more_steps_continue_a_finished_run(tmp_path):
     run(tmp_path / "longer")
     longer = run(tmp_path / "longer", total_steps=12)
     assert [row["step"] for row in longer.history] == [3, 4, 5, 6, 8, 9, 10, 12]
@@ -182,7 +182,7 @@ def bad_images(*numbers):
     return dataset().to_iter_dataset().batch(4).map(spoil).map(jax.device_put)
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path):
+def test_a_step_with_nan_is_skipped_and_counted(tmp_path):
     outcome = run(tmp_path, batches=bad_images(2, 6, 7))
     row = {row["step"]: row for row in outcome.history}
     assert [row[step]["skipped"] for step in (3, 5, 6, 8, 10)] == [1, 1, 2, 3, 3]
@@ -212,14 +212,14 @@ def test_too_little_memory_names_what_to_change(tmp_path, monkeypatch):
         run(tmp_path)
 
 
-def test_a_state_that_is_not_finite_is_no_start(tmp_path):
+def test_an_initial_state_with_nan_is_refused(tmp_path):
     state = create_state({"layer": {"w": jnp.array(np.inf)}}, ADAM)
-    with pytest.raises(ValueError, match="holds numbers in params/layer/w that are not finite"):
+    with pytest.raises(ValueError, match="initial state has NaN or inf in params/layer/w"):
         run(tmp_path, state=state)
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
-def test_a_damaged_checkpoint_is_moved_aside_and_the_one_before_it_taken(tmp_path, caplog):
+def test_a_damaged_checkpoint_is_renamed_and_the_one_before_it_restored(tmp_path, caplog):
     unbroken = run(tmp_path)
     spare = tmp_path / "checkpoints" / "10.damaged"
     spare.mkdir()
@@ -227,7 +227,7 @@ def test_a_damaged_checkpoint_is_moved_aside_and_the_one_before_it_taken(tmp_pat
     again = run(tmp_path)
     check_equal(again, unbroken)
     assert "checkpoints/10 is damaged (optimizer/" in caplog.text
-    assert "going on from 5; it is kept as 10.damaged.2" in caplog.text
+    assert "resuming from 5; it is kept as 10.damaged.2" in caplog.text
     names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert names == {"5", "10", "10.damaged", "10.damaged.2"}
     assert (tmp_path / "checkpoints" / "10.damaged.2" / "params").is_dir()
@@ -244,7 +244,7 @@ def test_all_checkpoints_damaged(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == log
 
 
-def test_sigterm_saves_the_present_step_and_ends_well(tmp_path, capfd):
+def test_sigterm_saves_the_current_step_and_exits_with_0(tmp_path, capfd):
     unbroken = run(tmp_path / "unbroken")
     with pytest.raises(Preempted) as stopped:
         run(tmp_path / "ended", batches=ask_to_stop_after(7))
@@ -285,7 +285,7 @@ def test_pictures_are_drawn_at_their_interval(tmp_path):
     assert len(events(tmp_path)["samples"]) == 3
 
 
-def test_numbers_of_the_machine_are_kept_apart(tmp_path):
+def test_measurements_of_the_machine_have_their_own_file(tmp_path):
     run(tmp_path)
     log = (tmp_path / "throughput.jsonl").read_text().splitlines()
     speeds = [json.loads(line) for line in log]
@@ -294,7 +294,7 @@ def test_numbers_of_the_machine_are_kept_apart(tmp_path):
     assert set(events(tmp_path)) >= {"loss", "validation_loss", "skipped", "images_per_second"}
 
 
-def test_tensorboard_forgets_what_is_made_again(tmp_path):
+def test_tensorboard_drops_steps_that_are_repeated(tmp_path):
     with pytest.raises(Killed):
         run(tmp_path, batches=killed_after(9))
     outcome = run(tmp_path)
@@ -331,7 +331,7 @@ def test_steps_are_traced(tmp_path):
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
 
 
-def test_what_every_step_would_move_to_the_device_is_an_error(tmp_path):
+def test_an_implicit_transfer_in_a_step_is_an_error(tmp_path):
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         run(tmp_path, target=1.0)
 

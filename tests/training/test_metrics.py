@@ -32,7 +32,7 @@ def test_resuming_drops_rows_past_the_restored_step(tmp_path):
     assert path.read_text() == "".join(json.dumps(row) + "\n" for row in ROWS)
 
 
-def test_resuming_drops_torn_lines(tmp_path):
+def test_resuming_drops_incomplete_lines(tmp_path):
     path = tmp_path / "metrics.jsonl"
     write(path)
     path.write_text('{"loss": 3.0}\nnull\n' + path.read_text()[:-4])
@@ -47,7 +47,7 @@ def test_a_run_from_the_start_begins_an_empty_log(tmp_path):
     assert path.read_text() == ""
 
 
-def test_a_number_that_is_not_finite_is_null(tmp_path):
+def test_nan_and_inf_are_written_as_null(tmp_path):
     path = tmp_path / "metrics.jsonl"
     log = write(path, [{"step": 1, "loss": float("nan"), "psnr": float("inf")}])
     assert log.rows == [{"step": 1, "loss": None, "psnr": None}]
@@ -62,7 +62,7 @@ def test_a_process_that_does_not_write_reads(tmp_path):
     assert log.rows == ROWS and len(path.read_text().splitlines()) == 3
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_a_path_that_cannot_be_written_is_named(tmp_path):
     path = tmp_path / "metrics.jsonl"
     log = write(path)
     path.unlink()

@@ -1,4 +1,4 @@
-"""Being asked to stop: what the first and the second SIGTERM do."""
+"""Preemption: what the first and the second SIGTERM do."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ def ask():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_asked_once():
+def test_one_sigterm_is_recorded():
     with pytest.raises(Preempted), Preemption() as preemption:
         assert not preemption.reached(1)
         ask()
@@ -41,7 +41,7 @@ with Preemption() as preemption:
 @pytest.mark.parametrize(
     ("more", "code"), [("os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM), ("pass", 0)]
 )
-def test_a_second_one_ends_at_once(more, code):
+def test_a_second_sigterm_kills_the_process(more, code):
     program = [sys.executable, "-c", SCRIPT.format(more=more)]
     result = subprocess.run(program, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (code, "asked\n"), result.stderr

@@ -31,7 +31,7 @@ def show(monkeypatch, stream, first, total=4):
     return stream.getvalue()
 
 
-def test_lines_say_step_loss_and_time_left(run):
+def test_lines_show_step_loss_and_time_left(run):
     lines = run(io.StringIO()).splitlines()
     assert [line.partition(" (")[0] for line in lines] == [
         "trunk: step 2/4, loss 1.25",

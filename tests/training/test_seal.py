@@ -1,4 +1,4 @@
-"""The seal of a directory notices every kind of damage."""
+"""The seal of a directory detects every kind of damage."""
 
 import shutil
 

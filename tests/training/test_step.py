@@ -31,7 +31,7 @@ METRICS = {
 STEP = {"gradient_norm", "learning_rate", "skipped", "skipped_in_a_row"}
 
 
-def test_trunk_learns_a_batch_and_tells_how():
+def test_trunk_learns_a_batch_and_reports_metrics():
     step, state, losses = trunk_step(), trunk_state(), []
     for _ in range(20):
         state, metrics = step(state, batch(), frozen=frozen())
@@ -82,7 +82,7 @@ def test_evaluation_is_of_the_average():
     ) == trunk_evaluation()(state.replace(average=state.params), batch(), frozen=frozen())
 
 
-def test_tokenizer_learns_a_batch_and_tells_how():
+def test_tokenizer_learns_a_batch_and_reports_metrics():
     step, state = tokenizer_step(), tokenizer_state()
     before = tokenizer_evaluation()(state, batch())
     for _ in range(20):
@@ -94,7 +94,7 @@ def test_tokenizer_learns_a_batch_and_tells_how():
 
 
 @pytest.mark.parametrize("train", ["trunk", "tokenizer"])
-def test_a_step_that_is_not_finite_changes_counts_only(train):
+def test_a_step_with_nan_changes_counts_only(train):
     step, state, more = (
         (trunk_step(), trunk_state(), {"frozen": frozen()})
         if train == "trunk"

@@ -1,4 +1,4 @@
-"""Speed and use of a machine, from a clock and a device that are made up."""
+"""Speed and utilisation of a machine, from a fake clock and a fake device."""
 
 from types import SimpleNamespace
 

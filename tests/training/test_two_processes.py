@@ -43,7 +43,7 @@ def wait_for_rows(folder, count):
 
 
 @pytest.mark.slow
-def test_asked_to_stop_both_save_and_go_on_together_or_alone(tmp_path):
+def test_after_sigterm_both_save_and_resume_together_or_alone(tmp_path):
     whole, stopped, alone = (tmp_path / name for name in ("whole", "stopped", "alone"))
     finish(start(whole, 2))
     processes = start(stopped, 2)

@@ -1,4 +1,4 @@
-"""Policies of cache compression, one a file; every file in this folder is found by itself."""
+"""Policies of cache compression, one per file; all files in this folder are imported."""
 
 import importlib
 import pkgutil

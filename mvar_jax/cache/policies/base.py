@@ -1,4 +1,4 @@
-"""What a policy is: a plan of static lengths, and a pure choice of tokens at every scale."""
+"""The base class of policies: a plan of static lengths, and a pure selection at every scale."""
 
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -15,20 +15,20 @@ from mvar_jax.checks import check, check_given, check_range
 from mvar_jax.scales import ScaleSchedule
 
 ORDERS = ("before", "after")
-MOST = 2**31 - 1  # of any count
+MOST = 2**31 - 1  # the largest value of any count
 POLICIES: dict[str, type["Policy"]] = {}  # by name
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a policy may look at besides the tokens; what it does not use is never computed."""
+    """What a policy can use besides the tokens; what it does not use is never computed."""
 
     schedule: ScaleSchedule
     scale: int  # static
     query: Array  # as attention uses it, [batch, heads, n, dim]
     raw_query: Array  # before bias, normalisation and rotation, [batch, heads, n, dim]
     softmax_scale: float
-    table: Array | None  # the policy's calibrated numbers of these heads, [heads, ...]
+    table: Array | None  # the policy's calibrated table for these heads, [heads, ...]
 
     @property
     def tokens(self) -> int:
@@ -37,10 +37,10 @@ class Probe:
 
 
 class Selection(NamedTuple):
-    """Places in what is at hand, int32 [batch, heads, ...] in ascending order; None for all.
+    """Indices into cache and new tokens, int32 [batch, heads, ...], ascending; None for all.
 
-    `attend` is what this scale sees, `keep` what the next inherits. `score` [batch, heads, m]
-    replaces what the cache adds up over the scales, where it does.
+    `attend` is what this scale attends to, `keep` what the next scale inherits. `score`
+    [batch, heads, m] is the new accumulated score, for policies that are `scored`.
     """
 
     attend: Array | None = None
@@ -50,11 +50,11 @@ class Selection(NamedTuple):
 
 @dataclass(frozen=True)
 class Policy:
-    """Keeps `budget` tokens a head, on average over heads and layers; static under jit.
+    """Keeps `budget` tokens per head, on average over heads and layers; static under jit.
 
-    With `order` "before" a scale's tokens join the cache, the union is cut, and the scale
-    attends to what is left; with "after" it attends to the whole union, which is then cut for
-    the next scale. A policy of one's own names itself, scores tokens, and perhaps plans:
+    With `order` "before" a scale's tokens are appended to the cache, this union is cut, and the
+    scale attends to what is left; with "after" it attends to the whole union, which is then cut for
+    the next scale. A new policy has a name and a score:
 
         @dataclass(frozen=True)
         class Loudest(Policy):
@@ -67,8 +67,8 @@ class Policy:
     """
 
     name: ClassVar[str] = ""
-    scored: ClassVar[bool] = False  # whether the cache adds up a score over the scales
-    needs: ClassVar[tuple[str, ...]] = ()  # what it wants from a profile, by field
+    scored: ClassVar[bool] = False  # whether the cache accumulates a score over the scales
+    needs: ClassVar[tuple[str, ...]] = ()  # fields of a profile that it needs
 
     budget: int
     order: str = "before"
@@ -92,18 +92,18 @@ class Policy:
         check_range(f"policy {self.name}: {setting}", getattr(self, setting), low, high)
 
     def check_pool(self, pool: int) -> None:
-        """Raises ValueError unless `pool` neighbours can be centred on a token."""
+        """Raises ValueError unless the pooling window `pool` is odd and at least 1."""
         check(
             pool >= 1 and pool % 2 == 1,
             f"policy {self.name}: got pool {pool}, expected an odd number of at least 1.",
         )
 
     def forced(self, schedule: ScaleSchedule) -> int:
-        """Tokens that every head keeps whatever their score; the budget must exceed them."""
+        """How many tokens every head keeps whatever their score; the budget must be larger."""
         return 0
 
     def measured(self, profile: Profile | None) -> Profile:
-        """The profile, which a policy that `needs` one is given. Raises ValueError without it."""
+        """The profile, for policies that `needs` one. Raises ValueError if it is None."""
         return check_given(
             profile,
             f"policy {self.name}: it needs a profile ({', '.join(self.needs)}); make one with "
@@ -113,7 +113,7 @@ class Policy:
     def plan(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
     ) -> CachePlan:
-        """How long every cache is at every scale. The default: `budget` everywhere."""
+        """The length of every cache at every scale. The default: `budget` everywhere."""
         budgets = (self.budget,) * len(schedule)
         return CachePlan(((self.plan_heads(schedule, shape.heads, budgets),),) * shape.layers)
 
@@ -127,23 +127,23 @@ class Policy:
     def table(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
     ) -> np.ndarray | None:
-        """Calibrated numbers that scoring uses, float32 [layers, heads, ...], in model order."""
+        """The calibrated table for `score`, float32 [layers, heads, ...], in the model's order."""
         return None
 
     def score(
         self, union: KVCache, probe: Probe, group: GroupPlan
     ) -> Float[Array, "batch heads m"]:
-        """What each token at hand is worth; of equals, the earlier one is kept."""
+        """The score of each token; the highest are kept, and of equal ones the earlier."""
         raise NotImplementedError(f"{type(self).__name__} has no score.")
 
     def choose(
         self, score: Float[Array, "batch heads m"], count: int, probe: Probe
     ) -> Int[Array, "batch heads kept"]:
-        """The places of `count` tokens, ascending: the default is those of highest score."""
+        """The indices of `count` tokens, ascending; by default those with the highest score."""
         return best(score, count)
 
     def select(self, union: KVCache, probe: Probe, group: GroupPlan) -> Selection:
-        """What this scale attends to and what the next inherits: as many as the plan says."""
+        """What this scale attends to and the next inherits, in the numbers of the plan."""
         attend, keep = group.lengths(probe.scale)
         if min(attend, keep) >= union.length and not self.scored:
             return Selection()
@@ -164,12 +164,12 @@ class Policy:
         probe: Probe,
         group: GroupPlan,
     ) -> tuple[Float[Array, "batch heads kept dim"], Float[Array, "batch heads kept dim"]]:
-        """The keys and values that the scale attends to, at the chosen places."""
+        """The keys and values that the scale attends to, at the chosen indices."""
         return take_tokens(key, indices), take_tokens(value, indices)
 
 
 def best(score: Float[Array, "batch heads m"], count: int) -> Int[Array, "batch heads kept"]:
-    """The places of the highest scores in ascending order; of equals, the earlier ones."""
+    """The indices of the highest scores, ascending; of equal scores, the earlier ones."""
     return jnp.sort(jax.lax.top_k(score, count)[1], axis=-1)
 
 
@@ -178,11 +178,11 @@ def attention_shares(
     key: Float[Array, "batch heads m dim"],
     softmax_scale: float,
 ) -> Float[Array, "batch heads n m"]:
-    """Softmax attention of some queries over all keys, float32."""
+    """Attention weights of some queries over all keys, float32."""
     logits = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=jnp.float32)
     return jax.nn.softmax(logits * softmax_scale, axis=-1)
 
 
 def spread(count: int, chosen: int) -> np.ndarray:
-    """`chosen` places (all, if fewer) that are spread evenly over `count`, ends included."""
+    """`chosen` indices (all, if fewer) spread evenly over `count`, both ends included."""
     return np.unique(np.linspace(0, count - 1, min(count, chosen)).round().astype(np.int32))

@@ -10,7 +10,7 @@ from mvar_jax.scales import ScaleSchedule
 
 @dataclass(frozen=True)
 class Full(Policy):
-    """The cache without compression; the last scale is never stored. Its budget is ignored."""
+    """The cache without compression; the last scale is never stored. The budget is ignored."""
 
     name = "full"
 

@@ -1,4 +1,4 @@
-"""Tokens that drew the most attention so far, and the most recent ones."""
+"""Keeps the tokens that received the most attention so far, and the most recent ones."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class H2O(Policy):
     def score(
         self, union: KVCache, probe: Probe, group: GroupPlan
     ) -> Float[Array, "batch heads m"]:
-        """Attention received so far, by every query of this scale too."""
+        """Attention received so far, including that of this scale's queries."""
         return union.score + _received(probe, union.key)
 
     def choose(
@@ -40,7 +40,7 @@ class H2O(Policy):
 
 
 def _received(probe: Probe, key: Float[Array, "batch heads m dim"]):
-    """Softmax attention added up over queries, some at a time: [batch, heads, m]."""
+    """Attention weights summed over the queries, some at a time: [batch, heads, m]."""
     pieces = -(-probe.tokens // QUERIES_AT_ONCE)
     padding = (0, pieces * QUERIES_AT_ONCE - probe.tokens) if pieces > 1 else (0, 0)
     query = jnp.pad(probe.query, ((0, 0), (0, 0), padding, (0, 0)))

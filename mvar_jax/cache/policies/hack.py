@@ -1,4 +1,4 @@
-"""HACK: heads of two kinds, each with a rule and a budget of its own."""
+"""HACK: two kinds of heads, each with its own rule and budget."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -20,11 +20,11 @@ TOKENS_AT_ONCE = 512  # that are compared with all kept ones
 
 @dataclass(frozen=True)
 class HeadAware(Policy):
-    """Heads sorted once, by how much the attention that a key receives varies over queries.
+    """Splits heads in two kinds, by how much the attention that a key receives varies over queries.
 
-    The `contextual_share` of all heads with the least variance, whatever their layer, is
-    contextual: its queries look at the same few keys. The others are structural: each query
-    looks near its own place (HACK, arXiv 2504.09261, sections on head types).
+    The `contextual_share` of all heads with the least variance, in any layer, is contextual: all
+    queries attend to the same few keys. The others are structural: each query attends near its own
+    position (HACK, arXiv 2504.09261, sections on head types).
     """
 
     needs: ClassVar[tuple[str, ...]] = ("head_variance",)
@@ -59,7 +59,7 @@ class HeadAware(Policy):
         return CachePlan(tuple(layers), tuple(tuple(map(int, row)) for row in order))
 
     def observed(self, union: KVCache, probe: Probe) -> Float[Array, "batch heads m"]:
-        """Attention that each key gets from a few queries spread over the scale, added up."""
+        """Attention that each key receives from a few queries spread over the scale, summed."""
         chosen = spread(probe.tokens, self.queries)
         shares = attention_shares(probe.query[:, :, chosen], union.key, probe.softmax_scale)
         return jnp.sum(shares, axis=2)
@@ -69,10 +69,10 @@ class HeadAware(Policy):
 class Hack(HeadAware):
     """HACK, head-aware cache compression (arXiv 2504.09261).
 
-    Contextual heads keep what a few queries attend to most; structural heads the first
-    `initial_scales` scales, the whole current scale, and from between what is attended to most.
+    Contextual heads keep what a few queries attend to most. Structural heads keep the first
+    `initial_scales` scales, the whole current scale, and the most attended tokens between them.
     Contextual heads get `contextual_budget` of all tokens (inferred: the paper's value is not
-    known), at most half of the mean; the structural ones the rest. At the last scale the
+    known), at most half of the mean; structural heads get the rest. At the last scale the
     contextual heads' evicted tokens are merged into the nearest kept ones (`merge`).
     """
 
@@ -94,7 +94,7 @@ class Hack(HeadAware):
     def plan(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
     ) -> CachePlan:
-        """Two groups a layer, of one mean budget over all heads."""
+        """Two groups per layer; the mean budget over all heads is `budget`."""
         contextual = self.contextual(shape, profile)
         counts = [int(contextual.sum()), int((~contextual).sum())]
         few = min(self.contextual_budget * schedule.total, self.budget / 2)
@@ -117,7 +117,7 @@ class Hack(HeadAware):
     def score(
         self, union: KVCache, probe: Probe, group: GroupPlan
     ) -> Float[Array, "batch heads m"]:
-        """By attention; for structural heads behind the first scales and the current one."""
+        """Attention; structural heads rank the first scales and the current one above it."""
         observed = self.observed(union, probe)
         if group.kind == CONTEXTUAL:
             return observed
@@ -148,9 +148,9 @@ def merge_evicted(
     value: Float[Array, "batch heads m dim"],
     indices: Int[Array, "batch heads kept"],
 ) -> tuple[Float[Array, "batch heads kept dim"], Float[Array, "batch heads kept dim"]]:
-    """Kept tokens as means of themselves and the evicted ones that are nearest to them.
+    """Means of each kept token and the evicted tokens that are nearest to it.
 
-    Nearness is the cosine of keys (as in LOOK-M, which HACK refers to; plain means are
+    Similarity is the cosine of keys (as in LOOK-M, which HACK refers to; plain means are
     inferred). A merged key has the mean of its group's norms, so that unit keys stay unit keys.
     """
 

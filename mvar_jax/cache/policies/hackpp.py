@@ -23,13 +23,13 @@ from mvar_jax.scales import ScaleSchedule
 
 @dataclass(frozen=True)
 class HackPP(HeadAware):
-    """HACK++ (arXiv 2606.08302): `budget` tokens are inherited, `attend_ratio` times that seen.
+    """HACK++ (arXiv 2606.08302): inherits `budget` tokens, attends to `attend_ratio` times as many.
 
-    What is inherited at scale k is shared out over layers and head kinds in proportion to
-    reliance ** `tau`: how much later scales attend to the history. Contextual heads are scored
-    by pooled attention, structural ones by a calibrated share of their scale times the norm of
-    the value, without looking at queries. `tau`, `pool` and `queries` are inferred; with order
-    "after" a scale sees everything at hand.
+    The budget of scale k is divided among layers and head kinds in proportion to
+    reliance ** `tau`: how much later scales attend to the history. Contextual heads score tokens
+    by pooled attention, structural heads by the calibrated attention to the token's scale times the
+    norm of its value, without using queries. `tau`, `pool` and `queries` are inferred; with order
+    "after" a scale attends to everything.
     """
 
     name = "hackpp"
@@ -48,7 +48,7 @@ class HackPP(HeadAware):
     def plan(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
     ) -> CachePlan:
-        """Two groups a layer, with a cache of their own length at every scale."""
+        """Two groups per layer, whose cache lengths differ by scale."""
         contextual = self.contextual(shape, profile)
         groups = [
             (layer, kind, contextual[layer] == (kind == CONTEXTUAL))
@@ -78,13 +78,13 @@ class HackPP(HeadAware):
     def table(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
     ) -> np.ndarray:
-        """Mean attention that a token of each scale gets from a query of each scale."""
+        """Mean attention of a query of each scale to a token of each scale."""
         return (self.measured(profile).mass / np.array(schedule.lengths)).astype(np.float32)
 
     def score(
         self, union: KVCache, probe: Probe, group: GroupPlan
     ) -> Float[Array, "batch heads m"]:
-        """Pooled attention, or the calibrated share of the token's scale times its value."""
+        """Pooled attention, or calibrated attention to the token's scale times its value's norm."""
         if group.kind == CONTEXTUAL:
             return max_pool(self.observed(union, probe), self.pool)
         assert probe.table is not None  # what `table` gives

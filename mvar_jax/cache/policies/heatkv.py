@@ -1,4 +1,4 @@
-"""HeatKV: a fixed timetable of whole scales that heads forget."""
+"""HeatKV: heads drop whole scales, by a fixed timetable."""
 
 from dataclasses import dataclass
 
@@ -15,13 +15,13 @@ from mvar_jax.scales import ScaleSchedule
 
 @dataclass(frozen=True)
 class HeatKV(Policy):
-    """HeatKV (arXiv 2605.14877): which head forgets which scale, decided by calibration alone.
+    """HeatKV (arXiv 2605.14877): calibration alone decides which head drops which scale.
 
-    Every head of every layer is ranked, for each source scale, by how much later scales attend
-    to that scale there. Before a cache exceeds the budget, the lowest ranks forget it, as many
-    for each source scale. The first `sink_scales` scales stay. Heads of a layer are put into
-    `groups` of like length, which hold the mean of theirs, so that arrays are rectangular;
-    a scale that does not fit whole is kept in part.
+    For each source scale, all heads of all layers are ranked by how much later scales attend to
+    it. Before the caches exceed the budget, the heads of the lowest ranks drop that scale, equally
+    many for each source scale. The first `sink_scales` scales are kept. So that arrays are
+    rectangular, the heads of a layer are put into `groups` of similar length, each with the mean
+    length of its heads; a scale that does not fit completely is kept in part.
     """
 
     name = "heatkv"
@@ -43,7 +43,7 @@ class HeatKV(Policy):
     def plan(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
     ) -> CachePlan:
-        """Groups of heads by what the timetable leaves them."""
+        """Groups of heads with similar numbers of remaining tokens."""
         lengths = self._lengths(schedule, shape, _ranks(self.measured(profile).mass))
         readers = lengths[..., -2] if len(schedule) > 1 else lengths[..., -1]
         order = np.argsort(readers, axis=1, kind="stable")
@@ -60,7 +60,7 @@ class HeatKV(Policy):
         return CachePlan(tuple(layers), tuple(tuple(map(int, heads)) for heads in order))
 
     def _lengths(self, schedule, shape, ranks):
-        """Tokens that the timetable leaves each head after every scale."""
+        """Tokens that each head keeps after every scale by the timetable."""
         lengths = np.zeros((*shape, len(schedule)))
         sizes, sinks = np.array(schedule.lengths), self.forced(schedule)
         for scale in range(len(schedule)):
@@ -74,7 +74,7 @@ class HeatKV(Policy):
     def table(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
     ) -> np.ndarray:
-        """When each scale is forgotten, [layers, heads, scales]: the lower, the earlier."""
+        """Rank of each scale, [layers, heads, scales]: the lowest is dropped first."""
         ranks = _ranks(self.measured(profile).mass).astype(np.float32)
         ranks[..., : self.sink_scales] = np.inf
         return ranks
@@ -88,9 +88,9 @@ class HeatKV(Policy):
 
 
 def _ranks(mass: np.ndarray) -> np.ndarray:
-    """For each source scale, the place of each layer and head in ascending order of demand.
+    """For each source scale, the rank of each layer and head in ascending order of demand.
 
-    Demand is the mean, over later scales, of the attention that the source scale gets.
+    Demand is the mean, over later scales, of the attention to the source scale.
     """
     layers, heads, scales, _ = mass.shape
     later = np.triu(np.ones((scales, scales)), 1).T  # queries' scale after keys' scale

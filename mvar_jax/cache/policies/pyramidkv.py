@@ -1,4 +1,4 @@
-"""SnapKV with more room for early layers."""
+"""SnapKV with larger budgets for early layers."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ from mvar_jax.scales import ScaleSchedule
 class PyramidKV(SnapKV):
     """PyramidKV (Cai et al., arXiv 2406.02069): layer budgets fall linearly with depth.
 
-    From the first layer to the last they fall by `slope` times the mean budget, from 0 to 2; no
-    layer gets less than the window and one more, none more than all tokens.
+    From the first layer to the last they fall by `slope` (0 to 2) times the mean budget. Every
+    layer gets at least the window and one more token, and at most all tokens.
     """
 
     name = "pyramidkv"
@@ -27,7 +27,7 @@ class PyramidKV(SnapKV):
     def plan(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
     ) -> CachePlan:
-        """One group a layer."""
+        """One group per layer."""
         steps = max(shape.layers - 1, 1)
         shares = [1 + self.slope * (0.5 - layer / steps) for layer in range(shape.layers)]
         low = min(self.forced(schedule) + 1, schedule.total)

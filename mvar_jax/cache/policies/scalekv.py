@@ -1,4 +1,4 @@
-"""ScaleKV: drafters keep the history, refiners little of it, layer by layer and scale by scale."""
+"""ScaleKV: drafter layers keep the history and refiners little of it, at each scale."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ class ScaleKV(Policy):
     drafters: their cache keeps everything, and the refiners share what the mean budget leaves
     (the published tables follow this rule). Nothing is cut until the history exceeds the budget.
     The observation window, the centre tokens of a `grid` x `grid` partition of the current map,
-    is kept; the rest is ranked by its queries. `scoring` "exact" is the paper: softmax of
-    the queries that attention uses, average pooling; "official" is the published code: bare
-    projections, no softmax, max pooling.
+    is kept; the other tokens are ranked by its queries. `scoring` "exact" is the paper: softmax of
+    the queries that attention uses, average pooling; "official" is the published code: queries
+    before bias and normalisation, no softmax, max pooling.
     """
 
     name = "scalekv"
@@ -58,7 +58,7 @@ class ScaleKV(Policy):
     def drafters(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
     ) -> Bool[np.ndarray, "layers scales"]:
-        """Which layers keep the whole history as each scale reads it: the lowest scores."""
+        """Which layers keep the whole history for each scale that reads it: the lowest scores."""
         index = self.measured(profile).selectivity
         scores = (index - index.mean(axis=0)) / (index.std(axis=0) + 1e-12)
         # Only scales whose history can exceed the budget are classified.
@@ -71,7 +71,7 @@ class ScaleKV(Policy):
     def plan(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
     ) -> CachePlan:
-        """One group a layer; at every scale the mean over layers is the budget."""
+        """One group per layer; at every scale the mean over layers is the budget."""
         drafters = self.drafters(schedule, shape, profile)
         budgets = np.zeros((shape.layers, len(schedule)), int)
         for scale in range(len(schedule)):
@@ -96,15 +96,15 @@ class ScaleKV(Policy):
     def score(
         self, union: KVCache, probe: Probe, group: GroupPlan
     ) -> Float[Array, "batch heads m"]:
-        """Pooled scores of the window's queries; the window itself is chosen apart."""
-        places = self._window(union.length, probe)
-        rows = np.maximum(places - (union.length - probe.tokens), 0)  # of this scale's queries
+        """Pooled scores from the window's queries; `choose` adds the window itself."""
+        window = self._window(union.length, probe)
+        rows = np.maximum(window - (union.length - probe.tokens), 0)  # of this scale's queries
         if self.scoring == "official":
             query = probe.raw_query[:, :, rows]
-            return official_scores(query, union.key, places, self.pool, max_pool)
+            return official_scores(query, union.key, window, self.pool, max_pool)
         query = probe.query[:, :, rows]
         votes = jnp.sum(attention_shares(query, union.key, probe.softmax_scale), axis=2)
-        return average_pool(votes, self.pool).at[:, :, places].set(-jnp.inf)
+        return average_pool(votes, self.pool).at[:, :, window].set(-jnp.inf)
 
     def choose(
         self, score: Float[Array, "batch heads m"], count: int, probe: Probe
@@ -118,10 +118,10 @@ class ScaleKV(Policy):
 
 
 def observation_window(size: tuple[int, int], grid: int, length: int) -> Int[np.ndarray, "window"]:
-    """Places of the window's tokens among `length` at hand, the last of which are one map.
+    """Indices of the window's tokens among `length` tokens, the last of which are the current map.
 
-    Of every cell of a `grid` x `grid` partition of the map, the token at its centre; where a
-    side is shorter than `grid`, the last `grid`**2 tokens at hand.
+    They are the centre tokens of a `grid` x `grid` partition of the map, or the last `grid`**2
+    tokens if a side of the map is shorter than `grid`.
     """
     height, width = size
     if min(size) < grid:
@@ -137,9 +137,9 @@ def official_scores(
     kernel: int,
     pool: Callable,
 ) -> Float[Array, "batch heads m"]:
-    """Products with the window's queries over sqrt(dim), added up and pooled, without softmax.
+    """Dot products with the window's queries / sqrt(dim), summed and pooled, without softmax.
 
-    As in the published code, the window is minus infinity before and after pooling.
+    As in the published code, the window is set to -inf before and after pooling.
     """
     products = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=jnp.float32)
     votes = jnp.sum(products * key.shape[-1] ** -0.5, axis=2)
@@ -150,7 +150,7 @@ def official_scores(
 def choose_beside(
     score: Float[Array, "batch heads m"], count: int, window: Int[np.ndarray, "window"]
 ) -> Int[Array, "batch heads kept"]:
-    """The window's places and the best others, `count` in all, ascending."""
+    """Indices of the window and of the best others, `count` in total, ascending."""
     others = jax.lax.top_k(score, count - len(window))[1]
-    places = jnp.broadcast_to(jnp.asarray(window, others.dtype), (*others.shape[:2], len(window)))
-    return jnp.sort(jnp.concatenate([others, places], axis=-1), axis=-1)
+    kept = jnp.broadcast_to(jnp.asarray(window, others.dtype), (*others.shape[:2], len(window)))
+    return jnp.sort(jnp.concatenate([others, kept], axis=-1), axis=-1)

@@ -1,4 +1,4 @@
-"""The most recent tokens."""
+"""Keeps the most recent tokens."""
 
 from dataclasses import dataclass
 

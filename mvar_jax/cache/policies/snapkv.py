@@ -1,4 +1,4 @@
-"""Tokens that the last queries of a scale attend to."""
+"""Keeps the tokens that the last queries of a scale attend to."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,10 @@ from mvar_jax.scales import ScaleSchedule
 
 @dataclass(frozen=True)
 class SnapKV(Policy):
-    """SnapKV (Li et al., arXiv 2404.14469): an observation window votes.
+    """SnapKV (Li et al., arXiv 2404.14469): an observation window ranks the other tokens.
 
-    The last `window` tokens are kept; their queries' attention, averaged over `pool`
-    neighbouring keys, ranks the others.
+    The last `window` tokens are kept. The others are ranked by the attention of the window's
+    queries, averaged over `pool` neighbouring keys.
     """
 
     name = "snapkv"
@@ -37,7 +37,7 @@ class SnapKV(Policy):
     def score(
         self, union: KVCache, probe: Probe, group: GroupPlan
     ) -> Float[Array, "batch heads m"]:
-        """The window first, then by pooled attention of its queries."""
+        """Infinite for the window, otherwise the pooled attention of its queries."""
         window = min(self.window, probe.tokens)
         shares = attention_shares(probe.query[:, :, -window:], union.key, probe.softmax_scale)
         votes = average_pool(jnp.sum(shares, axis=2), self.pool)

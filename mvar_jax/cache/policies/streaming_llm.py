@@ -1,4 +1,4 @@
-"""A few first tokens, and the most recent ones."""
+"""Keeps the first tokens and the most recent ones."""
 
 from dataclasses import dataclass
 

@@ -1,8 +1,7 @@
 """What the TPU kernels share: heads side by side in the 128 lanes of a vector register.
 
-A head of 64 channels fills half a register. Instead of moving heads apart, kernels take groups
-of 128 channels as they lie in memory, and blank out, for one head at a time, the lanes of the
-others.
+A head of 64 channels fills half a register. Instead of separating heads, kernels load groups of
+128 channels in their memory layout and zero, for one head at a time, the lanes of the others.
 """
 
 import math
@@ -24,15 +23,15 @@ Heads = list[tuple[Array, Array]]
 
 
 def group_heads(count: int, dim: int) -> Heads:
-    """Of each head in this program's group: its column, bool [1, heads], and its lanes.
+    """For each head of this program's group: masks of its column, [1, heads], and of its lanes.
 
-    For numbers per head, the columns of all heads lie side by side, and registers cannot be
-    indexed by what is known only when the program runs: columns and lanes are picked by masks.
+    Arrays with one number per head have a column per head. Registers cannot be indexed by a
+    value that is known only at run time, so columns and lanes are selected by masks.
     """
     group = LANES // dim
-    place = jax.lax.broadcasted_iota(jnp.int32, (1, count), 1) - pl.program_id(1) * group
+    index = jax.lax.broadcasted_iota(jnp.int32, (1, count), 1) - pl.program_id(1) * group
     lane = jax.lax.broadcasted_iota(jnp.int32, (1, LANES), 1) // dim
-    return [(place == own, lane == own) for own in range(group)]
+    return [(index == own, lane == own) for own in range(group)]
 
 
 def column(array: Array, head: Array) -> Array:
@@ -41,7 +40,7 @@ def column(array: Array, head: Array) -> Array:
 
 
 def lanewise(array: Array, heads: Heads) -> Array:
-    """Every head's column in all lanes of the head: [n, lanes]."""
+    """Broadcasts every head's column to the lanes of that head: [n, lanes]."""
     spread = jnp.zeros((array.shape[0], LANES))
     for head, lanes in heads:
         spread = jnp.where(lanes, column(array, head), spread)
@@ -54,12 +53,12 @@ def lane_sum(array: Array, lanes: Array) -> Array:
 
 
 def add_column(ref: Leaf, rows: Leaf, head: Array, own: Array) -> None:
-    """Adds to a head's column of some rows of a reference to [1, n, heads]."""
+    """Adds `own`, [rows, 1], to a head's column in some rows of a reference to [1, n, heads]."""
     ref[0, rows] += jnp.where(head, own, 0)
 
 
 def product(equation: str, left: Array, right: Array) -> Array:
-    """A matrix product into float32; float32 factors are not rounded."""
+    """A matmul with float32 result; float32 inputs are not rounded."""
     precision = jax.lax.Precision.HIGHEST if left.dtype == jnp.float32 else None
     return jnp.einsum(
         equation, left, right, precision=precision, preferred_element_type=jnp.float32
@@ -75,16 +74,25 @@ def sequence_call(
 ) -> tuple[Array, ...]:
     """Runs a kernel over images and groups of lanes, the whole sequence at a time.
 
-    Arrays are [batch, n, width], and the first input is of the kind "lanes", of which a program
-    sees one group of one image. Of the kinds "heads", a number for every head, and "shared", which
-    all heads see, it sees all; outputs of these kinds the body sums over the groups by itself.
-    `outputs` give shapes and dtypes, `scratch` the shapes of float32 working memory, `flops` what
-    one image really takes. On a mesh every device runs it on its own images and, where `tensor`
-    divides the groups, on its own heads.
+    body: the kernel; its references are those of the inputs, the outputs and the scratch memory.
+    inputs: arrays [batch, n, width], each with its kind; the first one is of the kind "lanes".
+    outputs: shapes and dtypes, or arrays that have them, each with its kind.
+    scratch: shapes of float32 working memory.
+    flops: FLOPs for one image.
+
+    | kind | width | what a program of the grid (image, group) gets |
+    |---|---|---|
+    | "lanes" | channels of all heads | the 128 channels of its group, [1, n, 128] |
+    | "heads" | one number per head | those of all heads, [1, n, heads] |
+    | "shared" | the same for all heads | everything, [1, n, width] |
+
+    Outputs of the kinds "heads" and "shared" are accumulated over the groups by the body. On a mesh
+    every device runs the kernel on its own images and, if `tensor` divides the groups, on its own
+    heads.
     """
     kinds, arrays = zip(*inputs)
     mesh = jax.sharding.get_abstract_mesh()
-    # The compiler cannot split a kernel: what does not divide runs whole on every device.
+    # The compiler cannot split a kernel: an axis that does not divide is replicated.
     images, heads = batch_axes(len(arrays[0])) or None, head_axis(arrays[0].shape[2] // LANES)
     parts = mesh.shape[heads] if heads else 1
 
@@ -108,7 +116,7 @@ def sequence_call(
 
 
 def _share(pair: tuple[Kind, Leaf], batch: int, parts: int) -> tuple[Kind, jax.ShapeDtypeStruct]:
-    """What a device makes of an output: so many images, and of the heads one of so many parts."""
+    """A device's part of an output: `batch` images, and one of `parts` parts of the heads."""
     kind, array = pair
     n, width = array.shape[1:]
     shape = (batch, n, width if kind == "shared" else width // parts)

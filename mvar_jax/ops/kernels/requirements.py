@@ -4,7 +4,7 @@ LANES = 128  # channels in a vector register
 
 
 def heads_mismatch(*, heads: int, dim: int) -> str | None:
-    """What does not fit in so many heads of so many channels, None if they fill whole registers."""
+    """Why heads of `dim` channels cannot be used; None if they fill whole registers."""
     width = heads * dim
     if width % LANES == 0 and LANES % dim == 0:
         return None
@@ -15,7 +15,7 @@ def heads_mismatch(*, heads: int, dim: int) -> str | None:
 
 
 def recurrence_mismatch(*, heads: int, dim: int, stateful: bool) -> str | None:
-    """The same for the state-space layer, which runs over whole sequences only."""
+    """The same for the state-space layer, whose kernel runs over whole sequences only."""
     if stateful:
         return "a state to start from or to return, expected neither"
     return heads_mismatch(heads=heads, dim=dim)

@@ -1,8 +1,8 @@
 """Attention over a joined sequence of scales as one TPU kernel, forward and backward.
 
-In plain JAX, `ops._xla_scale_attention`, every scale's logits go to memory, in float32 and several
-times over. Here a program holds the whole sequence of a few heads on chip and walks over blocks of
-queries; what leaves the chip is the inputs and the outputs.
+In plain JAX, `ops._xla_scale_attention`, every scale's logits are written to memory, in float32 and
+several times. Here a program holds the whole sequence of a few heads on chip and loops over blocks
+of queries; only inputs and outputs are read from and written to memory.
 """
 
 import functools
@@ -31,7 +31,7 @@ KINDS = ("lanes", "lanes", "lanes", "heads")  # query, key, value, temperature
 
 
 class _Static(NamedTuple):
-    """What the kernels are made for."""
+    """Static arguments of the kernels."""
 
     slices: tuple[tuple[int, int], ...]
     heads: int
@@ -51,10 +51,10 @@ def scale_attention(
     reach: Reach,
     log_scale: Float[Array, "heads"] | None,
 ) -> Float[Array, "batch heads total dim"]:
-    """See `ops.scale_attention`; off TPUs it is interpreted, slowly.
+    """See `ops.scale_attention`; on other platforms than TPUs it is interpreted, slowly.
 
-    It computes on heads side by side: arrays that were rearranged from [batch, total, heads * dim]
-    are taken as they were, since the compiler drops a pair of transposes.
+    It computes on [batch, total, heads * dim]. If the arguments were rearranged from that layout,
+    the compiler removes both transposes.
     """
     batch, heads, _, dim = query.shape
     query, key, value = (rearrange(a, "b h n d -> b n (h d)") for a in (query, key, value))
@@ -132,7 +132,7 @@ def _backward(
             own_query, own_gradient = jnp.where(lanes, query, 0), jnp.where(lanes, gradient, 0)
             weights = _weights(own_query, key, visible, static.softmax_scale)
             dweights = product("qc,kc->qk", own_gradient, value)
-            # A row's keys are all here, so that the softmax needs no statistics of the forward.
+            # All keys of a row are here, so no softmax statistics of the forward pass are needed.
             centred = dweights - jnp.sum(weights * dweights, axis=1, keepdims=True)
             dlogits = (weights * centred * static.softmax_scale).astype(dtype)
             own_dquery = jnp.where(lanes, product("qk,kc->qc", dlogits, key), 0)
@@ -148,9 +148,9 @@ def _backward(
 
 
 def _unit(array, heads, static):
-    """Vectors of every head at unit length if they are normalised, and what they were divided by.
+    """Every head's vectors at unit length if `static.normalize`, and the factors of that, float32.
 
-    Float32. Vectors that are not normalised come back as they are.
+    Vectors that are not normalised are returned as they are, with None.
     """
     array = array.astype(jnp.float32)
     if not static.normalize:
@@ -164,7 +164,7 @@ def _unit(array, heads, static):
 
 
 def _through_unit(gradient, unit, inverse, heads, static):
-    """The gradient of vectors from that of their normalised form."""
+    """The gradient of vectors, from that of the normalised vectors."""
     if not static.normalize:
         return gradient
     along = jnp.zeros_like(unit)
@@ -181,7 +181,7 @@ def _weights(query, key, visible, softmax_scale):
 
 
 class _Block(NamedTuple):
-    """A block of queries, and the keys that any of them sees, as first and last place."""
+    """A block of queries and the keys that any of them attends to, as (start, stop) positions."""
 
     queries: tuple[int, int]
     seen: tuple[int, int]
@@ -196,7 +196,7 @@ class _Block(NamedTuple):
 
 
 def _blocks(static: _Static) -> list[_Block]:
-    """All queries; keys are taken from and to multiples of the block's size."""
+    """All queries in blocks; ranges of keys start and end at multiples of the block size."""
     total, blocks = static.slices[-1][1], []
     for start in range(0, total, QUERIES):
         stop = min(start + QUERIES, total)
@@ -208,7 +208,7 @@ def _blocks(static: _Static) -> list[_Block]:
 
 
 def _visible(block: _Block, static: _Static):
-    """Which keys of a block each of its queries sees."""
+    """Which keys of a block each of its queries attends to, bool [queries, keys]."""
     shape = (block.rows.size, block.keys.size)
     queries, keys = (
         _scale_of(jax.lax.broadcasted_iota(jnp.int32, shape, axis) + start, static.slices)
@@ -217,11 +217,11 @@ def _visible(block: _Block, static: _Static):
     return queries == keys if static.reach == "scale" else queries >= keys
 
 
-def _scale_of(place, slices):
-    return sum((place >= start).astype(jnp.int32) for start, _ in slices[1:])
+def _scale_of(position, slices):
+    return sum((position >= start).astype(jnp.int32) for start, _ in slices[1:])
 
 
 def _flops_per_product(static) -> int:
-    """Of one image, by one matrix product for every head and block, over whole groups of lanes."""
+    """FLOPs for one image of one matmul per head and block, over whole groups of lanes."""
     pairs = sum(block.rows.size * block.keys.size for block in _blocks(static))
     return 2 * static.heads * pairs * LANES

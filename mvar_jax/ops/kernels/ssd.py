@@ -1,9 +1,9 @@
 """Mamba-2's state-space layer as one TPU kernel, forward and backward.
 
-In plain JAX, `ops._xla_ssd`, the decays between all pairs of tokens of a chunk go to memory, per
-head and in float32. Here a program walks over the chunks of one sequence and a few heads with
-the state on chip; what leaves the chip is the inputs and the outputs. The backward pass walks
-forward once more to recover the states, then back.
+In plain JAX, `ops._xla_ssd`, the decays between all pairs of tokens of a chunk are written to
+memory, per head and in float32. Here a program loops over the chunks of one sequence and a few
+heads with the state on chip; only inputs and outputs are read from and written to memory. The
+backward pass first runs forward to recompute the states, then backward.
 """
 
 import functools
@@ -26,7 +26,7 @@ from mvar_jax.ops.kernels.lanes import (
 )
 from mvar_jax.ops.kernels.requirements import LANES
 
-CHUNK = 128  # tokens that are mixed by one matrix product
+CHUNK = 128  # tokens that are mixed by one matmul
 KINDS = ("lanes", "heads", "heads", "shared", "shared", "heads")  # x, dt, decay, b, c, skip
 
 
@@ -42,10 +42,10 @@ def ssd(
     return_state: Literal[False],
     chunk: int,
 ) -> tuple[Float[Array, "batch n heads dim"], None]:
-    """See `ops.ssd`; from an empty state to none, in chunks of its own size.
+    """See `ops.ssd`; without initial and final state, in chunks of `CHUNK` tokens.
 
-    It computes on heads side by side, which is how x lies in memory. Off TPUs it is interpreted,
-    slowly.
+    It computes on [batch, n, heads * dim], the memory layout of x. On other platforms than TPUs it
+    is interpreted, slowly.
     """
     heads, dt = x.shape[2], dt.astype(jnp.float32)
     skip = jnp.zeros(heads) if skip is None else skip
@@ -56,7 +56,7 @@ def ssd(
 
 
 def _decay_in_chunk(steps):
-    """Log decay from the start of its chunk up to and with each token."""
+    """Log decay from the start of the token's chunk up to and including the token."""
     batch, length, heads = steps.shape
     padded = jnp.pad(steps, ((0, 0), (0, -length % CHUNK), (0, 0)))
     sums = jnp.cumsum(padded.reshape(batch, -1, CHUNK, heads), axis=2)
@@ -100,7 +100,11 @@ def _chunks(length: int) -> list[tuple[int, int]]:
 
 
 def _flops(x, b, heads, whole, per_head, with_state) -> int:
-    """Of one image, by products of a chunk with itself for all heads, for each, and with states."""
+    """FLOPs for one image, from three counts of matmuls.
+
+    whole: of a chunk with itself, shared by all heads; per_head: the same for every head;
+    with_state: of a chunk with the state.
+    """
     length, inner = x.shape[1:]
     squares = sum(size * size for _, size in _chunks(length))
     groups, state = inner // LANES, b.shape[2]
@@ -110,12 +114,12 @@ def _flops(x, b, heads, whole, per_head, with_state) -> int:
 
 
 class _Decays(NamedTuple):
-    """Factors of one chunk, spread over the lanes of the heads they belong to."""
+    """Factors of one chunk, each broadcast to the lanes of its head."""
 
-    read: Array  # of the state before the chunk, at each token, [q, lanes]
-    write: Array  # of each token in the state after the chunk, without its step, [q, lanes]
-    step: Array  # [q, lanes]
-    keep: Array  # of the state over the chunk, [1, lanes]
+    read: Array  # decay of the state before the chunk up to each token, [q, lanes]
+    write: Array  # decay from each token to the end of the chunk, without its step, [q, lanes]
+    step: Array  # step sizes, [q, lanes]
+    keep: Array  # decay of the state over the whole chunk, [1, lanes]
 
 
 def _forward(x_ref, dt_ref, decay_ref, b_ref, c_ref, skip_ref, y_ref, state, *, chunks, dim):
@@ -204,7 +208,7 @@ def _backward(
 
 
 def _row(array, head):
-    """The same along the keys: [q, q], equal rows."""
+    """A head's column broadcast along the keys: [q, q] with equal rows."""
     size = array.shape[0]
     return jnp.broadcast_to(column(array, head), (size, size)).T
 

@@ -1,0 +1,90 @@
+"""The programs in docs/examples run on small trained models, and do what they say."""
+
+import runpy
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mvar_jax
+from mvar_jax.cache import POLICIES
+from mvar_jax.data.source import load_source
+from mvar_jax.pictures.image_grid import GAP
+from tests.reference import GOLDEN
+
+EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+SIDE = 32 + GAP  # of an image in a picture
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """Calls the `main` of an example in an empty directory; policies it defines are forgotten."""
+    known = dict(POLICIES)
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, *arguments):
+        return runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"](*map(str, arguments))
+
+    yield run
+    POLICIES.clear()
+    POLICIES.update(known)
+
+
+def size(path):
+    with Image.open(path) as picture:
+        return picture.size
+
+
+def test_every_example_is_short_and_tested():
+    tests = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    for path in EXAMPLES.glob("*.py"):
+        assert path.stem in tests
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 40, path
+
+
+def test_sample(example, trained, capsys):
+    example("sample", trained, "digits.png")
+    assert size("digits.png")[1] == 2 * SIDE + GAP
+    printed = capsys.readouterr().out
+    assert "images (4, 32, 32, 3)" in printed and "tokens (4, 1) (4, 4) (4, 9) (4, 16)" in printed
+    assert "equal tokens True" in printed
+
+
+def test_stream(example, trained, capsys):
+    example("stream", trained, "growing")
+    assert {size(f"growing/{scale}.png") for scale in range(4)} == {(3 * SIDE + GAP, SIDE + GAP)}
+    assert "scale 3: 4 x 4 tokens each, 4 scales so far" in capsys.readouterr().out
+
+
+def test_forced_tokens(example, trained, model):
+    example("forced_tokens", trained, "halves.png")
+    with Image.open("halves.png") as picture:
+        pixels = np.asarray(picture)[:, -3 * SIDE - GAP :]
+    first, again = pixels[GAP : GAP + 32], pixels[GAP + SIDE : GAP + SIDE + 32]
+    assert np.any(first != again)
+    difference = np.abs(first.astype(int) - again).reshape(32, -1, 3)
+    left = [difference[:, GAP + i * SIDE :][:, :16].mean() for i in range(3)]
+    right = [difference[:, GAP + i * SIDE :][:, 16:32].mean() for i in range(3)]
+    assert np.mean(left) < np.mean(right)  # the decoder looks beyond the border
+
+
+def test_cache_policy(example, tmp_path, capsys):
+    with tarfile.open(GOLDEN / "earlier" / "run.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    example("cache_policy", "run")
+    printed = capsys.readouterr().out
+    assert printed.startswith("loudest: ") and "equal tokens at the last scale: " in printed
+
+
+def test_train_on_arrays(example, trained, model, digits_directory, capsys):
+    source = load_source("digits", "train", digits_directory)
+    images, labels = zip(*((source[i]["image"], source[i]["label"]) for i in range(64)))
+    np.savez("mine.npz", images=np.stack(images), labels=np.stack(labels))
+    tuned = example("train_on_arrays", trained, "mine.npz", 3)
+    assert capsys.readouterr().out.count("nats per token") == 3
+    assert isinstance(tuned, mvar_jax.Model)
+    before, after = (m.weights.trunk["class_embedding"] for m in (model, tuned))
+    assert before.shape == after.shape and np.any(np.asarray(before) != np.asarray(after))
+    assert tuned.sample([3]).images.shape == (1, 32, 32, 3)

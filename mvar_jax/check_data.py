@@ -18,7 +18,7 @@ from mvar_jax.data.source import open_split
 from mvar_jax.data.survey import survey_split
 from mvar_jax.evaluation.dataset_report import contact_sheet, first_batch, report
 from mvar_jax.mesh.progress import TaskProgress
-from mvar_jax.pictures.image_grid import save_png
+from mvar_jax.pictures.image_files import save_picture
 
 
 def define_flags() -> None:
@@ -40,8 +40,8 @@ def main() -> None:
             surveys.append(survey_split(split, data.num_threads, progress.advance))
     print(report(surveys, data, config.tokenizer.image_size))
     if surveys[0].counts().any():
-        save_png(contact_sheet(surveys[0]), out / "contact_sheet.png")
-    save_png(first_batch(config), out / "batch.png")
+        save_picture(contact_sheet(surveys[0]), out / "contact_sheet.png")
+    save_picture(first_batch(config), out / "batch.png")
     print(f"Wrote contact_sheet.png and batch.png into {out}.")
 
 

@@ -27,7 +27,7 @@ def check_range(name: str, value: int | float, low: int | float, high: int | flo
 def check_integer(name: str, value: Any, low: int, high: int) -> None:
     """Raises ValueError unless the value is a whole number, low <= value <= high."""
     check(
-        isinstance(value, Integral) and low <= value <= high,
+        isinstance(value, Integral) and low <= int(value) <= high,
         f"{name}: got {value!r}, expected a whole number from {low} to {high}.",
     )
 

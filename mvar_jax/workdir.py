@@ -14,7 +14,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvar_jax.checks import check
+from mvar_jax.checks import check, check_given
 from mvar_jax.config import Config
 from mvar_jax.config.tree import from_json, to_json
 from mvar_jax.files import draft_folder, write_text
@@ -92,9 +92,9 @@ class Workdir:
             record = RunRecord(**json.loads(file.read_text(encoding="utf-8")))
         except (ValueError, TypeError):
             record = None
-        fine = isinstance(record, RunRecord)
-        fine = fine and type(record.total_steps) is int and isinstance(record.tokenizer, str)
-        check(fine, f"{file}: is not the file that was written; put back a good copy.")
+        broken = f"{file}: is not the file that was written; put back a good copy."
+        record = check_given(record, broken)
+        check(type(record.total_steps) is int and isinstance(record.tokenizer, str), broken)
         return record
 
     def save_record(self, record: RunRecord) -> None:

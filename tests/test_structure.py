@@ -8,7 +8,7 @@ import mvar_jax
 PACKAGE = Path(mvar_jax.__file__).parent
 # From the ground up; a room imports only rooms of the floors below its own.
 FLOORS = (
-    {"array_types", "checks", "files", "scales"},
+    {"mvar_jax", "array_types", "checks", "files", "scales"},  # the first: its version and names
     {"config"},
     {"mesh", "workdir"},
     {"ops", "data"},

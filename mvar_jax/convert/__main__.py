@@ -70,8 +70,8 @@ def _define_both() -> None:
 def _schedule() -> ScaleSchedule | None:
     if flags.FLAGS.schedule is None:
         return None
-    sides = cli.get_numbers("schedule", int, lambda side: side > 0, "sides as 1,2,3")
-    return ScaleSchedule.squares(*sides)
+    sides = cli.get_numbers("schedule", lambda side: side > 0 and side % 1 == 0, "sides as 1,2,3")
+    return ScaleSchedule.squares(*map(int, sides))
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ class Drawing:
         int32 [batch], `numbers` uint32 [batch], `seed` uint32, and `class_names` by label.
         """
         samples = self.model.sample(**self._arguments())
-        arrays = {
+        arrays: dict[str, Any] = {
             "images": to_uint8(samples.images),
             "tokens": np.concatenate(samples.tokens, axis=1),
             "lengths": np.array([tokens.shape[1] for tokens in samples.tokens], np.int32),

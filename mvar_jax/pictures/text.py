@@ -3,6 +3,7 @@
 import importlib
 from bisect import bisect_right
 from functools import cache
+from math import ceil
 from pathlib import Path
 
 from PIL import ImageFont
@@ -27,5 +28,7 @@ def shorten(text: str, width: int) -> str:
     if font().getlength(text) <= width:
         return text
     lengths = range(len(text))
-    fitting = bisect_right(lengths, width, key=lambda n: font().getlength(text[:n] + ELLIPSIS))
+    fitting = bisect_right(
+        lengths, width, key=lambda n: ceil(font().getlength(text[:n] + ELLIPSIS))
+    )
     return text[: max(fitting - 1, 0)].rstrip(" ,") + ELLIPSIS

@@ -313,7 +313,7 @@ _request = in_32_bits(jax.jit(NumberedRequest.request))
 
 def _listed(value: Any) -> Sequence:
     """A value by itself as a list; a string is one value."""
-    return value if np.iterable(value) and not isinstance(value, str) else [value]
+    return list(value) if np.iterable(value) and not isinstance(value, str) else [value]
 
 
 def _pieces(text: str) -> tuple[str, ...]:

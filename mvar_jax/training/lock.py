@@ -54,8 +54,8 @@ class RunLock:
         try:
             file, carried = _open_locked(self._path)
             owner = _owner(self._path)
-            ended = owner is None or (carried and owner["host"] == socket.gethostname())
-            if not ended and self._is_alive(owner):
+            here = carried and owner is not None and owner["host"] == socket.gethostname()
+            if owner is not None and not here and self._is_alive(owner):
                 file.close()
                 raise BlockingIOError
         except BlockingIOError:

@@ -11,14 +11,28 @@ import typing
 import warnings
 from pathlib import Path
 
-typing.GENERATING_DOCUMENTATION = "mvar_jax"  # types are then written Float[Array, "batch n"]
+import jax
+import pdoc
+import pdoc.docstrings
+import pdoc.render
 
-import pdoc  # noqa: E402
-import pdoc.render  # noqa: E402
+# Annotations are written as Float[Array, 'batch n width'], without modules.
+typing.GENERATING_DOCUMENTATION = "mvar_jax"
+jax.Array.__name__ = jax.Array.__qualname__ = "Array"
 
 import mvar_jax  # noqa: E402
 
-ARGUMENT = re.compile(r"^(?=[\w, ]+: )", re.MULTILINE)  # "x, y: what they are", a line each
+ARGUMENT = re.compile(r"^([a-z]\w*(?:, \w+)*): ", re.MULTILINE)
+to_markdown = pdoc.docstrings.convert
+
+
+def with_lists(docstring: str, *settings) -> str:
+    """Markdown of a docstring, where paragraphs of lines "argument: what it is" are lists."""
+    paragraphs = [
+        ARGUMENT.sub(r"- **\1**: ", text) if ARGUMENT.match(text) else text
+        for text in docstring.split("\n\n")
+    ]
+    return to_markdown("\n\n".join(paragraphs), *settings)
 
 
 def list_everything(package) -> None:
@@ -39,7 +53,9 @@ def list_everything(package) -> None:
 def main(folder: str) -> None:
     """Writes a page per module, and a search index."""
     warnings.filterwarnings("error", module=r"pdoc\.")
+    warnings.filterwarnings("ignore", r".*\butils\.VersionOrStr")  # in fields inherited from TFDS
     list_everything(mvar_jax)
+    pdoc.docstrings.convert = with_lists
     pdoc.render.configure(docformat="markdown", footer_text=f"mvar_jax {mvar_jax.__version__}")
     pdoc.pdoc("mvar_jax", output_directory=Path(folder))
 

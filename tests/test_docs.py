@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import html
 import re
 import shlex
 import subprocess
@@ -99,9 +100,10 @@ def test_links_lead_to_files(name):
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_files_of_the_tests_that_are_named_exist(name):
+def test_files_that_are_named_exist(name):
     for target in re.findall(r"`((?:tests|configs|launch|mvar_jax)/[\w/.]+\.\w+)`", TEXTS[name]):
-        assert (ROOT / target).exists(), target
+        placeholder = re.search(r"\b_?(NAME|OP)(_OP|_names)?\b|\b(test_)(NAME|OP)\b", target)
+        assert placeholder or (ROOT / target).exists(), target
 
 
 def test_the_table_of_rooms_has_every_room():
@@ -165,5 +167,5 @@ def test_the_api_reference_builds_without_warnings(tmp_path):
         names = path.relative_to(PACKAGE.parent).with_suffix("").parts
         assert tmp_path.joinpath(*names).with_suffix(".html").is_file(), path
     attention = (tmp_path / "mvar_jax" / "ops" / "attention.html").read_text(encoding="utf-8")
-    text = re.sub(r"<[^>]*>", "", attention)
-    assert "query: Float[Array, &#39;batch heads n dim&#39;]" in text
+    text = html.unescape(re.sub(r"<[^>]*>", "", attention))
+    assert "query: Float[Array, 'batch heads n dim']" in text  # in a signature, not in the source

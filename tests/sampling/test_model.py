@@ -70,6 +70,7 @@ def test_a_batch_of_any_size_gives_the_same_tokens_and_pixels(model):
         for one, other in zip(part.tokens, whole.tokens, strict=True):
             np.testing.assert_array_equal(one, other[:size])
         np.testing.assert_array_equal(pixels(part.images), pixels(whole.images[:size]))
+        np.testing.assert_allclose(part.images, whole.images[:size], rtol=0, atol=1.4e-6)
 
 
 def pixels(images):

@@ -107,7 +107,7 @@ def test_files_that_are_named_exist(name):
 
 
 def test_the_table_of_rooms_has_every_room():
-    rooms = set().union(*FLOORS)
+    rooms = set().union(*FLOORS) - {"mvar_jax"}  # the package itself
     listed = re.findall(r"^\| (`mvar_jax/.*?) \|", TEXTS["README.md"], re.MULTILINE)
     text = " ".join(listed)
     for room in rooms:

@@ -1,5 +1,6 @@
 """The programs as a user runs them: from nothing to samples, again, and with bad input."""
 
+import inspect
 import json
 import shutil
 from dataclasses import replace
@@ -12,6 +13,7 @@ from PIL import Image
 
 import mvar_jax
 import mvar_jax.api
+from mvar_jax.checks import check_seed
 from mvar_jax.experiment.trainings import inherit_trunk
 from mvar_jax.pictures.image_grid import growth_grid
 from mvar_jax.workdir import RunRecord, Workdir
@@ -191,18 +193,21 @@ def test_a_string_or_a_number_is_one_label(model):
         model.sample("37")
 
 
+@pytest.mark.parametrize("value", [1.5, None, "3", -1, 2**32])
+def test_what_is_no_seed_is_named(value):
+    with pytest.raises(ValueError, match=f"seed: got {value!r}, expected a whole number from 0 to"):
+        inspect.unwrap(check_seed)(value)  # without the tests' own check of types
+
+
 def test_a_model_is_shown_in_a_line(model):
     assert repr(model).startswith("Model(") and len(repr(model)) < 120
 
 
 def test_api_refuses_what_it_does_not_know(model):
     for arguments, settings, word in (
-        (([1], 1.5), {}, "seed: got 1.5, expected a whole number"),
-        (([1], None), {}, "seed: got None"),
-        (([1], -1), {}, "seed: got -1"),
-        ((None,), {}, "got None, expected class indices"),
-        (([1],), {"batch_size": 0.5}, "batch_size: got 0.5"),
-        (([1],), {"numbers": [2.5]}, "numbers: got 2.5"),
+        (([1], -1), {}, "seed: got -1, expected a whole number"),
+        (([1],), {"batch_size": 0}, "batch_size: got 0"),
+        (([1],), {"numbers": [-2]}, "numbers: got -2"),
         (([10],), {}, "0 to 9"),
         ((["dog"],), {}, "'dog'"),
         (([-1],), {}, "-1"),

@@ -10,7 +10,8 @@ import numpy as np
 import mvar_jax
 from mvar_jax.models import ClassLabels
 from mvar_jax.ops.noise import image_keys
-from mvar_jax.pictures.image_grid import image_grid, save_png
+from mvar_jax.pictures.image_files import save_picture
+from mvar_jax.pictures.image_grid import image_grid
 from mvar_jax.sampling import Filters, Forced, Request, generate
 
 
@@ -31,7 +32,7 @@ def main(workdir: str, out: str) -> None:
     )
     second = generate(model.sampler, model.weights, request)
     images = np.concatenate([first.images, second.images])
-    save_png(image_grid(images, columns=len(labels), row_labels=["first", "again"]), out)
+    save_picture(image_grid(images, columns=len(labels), row_labels=["first", "again"]), out)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ python docs/examples/sample.py runs/digits digits.png
 import sys
 
 import mvar_jax
-from mvar_jax.pictures.image_grid import image_grid, save_png
+from mvar_jax.pictures.image_files import save_picture
+from mvar_jax.pictures.image_grid import image_grid
 
 
 def main(workdir: str, out: str) -> None:
@@ -16,7 +17,7 @@ def main(workdir: str, out: str) -> None:
     samples = model.sample([3, 3, "7", "7"], seed=0, guidance=1.0, top_p=0.95)
     print("images", samples.images.shape, "from", samples.images.min(), "to", samples.images.max())
     print("tokens", *(tokens.shape for tokens in samples.tokens))
-    save_png(image_grid(samples.images, columns=2, row_labels=["3", "7"]), out)
+    save_picture(image_grid(samples.images, columns=2, row_labels=["3", "7"]), out)
 
     # Image 2 again, alone: the seed, the number and the label name it.
     again = model.sample(["7"], seed=0, numbers=[2], guidance=1.0, top_p=0.95)

@@ -6,7 +6,8 @@ python docs/examples/stream.py runs/digits growing
 import sys
 
 import mvar_jax
-from mvar_jax.pictures.image_grid import image_grid, save_png
+from mvar_jax.pictures.image_files import save_picture
+from mvar_jax.pictures.image_grid import image_grid
 
 
 def main(workdir: str, folder: str) -> None:
@@ -15,7 +16,7 @@ def main(workdir: str, folder: str) -> None:
     for scale, samples in enumerate(model.stream([1, 2, 3], seed=0)):
         height, width = model.sampler.scales.sizes[scale]
         print(f"scale {scale}: {height} x {width} tokens each, {len(samples.tokens)} scales so far")
-        save_png(image_grid(samples.images, columns=3), f"{folder}/{scale}.png")
+        save_picture(image_grid(samples.images, columns=3), f"{folder}/{scale}.png")
 
 
 if __name__ == "__main__":

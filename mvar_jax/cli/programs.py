@@ -51,13 +51,13 @@ def run(
         _refuse(str(error))
     except OSError as error:
         _refuse(describe_os_error(error))
-    except RuntimeError as error:
-        if not str(error).startswith("Unable to initialize backend"):
+    except Exception:
+        if _has_devices():
             raise
         _refuse(
-            f"JAX_PLATFORMS: got {os.environ.get('JAX_PLATFORMS', '')!r}, which cannot be used "
-            f"here ({first_line(error)}); expected cpu, or cuda or tpu where JAX is installed for "
-            "it, or leave it out for the best there is."
+            f"JAX_PLATFORMS: got {os.environ['JAX_PLATFORMS']!r}, of which JAX finds no devices "
+            "here; expected cpu, or cuda or tpu where JAX is installed for it, or leave it out for "
+            "the best there is."
         )
 
 
@@ -86,9 +86,18 @@ def _help(names: list[str]) -> str:
         flag = flags.FLAGS[name]
         if name.partition(".")[0] == "config" and name != "config":
             continue
-        default = "" if flag.default in (None, "") else f" (default: {flag.default_as_str})"
+        text = (flag.default_as_str or "").strip("'")
+        default = f" (default: {text})" if text else ""
         lines.append(f"  --{name}: {flag.help}{default}")
     return "\n".join(lines)
+
+
+def _has_devices() -> bool:
+    """Whether JAX finds the devices that it was told to use; it fails in ways of many kinds."""
+    try:
+        return not os.environ.get("JAX_PLATFORMS") or bool(jax.devices())
+    except Exception:
+        return False
 
 
 def _keep_programs() -> None:

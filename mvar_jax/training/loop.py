@@ -149,7 +149,7 @@ def fit(
         if first < run.total_steps:
             begin()
         with (
-            RunLog(run.directory, first, run.config.wandb) as log,
+            RunLog(run.directory, first, run.config.wandb, ended=first >= run.total_steps) as log,
             Progress(run.label, first, run.total_steps, clock=clock) as progress,
             Profiler(run.config.profile, run.directory / "profile") as profiler,
             _naming_the_last_good(run.label, checkpoints),

@@ -16,17 +16,18 @@ class RunLog:
     Metrics of the training go to the first file, which is the same for the same config, on any
     machine and however often the run was interrupted. Measurements of the machine go to the second.
     All of them, and pictures, go to TensorBoard, and to a `project` on Weights & Biases if one is
-    named. Rows of steps after `step` are dropped. Only process 0 writes.
+    named. Rows of steps after `step` are dropped. A run that has `ended` logs nothing
+    more. Only process 0 writes.
     """
 
-    def __init__(self, directory: Path, step: int, project: str = ""):
+    def __init__(self, directory: Path, step: int, project: str = "", *, ended: bool = False):
         writes = jax.process_index() == 0
         self._metrics = MetricsLog(directory / "metrics.jsonl", step, writes)
         self._throughput = MetricsLog(directory / "throughput.jsonl", step, writes)
         self._boards: list[TensorBoard | WeightsAndBiases] = []
-        if writes:
+        if writes and not ended:
             self._boards.append(TensorBoard(directory / "tensorboard", step))
-        if writes and project:
+        if writes and not ended and project:
             self._boards.append(WeightsAndBiases(project, directory))
 
     def __enter__(self) -> "RunLog":

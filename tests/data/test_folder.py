@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mvar_jax.config import DataConfig
+from mvar_jax.data.decode import FORMATS
 from mvar_jax.data.folder import MAX_BYTES, scan_folder
 from mvar_jax.data.pipeline import eval_batches, train_batches
 from mvar_jax.data.source import load_source
@@ -164,7 +165,7 @@ def test_what_is_no_image_is_told_at_the_start_in_one_warning(tmp_path, caplog):
     assert [record.getMessage() for record in caplog.records] == [
         f"data: skipped 4 of 6 images of {photos} split 'train': dog/empty.png (it has 0 bytes, "
         f"expected 1 to {MAX_BYTES}), dog/lost.png, dog/pipe.png (it is no file that can be read), "
-        "dog/text.png (no image in one of the formats JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM)."
+        f"dog/text.png (no image in one of the formats {', '.join(FORMATS)})."
     ]
     assert len(list(source)) == 6 and len(caplog.records) == 1
 

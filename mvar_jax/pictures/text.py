@@ -1,9 +1,9 @@
 """Text in pictures: its font, and labels that are cut to a width."""
 
 import importlib
+import math
 from bisect import bisect_right
 from functools import cache
-from math import ceil
 from pathlib import Path
 
 from PIL import ImageFont
@@ -25,10 +25,11 @@ def font() -> ImageFont.FreeTypeFont:
 
 def shorten(text: str, width: int) -> str:
     """The text, or as much of it as fits into `width` pixels with an ellipsis behind it."""
-    if font().getlength(text) <= width:
+    if _width(text) <= width:
         return text
-    lengths = range(len(text))
-    fitting = bisect_right(
-        lengths, width, key=lambda n: ceil(font().getlength(text[:n] + ELLIPSIS))
-    )
+    fitting = bisect_right(range(len(text)), width, key=lambda n: _width(text[:n] + ELLIPSIS))
     return text[: max(fitting - 1, 0)].rstrip(" ,") + ELLIPSIS
+
+
+def _width(text: str) -> int:
+    return math.ceil(font().getlength(text))

@@ -47,6 +47,15 @@ def test_unknown_presets_are_refused(file):
             get_config(file, preset)
 
 
+@pytest.mark.parametrize(
+    ("file", "preset"),
+    [(file, preset) for file in ("digits", "folder", "shapes") for preset in PRESETS[file]],
+)
+def test_the_average_that_is_sampled_has_left_its_random_start(file, preset):
+    training = from_config_dict(get_config(file, preset)).training
+    assert 0 < training.ema_decay**training.steps < 0.02
+
+
 # Parameters in millions: trunk and tokenizer.
 SIZES = {
     "var64": ((2, 3.5), (1, 2)),

@@ -39,7 +39,7 @@ def load(
     weights = Weights(
         load_trunk(config, directory, verify=verify), load_tokenizer(config, other, verify=verify)
     )
-    check_learned_from(directory, checksum(weights.tokenizer), other.tokenizer.path)
+    check_learned_from(directory, lambda: checksum(weights.tokenizer), other.tokenizer.path)
     count, official = config.model.num_classes, () if directory.names_classes else imagenet_names()
     names = official if len(official) == count else directory.class_names(count)
     sampler = Sampler(build_trunk(config), build_tokenizer(config.tokenizer))

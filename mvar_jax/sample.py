@@ -45,8 +45,9 @@ def main() -> None:
     check(one, "expected one of --workdir and --checkpoint, with or without --tokenizer.")
     given = values.labels is not None and bool(values.out)
     check(given or values.classes, "expected --labels and --out, or --classes for a list.")
+    directory = values.workdir or values.checkpoint
     if values.classes:
-        model = load(values.workdir or values.checkpoint, values.tokenizer)
+        model = load(directory, values.tokenizer, verify=cli.get_verify())
         print("\n".join(f"{index}\t{name}" for index, name in enumerate(model.class_names)))
         return
     folder = cli.output_folder()
@@ -55,7 +56,6 @@ def main() -> None:
     plain = not values.grow and values.scale is None
     check(plain or not arrays, "--out: a .npz has no --grow and no --scale; leave them out.")
     policy = cli.get_policy()
-    directory = values.workdir or values.checkpoint
     model = load(directory, values.tokenizer, verify=cli.get_verify())
     if policy:
         model = model.compressed(**policy)

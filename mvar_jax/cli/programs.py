@@ -84,8 +84,6 @@ def _help(names: list[str]) -> str:
     lines = [(sys.modules["__main__"].__doc__ or "").rstrip(), "", "Flags:"]
     for name in names:
         flag = flags.FLAGS[name]
-        if name.partition(".")[0] == "config" and name != "config":
-            continue
         text = (flag.default_as_str or "").strip("'")
         default = f" (default: {text})" if text else ""
         lines.append(f"  --{name}: {flag.help}{default}")
@@ -101,7 +99,7 @@ def _has_devices() -> bool:
 
 
 def _keep_programs() -> None:
-    """Lets JAX keep what it compiles where the flags say; see the top of this file."""
+    """Lets JAX keep what it compiles where the flags say; see `mvar_jax.cli`."""
     named = flags.FLAGS.compilation_cache
     if named == "":
         jax.config.update("jax_enable_compilation_cache", False)

@@ -97,7 +97,7 @@ class ModelConfig:
         "pallas_tpu" are fused kernels for TPUs (interpreted, and slow, on other platforms), "auto"
         uses the kernels where they are compiled and accept the sizes. Results are the same.
     remat: what the backward pass recomputes to save memory: "none", the fastest for small models,
-        "products" (everything except matmuls with weights, a fifth of the memory) or "full"
+        "products" (everything except matmuls with weights) or "full"
         (everything inside a repetition of the pattern).
     scan: whether layers that are alike run under one `jax.lax.scan`, or unrolled.
     """

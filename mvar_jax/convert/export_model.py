@@ -32,7 +32,7 @@ def export_model(workdir: Workdir, out: Path, *, verify: bool = False) -> str:
     config = workdir.config()
     trunk = load_trunk(config, workdir, verify=verify)
     tokenizer = load_tokenizer(config, workdir, verify=verify)
-    check_learned_from(workdir, checksum(tokenizer), workdir.tokenizer.path)
+    check_learned_from(workdir, lambda: checksum(tokenizer), workdir.tokenizer.path)
     with draft_folder(out) as draft:
         target = Workdir.of(draft)
         _write(target, workdir, trunk)

@@ -49,8 +49,11 @@ def export_weights(
             f"--arch: got {architecture}, but {workdir.path} holds the weights of {found}.",
         )
         if workdir.tokenizer.is_trained:
-            tokenizer = checksum(load_tokenizer(config, workdir, verify=verify))
-            check_learned_from(workdir, tokenizer, workdir.tokenizer.path)
+            check_learned_from(
+                workdir,
+                lambda: checksum(load_tokenizer(config, workdir, verify=verify)),
+                workdir.tokenizer.path,
+            )
         state, params = trunk_state(trunk), load_trunk(config, workdir, verify=verify)
     _write(out, state, jax.device_get(params))
     return f"{found} of {len(state)} tensors"

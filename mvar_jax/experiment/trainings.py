@@ -157,7 +157,7 @@ def train_trunk(
         for run in (workdir, init):
             if run is not None:
                 place = (lender or workdir).tokenizer.path
-                check_learned_from(run, record.tokenizer, place)
+                check_learned_from(run, lambda: record.tokenizer, place)
         check_tokens(config, record.tokenizer, source.class_names)
         return fit(
             Run(

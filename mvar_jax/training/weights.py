@@ -1,5 +1,6 @@
 """The parameters of a run's trunk and tokenizer: shapes, initialisation and loading."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -76,10 +77,11 @@ def load_tokenizer(config: Config, workdir: Workdir, *, verify: bool = False) ->
     return load_params(workdir.tokenizer.checkpoints, shapes, verify=verify)
 
 
-def check_learned_from(trunk: Workdir, tokenizer: str, place: Path) -> None:
+def check_learned_from(trunk: Workdir, tokenizer: Callable[[], str], place: Path) -> None:
     """Raises ValueError if a trunk was trained on the tokens of another tokenizer.
 
-    `tokenizer` is the checksum (`models.checksum`) of the one to use, `place` its directory. With
+    `tokenizer` gives the checksum (`models.checksum`) of the one to use, and is called only if the
+    trunk has a record to compare it with; `place` is that tokenizer's directory. With
     other weights every shape fits, but tokens mean something else. Imported trunks have no record
     of their tokenizer and pass.
     """
@@ -87,7 +89,7 @@ def check_learned_from(trunk: Workdir, tokenizer: str, place: Path) -> None:
     if record is None or not trunk.is_trained:
         return
     check(
-        tokenizer == record.tokenizer,
+        tokenizer() == record.tokenizer,
         f"{place}: holds other weights of a tokenizer than {trunk.path} learned the tokens of; "
         "put those back, or train another trunk on these (python -m mvar_jax.train "
         f"--tokenizer={place.parent} and a new --workdir).",

@@ -125,7 +125,7 @@ def _write(part: Part, state: StateDict, path: Path) -> None:
     with draft_folder(existing / path.name) as draft:
         for folder, config in part.configs.items():
             Workdir(draft / folder).save_config(config)
-        arrays = map(_in_float32, read_arrays(part.entries, state.tensors))
+        arrays = read_arrays(part.entries, state.tensors, np.dtype(np.float32))
         save_params(Workdir(draft / part.folder).checkpoints, arrays)
         if path.is_dir():
             for item in sorted(draft.iterdir()):
@@ -133,11 +133,6 @@ def _write(part: Part, state: StateDict, path: Path) -> None:
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             draft.replace(path)
-
-
-def _in_float32(leaf: tuple[tuple[str, ...], np.ndarray]) -> tuple[tuple[str, ...], np.ndarray]:
-    path, array = leaf
-    return path, np.ascontiguousarray(array, np.float32)
 
 
 def _shapes(state: StateDict) -> Shapes:

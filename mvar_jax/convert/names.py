@@ -86,20 +86,37 @@ def read_params(entries: Iterable[Entry], state: Mapping[str, Tensor]) -> Params
 
 
 def read_arrays(
-    entries: Iterable[Entry], state: Mapping[str, Tensor]
+    entries: Iterable[Entry], state: Mapping[str, Tensor], dtype: np.dtype | None = None
 ) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-    """Each of our arrays with its path, one after another; layers that stack are joined."""
+    """Each of our arrays with its path, the largest first; layers that stack are joined.
+
+    Without a `dtype` they have that of the tensors, and may be views of them.
+    """
     paths: dict[tuple[str, ...], list[Entry]] = {}
     for entry in entries:
         paths.setdefault(entry.path, []).append(entry)
-    for path, parts in paths.items():
-        stacked = parts[0].layer is not None
-        yield path, _join(parts, state) if stacked else parts[0].read(state[parts[0].official])
+    # Whoever writes them leaves holes in the memory, beside which the largest would come to lie.
+    for path, parts in sorted(paths.items(), key=lambda item: -_size(item[1])):
+        read = _read if parts[0].layer is None else _join
+        yield path, read(parts, state, dtype)
 
 
-def _join(layers: list[Entry], state: Mapping[str, Tensor]) -> np.ndarray:
-    """The array that stacks layers."""
-    dtype = np.result_type(*(state[entry.official].dtype for entry in layers))
+def _size(parts: list[Entry]) -> int:
+    """How many numbers an array has."""
+    return sum(math.prod(part.shape) for part in parts)
+
+
+def _read(entries: list[Entry], state: Mapping[str, Tensor], dtype: np.dtype | None) -> np.ndarray:
+    """The array of one entry."""
+    (entry,) = entries
+    array = entry.read(state[entry.official])
+    return array if dtype is None else np.array(array, dtype, order="C")
+
+
+def _join(layers: list[Entry], state: Mapping[str, Tensor], dtype: np.dtype | None) -> np.ndarray:
+    """The array that stacks layers, made once: beside it, memory holds one layer at a time."""
+    if dtype is None:
+        dtype = np.result_type(*(state[entry.official].dtype for entry in layers))
     joined = np.empty((len(layers), *layers[0].shape), dtype)
     for entry in layers:
         joined[entry.layer] = entry.read(state[entry.official])

@@ -21,7 +21,8 @@ from mvar_jax.training.stored import (
 )
 
 GROUP_BYTES = 1 << 25  # bytes of arrays that `save_params` writes together
-CHUNK_BYTES = 1 << 24  # bytes of an array that are compressed together
+CHUNK_BYTES = 1 << 22  # bytes of an array that are compressed together
+FILE_BYTES = 1 << 25  # bytes of a file, which is in memory until it is written
 
 
 def load_params(directory: Path, expected: Params, *, verify: bool = False) -> Params:
@@ -59,14 +60,12 @@ def load_params(directory: Path, expected: Params, *, verify: bool = False) -> P
 def save_params(directory: Path, arrays: Iterable[tuple[tuple[str, ...], np.ndarray]]) -> None:
     """Saves parameters that were not trained here, as the checkpoint of step 0.
 
-    `arrays` are the leaves with their paths. They are written a few at a time, so that memory
-    holds the largest of them, not all. For a single process.
+    `arrays` are the leaves with their paths, which must not change. They are written a few at a
+    time, so that memory holds the largest of them once, not all. For a single process.
     """
     path = directory.absolute() / "0"
     pieces = path.with_name("0.pieces")
-    context = ocp.Context()
-    context.array.saving.storage_options.chunk_byte_size = CHUNK_BYTES
-    with context:
+    with _saving_without_copies():
         for tree in _groups(arrays):
             ocp.partial.save(pieces, tree)
             tree.clear()  # before the next ones are created
@@ -85,6 +84,16 @@ def save_placed(directory: Path, params: Params) -> None:
     ocp.save_checkpointables(path, {"params": params})
     if jax.process_index() == 0:
         write_seal(path)
+
+
+def _saving_without_copies() -> ocp.Context:
+    """Settings of Orbax under which saving takes little memory besides what is saved."""
+    context = ocp.Context()
+    context.memory.deepcopy_host_arrays = False  # only needed where arrays change meanwhile
+    context.array.saving.use_zarr3 = False  # it copies all chunks before it writes one
+    context.array.saving.storage_options.chunk_byte_size = CHUNK_BYTES
+    context.array.saving.ocdbt_target_data_file_size = FILE_BYTES
+    return context
 
 
 def _groups(arrays: Iterable[tuple[tuple[str, ...], np.ndarray]]) -> Iterator[dict]:

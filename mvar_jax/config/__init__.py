@@ -14,7 +14,15 @@ from mvar_jax.config.experiment import (
     SamplingConfig,
     sampling_preset,
 )
-from mvar_jax.config.model import BRANCHES, BlockKind, InitConfig, ModelConfig, SSMConfig
+from mvar_jax.config.infinity_schedules import infinity_schedule, nearest_aspect, position_grid
+from mvar_jax.config.model import (
+    BRANCHES,
+    BlockKind,
+    InitConfig,
+    ModelConfig,
+    SSMConfig,
+    TextConfig,
+)
 from mvar_jax.config.tokenizer import TokenizerConfig
 from mvar_jax.config.training import OptimizerConfig, TrainingConfig
 
@@ -30,7 +38,11 @@ __all__ = [
     "OptimizerConfig",
     "SSMConfig",
     "SamplingConfig",
+    "TextConfig",
     "TokenizerConfig",
     "TrainingConfig",
+    "infinity_schedule",
+    "nearest_aspect",
+    "position_grid",
     "sampling_preset",
 ]

@@ -7,31 +7,38 @@ from mvar_jax.checks import check, check_range
 
 ATTENTION_REACHES = ("scale", "history")
 BRANCHES = ("attention", "ssm", "ffn")
-"""The residual branches that a block may have. Stochastic depth draws by the index in this tuple:
-new ones are appended, so that they change no run."""
+"""The modulated residual branches that a block may have. Stochastic depth draws by the index in
+this tuple: new ones are appended, so that they change no run."""
 
 
 @dataclass(frozen=True)
 class BlockKind:
-    """The mixers of a block: attention inside a scale or over the history, and perhaps an SSM."""
+    """The mixers of a block: attention inside a scale or over the history, and perhaps more.
+
+    `ssm` adds a state-space layer, `text` cross-attention to a text.
+    """
 
     attention_reach: str
-    ssm: bool
+    ssm: bool = False
+    text: bool = False
 
     @classmethod
     def parse(cls, name: str) -> "BlockKind":
-        """From "scale", "history", "scale+ssm" (M-VAR) or "history+ssm"; "history" is VAR."""
-        reach, *rest = name.split("+")
+        """From a reach of attention, with "+ssm" and "+text" behind it if wanted, in this order.
+
+        "history" is VAR, "scale+ssm" M-VAR, "history+text" Infinity.
+        """
+        reach, *mixers = name.split("+")
         check(
-            reach in ATTENTION_REACHES and rest in ([], ["ssm"]),
+            reach in ATTENTION_REACHES and mixers in ([], ["ssm"], ["text"], ["ssm", "text"]),
             f"model.pattern: got {name!r}, expected 'scale+ssm' (M-VAR), 'history' (VAR), 'scale' "
-            "or 'history+ssm'.",
+            "or 'history+ssm', with +text behind it for cross-attention to a text (Infinity).",
         )
-        return cls(reach, rest == ["ssm"])
+        return cls(reach, "ssm" in mixers, "text" in mixers)
 
     @property
     def branches(self) -> tuple[str, ...]:
-        """The residual branches in order; three vectors modulate each."""
+        """The modulated residual branches in order; three vectors modulate each."""
         return ("attention", "ssm", "ffn") if self.ssm else ("attention", "ffn")
 
     @property
@@ -77,6 +84,24 @@ class InitConfig:
     gate: float = 1e-5
 
 
+@dataclass(frozen=True)
+class TextConfig:
+    """The texts that a trunk is conditioned on: features of a frozen text encoder.
+
+    `channels` are those of a feature, `max_length` is the most tokens that a text may have.
+    """
+
+    channels: int = 2048
+    max_length: int = 512
+
+    def __post_init__(self):
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            check(value >= 1, f"model.text.{item.name}: got {value}, expected at least 1.")
+
+
+CONDITIONS = ("class", "text")
+POSITIONS = ("learned", "rotary")
 KERNELS = ("auto", "xla", "pallas_tpu")
 RENAMED_KERNELS = {"none": "xla", "pallas": "pallas_tpu"}  # as saved configs have them
 REMATS = ("none", "products", "full")
@@ -86,11 +111,16 @@ REMATS = ("none", "products", "full")
 class ModelConfig:
     """The trunk: `depth` blocks of the kinds in `pattern`, repeated.
 
+    condition: what an image is of: a "class" or a "text".
     num_classes: 0 stands for the number of classes of the dataset, which training fills in.
-    pattern: ("scale+ssm",) is M-VAR, ("history",) is VAR, ("scale",) the control without mixing
-        over scales; longer patterns mix kinds layer by layer.
+    text: the sizes of texts, for the condition "text".
+    pattern: ("scale+ssm",) is M-VAR, ("history",) is VAR, ("history+text",) is Infinity,
+        ("scale",) the control without mixing over scales; longer patterns mix kinds layer by layer.
+    positions: "learned", one vector for every token of the tokenizer's scales, or "rotary", angles
+        by which queries and keys are rotated, for any scales (needs `qk_norm`).
+    levels: rows of the embedding of the scale's index; 0 stands for as many as there are scales.
     drop_path_rate: the rate in the last block, rising linearly from 0 in the first.
-    class_drop_rate: the share of labels that training replaces by "no class".
+    class_drop_rate: the share of classes or texts that training replaces by the unconditional one.
     qk_norm: cosine attention with a learned scale per head (`attn_l2_norm` in the official code);
         without it the softmax scale is 0.25 / sqrt(head_dim).
     kernels: the implementation of attention and the SSM in training. "xla" is plain JAX,
@@ -102,11 +132,15 @@ class ModelConfig:
     scan: whether layers that are alike run under one `jax.lax.scan`, or unrolled.
     """
 
+    condition: str = "class"
     num_classes: int = 1000
+    text: TextConfig = field(default_factory=TextConfig)
     depth: int = 16
     width: int = 1024
     heads: int = 16
     pattern: tuple[str, ...] = ("scale+ssm",)
+    positions: str = "learned"
+    levels: int = 0
     mlp_ratio: float = 4.0
     qk_norm: bool = True
     shared_modulation: bool = False
@@ -161,11 +195,33 @@ class ModelConfig:
             check_range(f"model.{name}", getattr(self, name), 0.0, 0.999)
         check(self.mlp_ratio > 0, f"model.mlp_ratio: got {self.mlp_ratio}, expected more than 0.")
         check_range("model.norm_epsilon", self.norm_epsilon, 0.0, 1.0)
-        for name, known in (("kernels", KERNELS), ("remat", REMATS)):
+        choices = {
+            "condition": CONDITIONS,
+            "positions": POSITIONS,
+            "kernels": KERNELS,
+            "remat": REMATS,
+        }
+        for name, known in choices.items():
             check(
                 getattr(self, name) in known,
                 f"model.{name}: got {getattr(self, name)!r}, expected one of {known}.",
             )
+        check(
+            self.condition == "text" or not any(kind.text for kind in self.kinds),
+            f"model.pattern: got {', '.join(self.pattern)} with the condition {self.condition!r}; "
+            "cross-attention needs model.condition 'text'.",
+        )
+        check(
+            self.condition == "class" or self.width % self.pooling_heads == 0,
+            f"model: width {self.width} is not divisible by {self.pooling_heads}, the heads that "
+            f"pool a text of {self.text.channels} channels; change one.",
+        )
+        check(
+            self.positions == "learned" or (self.qk_norm and self.head_dim % 4 == 0),
+            f"model.positions: rotary positions need qk_norm and heads of a multiple of 4 "
+            f"channels, got qk_norm {self.qk_norm} and {self.head_dim} channels.",
+        )
+        check(self.levels >= 0, f"model.levels: got {self.levels}, expected 0 or more.")
         dtypes = ("float32", "bfloat16")
         check(
             self.compute_dtype in dtypes,
@@ -192,6 +248,12 @@ class ModelConfig:
     def head_dim(self) -> int:
         """Channels of one attention head."""
         return self.width // self.heads
+
+    @property
+    def pooling_heads(self) -> int:
+        """Heads of the attention that pools a text into one vector."""
+        per_head = 128 if self.width <= 4096 else 64  # channels of the text
+        return max(self.text.channels // per_head, 1)
 
     @property
     def hidden_width(self) -> int:

@@ -27,6 +27,8 @@ ACTIVATIONS: dict[str, Axes] = {
     "condition": ("data", None),  # batch width
     "modulation_made": (None, "data", None, ("fsdp", "tensor")),  # layers batch groups width
     "modulation": (None, BATCH, None, None),
+    "text": (BATCH, None, None),  # batch length width
+    "text_keys": (None, BATCH, "tensor", None, None),  # layers batch heads length dim
 }
 """The mesh axes that split each dimension of the arrays that a model computes, by name."""
 

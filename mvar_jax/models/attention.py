@@ -18,7 +18,7 @@ class SelfAttention(nn.Module):
 
     Queries and values have a bias, keys have none. With `qk_norm` queries and keys are
     normalised and queries carry a learned scale per head; without it the softmax scale is a
-    quarter of the usual one.
+    quarter of the usual one. With rotary positions both are rotated after their normalisation.
     """
 
     config: ModelConfig
@@ -40,13 +40,14 @@ class SelfAttention(nn.Module):
         config = self.config
         shape = (config.heads, config.head_dim)
         *projection, query_scale = self._parameters(shape)
+        angles = context.angles(config.head_dim) if config.positions == "rotary" else None
         if cache is None:
-            mixed = self._among_themselves(x, context.slices, projection, query_scale)
+            mixed = self._among_themselves(x, context.slices, projection, query_scale, angles)
         else:
             assert context.scale is not None  # a cache is for one scale at a time
             query, key, value, raw_query = self._project(x, *projection)
             if query_scale is not None:
-                query, key = cosine_normalize(query, key, query_scale)
+                query, key = cosine_normalize(query, key, query_scale, angles)
             mixed, cache = cache.attend(
                 query, key, value, raw_query, config.softmax_scale, context.scale
             )
@@ -66,12 +67,15 @@ class SelfAttention(nn.Module):
             query_scale = self.param("query_scale", start, shape[:1])
         return kernel, query_bias, value_bias, query_scale
 
-    def _among_themselves(self, x, slices, projection, query_scale):
+    def _among_themselves(self, x, slices, projection, query_scale, angles):
         """Attention without a cache, [batch, heads, n, dim]."""
         config = self.config
         picked = SCALE_ATTENTION.pick(config.kernels, heads=config.heads, dim=config.head_dim)
         project = self._project_apart if picked.flat_heads else self._project
         query, key, value, *_ = project(x, *projection)
+        if angles is not None:
+            query, key = cosine_normalize(query, key, query_scale, angles)
+            query_scale = None  # implementations need not normalise again
         return scale_attention(
             query,
             key,

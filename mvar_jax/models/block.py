@@ -1,4 +1,4 @@
-"""One block: attention, perhaps a state-space layer, feed-forward, all modulated by adaLN."""
+"""One block: attention, perhaps a state-space layer and a text's, feed-forward."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,9 @@ from mvar_jax.array_types import Array, Float
 from mvar_jax.cache import LayerMemory, SSMState
 from mvar_jax.config import BRANCHES, BlockKind, ModelConfig
 from mvar_jax.models.attention import SelfAttention
+from mvar_jax.models.conditioner import Embedded, Text
 from mvar_jax.models.context import ScaleContext
+from mvar_jax.models.cross_attention import CrossAttention, TextKeys
 from mvar_jax.models.layers import Projection, drop_path, linear_std, modulated_norm
 from mvar_jax.models.state_space import StateSpace
 
@@ -67,6 +69,7 @@ class BlockCondition(NamedTuple):
     """What a block takes from the condition; it is the same at every scale."""
 
     modulation: Array  # gates, scales and shifts of every branch, float32 [batch, groups, width]
+    text: TextKeys | None = None  # of cross-attention
 
 
 class Drops(NamedTuple):
@@ -80,7 +83,8 @@ class Block(nn.Module):
     """A residual block of the given kind.
 
     `x + gate * branch(LN(x) * (1 + scale) + shift)` for attention, the state-space layer if the
-    kind has one, and the feed-forward (M-VAR, arXiv 2411.10433; VAR, arXiv 2404.02905).
+    kind has one, and the feed-forward (M-VAR, arXiv 2411.10433; VAR, arXiv 2404.02905). Before the
+    feed-forward a text is attended to, if the kind has one (Infinity, arXiv 2412.04431).
     """
 
     config: ModelConfig
@@ -92,6 +96,8 @@ class Block(nn.Module):
         self.attention = SelfAttention(config, self.kind.attention_reach)
         if self.kind.ssm:
             self.ssm = StateSpace(config)
+        if self.kind.text:
+            self.cross_attention = CrossAttention(config)
         self.ffn = FeedForward(config)
         factors = modulation_factors(config, groups)
         if config.shared_modulation:
@@ -106,13 +112,16 @@ class Block(nn.Module):
 
     def prepare(
         self,
-        vectors: Float[Array, "batch width"],
+        condition: Embedded,
         shared: Float[Array, "batch groups width"] | None = None,
     ) -> BlockCondition:
-        """What the block takes from the condition's vectors, or from the shared modulation."""
+        """What the block takes from the condition, or from the shared modulation."""
         if self.config.shared_modulation:
-            return BlockCondition(shared + self.modulation_offset)
-        return BlockCondition(self.modulation(vectors))
+            modulation = shared + self.modulation_offset
+        else:
+            modulation = self.modulation(condition.vectors)
+        text = self.cross_attention.prepare(condition.text) if self.kind.text else None
+        return BlockCondition(modulation, text)
 
     def __call__(
         self,
@@ -143,15 +152,18 @@ class Block(nn.Module):
         x, cache = residual(x, "attention", self.attention, context, cache)
         if self.kind.ssm:
             x, state = residual(x, "ssm", self.ssm, state)
+        if self.kind.text:
+            x = x + self.cross_attention(x, condition.text)
         x, _ = residual(x, "ffn", lambda x: (self.ffn(x), None))
         return x, None if memory is None else LayerMemory(cache, state)
 
     def initialize(self) -> None:
         """Uses every parameter once, for `init`."""
-        vectors = jnp.zeros((1, self.config.width))
-        shared = jnp.zeros((1, self.kind.groups, self.config.width))
         x = jnp.zeros((1, 1, self.config.width))
-        self(x, self.prepare(vectors, shared), ScaleContext.single())
+        text = Text(x, jnp.ones((1, 1), bool)) if self.kind.text else None
+        condition = Embedded(jnp.zeros((1, self.config.width)), text)
+        shared = jnp.zeros((1, self.kind.groups, self.config.width))
+        self(x, self.prepare(condition, shared), ScaleContext.single())
 
 
 def empty_state(config: ModelConfig, batch: int, dtype: jnp.dtype) -> SSMState:

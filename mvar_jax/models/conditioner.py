@@ -1,17 +1,18 @@
-"""Conditions, such as class labels, and how the trunk embeds them.
+"""Conditions, class labels or texts, and how the trunk embeds labels.
 
 A condition is a pytree whose arrays count images along their first axis. Only its conditioner
 looks inside: all other code passes conditions on, repeats them or indexes images of them.
 """
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.array_types import Array, Bool, Float, Leaf, PyTree
+from mvar_jax.array_types import Array, Bool, Leaf, PyTree
+from mvar_jax.text.features import TextFeatures
 
 
 @flax.struct.dataclass
@@ -21,7 +22,21 @@ class ClassLabels:
     label: Leaf  # int32 [batch], class indices; `num_classes` stands for no class
 
 
-Condition: TypeAlias = ClassLabels
+Condition: TypeAlias = ClassLabels | TextFeatures
+
+
+class Text(NamedTuple):
+    """Texts as cross-attention reads them."""
+
+    tokens: Array  # float32 [batch, length, width]
+    mask: Array  # bool [batch, length], true for tokens
+
+
+class Embedded(NamedTuple):
+    """What the blocks take from a condition."""
+
+    vectors: Array  # float32 [batch, width]: they modulate all blocks and start the first scale
+    text: Text | None = None
 
 
 @flax.struct.dataclass
@@ -35,13 +50,15 @@ class ClassConditioner:
         no_class = self.class_embedding.shape[0] - 1
         return ClassLabels(jnp.full_like(condition.label, no_class))
 
-    def vectors(self, condition: ClassLabels) -> Float[Array, "batch width"]:
-        """The embeddings, float32: they modulate all blocks and start the first scale."""
-        return self.class_embedding[condition.label]
+    def embed(self, condition: ClassLabels) -> Embedded:
+        """The embeddings of the classes."""
+        return Embedded(self.class_embedding[condition.label])
 
 
 def read_condition(batch: Mapping[str, Array]) -> Condition:
     """The condition of the images of a training batch."""
+    if "features" in batch:
+        return TextFeatures(batch["features"], batch["mask"])
     return ClassLabels(batch["label"])
 
 
@@ -55,7 +72,7 @@ def choose(chosen: Bool[Array, "batch"], condition: PyTree, other: PyTree) -> Py
 
 
 def guidance_rows(condition: PyTree, null: PyTree) -> PyTree:
-    """Two rows for every image, with and without its condition: image-major `[batch, 2]`."""
+    """Two rows for every image, its condition and the other: image-major `[batch, 2]`."""
 
     def leaf(a, b):
         return jnp.stack([a, b], axis=1).reshape(-1, *a.shape[1:])

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from mvar_jax.config import position_grid
+from mvar_jax.ops.rotary import Angles, rotary_angles
 from mvar_jax.scales import ScaleSchedule
 
 
@@ -27,3 +29,12 @@ class ScaleContext:
         if self.scale is None:
             return self.schedule.slices
         return (slice(0, self.schedule.lengths[self.scale]),)
+
+    def angles(self, dim: int) -> Angles:
+        """The rotary angles of the tokens, for heads of `dim` channels."""
+        schedule = self.schedule
+        angles = rotary_angles(schedule.sizes, position_grid(schedule), dim)
+        if self.scale is None:
+            return angles
+        cos, sin = (array[schedule.slices[self.scale]] for array in angles)
+        return cos, sin

@@ -5,10 +5,14 @@ import jax.numpy as jnp
 from mvar_jax.array_types import Array, Float
 from mvar_jax.models.conditioner import ClassLabels, Condition
 from mvar_jax.models.trunk import Trunk
+from mvar_jax.text.features import TextFeatures
 
 
 def example_inputs(trunk: Trunk, batch: int = 1) -> tuple[Condition, Float[Array, "batch _ code"]]:
     """Zeros for a trunk's teacher-forced pass: a condition, and inputs of all scales."""
     length = trunk.schedule.total - trunk.schedule.lengths[0]
     inputs = jnp.zeros((batch, length, trunk.code_channels), jnp.float32)
+    if trunk.config.condition == "text":
+        features = jnp.zeros((batch, 1, trunk.config.text.channels), jnp.float32)
+        return TextFeatures(features, jnp.ones((batch, 1), bool)), inputs
     return ClassLabels(jnp.zeros(batch, jnp.int32)), inputs

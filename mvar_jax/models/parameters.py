@@ -41,6 +41,13 @@ PARAMETERS = (
     Parameter("start_position|level_embedding", REPLICATED, decayed=False),
     Parameter("word_embedding/kernel", (None, "fsdp"), decayed=True),
     Parameter("word_embedding/bias", REPLICATED, decayed=False),
+    # Texts: [channels, 2, heads, dim], [heads, dim, width], [channels, width].
+    Parameter("text/(null_features|norm_scale|pool/query)", REPLICATED, decayed=False),
+    Parameter("text/pool/key_value/kernel", ("fsdp", None, "tensor", None), decayed=True),
+    Parameter("text/pool/out/kernel", ("tensor", None, "fsdp"), decayed=True),
+    Parameter("text/up/kernel", ("fsdp", "tensor"), decayed=True),
+    Parameter("text/down/kernel", ("tensor", "fsdp"), decayed=True),
+    Parameter("text/(pool/value_bias|(pool/out|up|down)/bias)", REPLICATED, decayed=False),
     # Attention: kernels are [layers, width, 3, heads, dim] and [layers, heads, dim, width].
     Parameter(
         r"blocks_\d+/attention/qkv", (None, "fsdp", None, "tensor", None), decayed=True, heads=3
@@ -55,6 +62,23 @@ PARAMETERS = (
         r"blocks_\d+/attention/out/kernel", (None, "tensor", None, "fsdp"), decayed=True, heads=1
     ),
     Parameter(r"blocks_\d+/attention/out/bias", REPLICATED, decayed=False),
+    # Cross-attention: [layers, width, heads, dim], [layers, width, 2, heads, dim].
+    Parameter(
+        r"blocks_\d+/cross_attention/query/kernel", (None, "fsdp", "tensor", None), decayed=True
+    ),
+    Parameter(
+        r"blocks_\d+/cross_attention/key_value/kernel",
+        (None, "fsdp", None, "tensor", None),
+        decayed=True,
+    ),
+    Parameter(
+        r"blocks_\d+/cross_attention/out/kernel", (None, "tensor", None, "fsdp"), decayed=True
+    ),
+    Parameter(
+        r"blocks_\d+/cross_attention/(value_bias|(query|out)/bias|norm/(scale|bias))",
+        REPLICATED,
+        decayed=False,
+    ),
     # The state-space layer: [layers, width, 2, heads, dim], [layers, width, 2, state], ...
     Parameter(r"blocks_\d+/ssm/in_zx/kernel", (None, "fsdp", None, "tensor", None), decayed=True),
     Parameter(r"blocks_\d+/ssm/in_bc/kernel", (None, "fsdp", None, None), decayed=True),

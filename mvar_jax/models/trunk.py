@@ -1,5 +1,6 @@
-"""The trunk: embeddings, blocks and head of VAR, M-VAR and their mixtures, defined once."""
+"""The trunk: embeddings, blocks and head of VAR, M-VAR, Infinity and mixtures, defined once."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,10 +16,11 @@ from mvar_jax.checks import check
 from mvar_jax.config import BRANCHES, Config, ModelConfig
 from mvar_jax.mesh.axes import constrain
 from mvar_jax.models.block import Block, Drops, Modulation, empty_state
-from mvar_jax.models.conditioner import ClassConditioner, Condition, choose
+from mvar_jax.models.conditioner import ClassConditioner, Condition, Embedded, choose
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import Projection, linear_std, modulated_norm
 from mvar_jax.models.parameters import constrain_params
+from mvar_jax.models.text_conditioner import TextConditioner
 from mvar_jax.ops.noise import fold_each, uniform_per_image
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers import build_tokenizer
@@ -38,6 +40,7 @@ class Run:
 
 
 Memory = tuple[Run, ...]
+AfterBlock = Callable[[Array, Array], Array]
 
 # What is saved for the backward pass; matmuls with weights have no batch dimension.
 REMAT_POLICIES = {
@@ -65,8 +68,9 @@ class Trunk(nn.Module):
     layout depends only on `pattern`: `blocks_i` stacks, on axis 0, the layers at index i of the
     pattern, with or without scan, rematerialisation and cache policies.
 
-    `schedule` is the one that the learned positions are for. Methods take the schedule to run, by
+    `schedule` is the one that learned positions are for. Methods take the schedule to run, by
     default this one, static under jit; they raise ValueError for one that the positions do not fit.
+    Rotary positions fit any of at most so many scales as the trunk has levels.
     """
 
     config: ModelConfig
@@ -79,13 +83,16 @@ class Trunk(nn.Module):
         config, width = self.config, self.config.width
         std = linear_std(width)
         start = nn.initializers.normal(std)
-        classes = (config.num_classes + 1, width)
-        self.conditioner = ClassConditioner(self.param("class_embedding", start, classes))
+        if config.condition == "text":
+            self.text = TextConditioner(config)
+        else:
+            classes = (config.num_classes + 1, width)
+            self.class_embedding = self.param("class_embedding", start, classes)
         self.start_position = self.param("start_position", start, (self.schedule.lengths[0], width))
-        self.position_embedding = self.param(
-            "position_embedding", start, (self.schedule.total, width)
-        )
-        self.level_embedding = self.param("level_embedding", start, (len(self.schedule), width))
+        if config.positions == "learned":
+            positions = (self.schedule.total, width)
+            self.position_embedding = self.param("position_embedding", start, positions)
+        self.level_embedding = self.param("level_embedding", start, (self.levels, width))
         self.word_embedding = Projection((self.code_channels,), (width,), std)
         self.block_params = [self._stacked(i) for i in range(len(config.kinds))]
         if config.shared_modulation:
@@ -98,6 +105,18 @@ class Trunk(nn.Module):
     def blocks(self) -> tuple[Block, ...]:
         """One unbound block per index in the pattern; parameters are given when it is applied."""
         return tuple(Block(self.config, kind, parent=None) for kind in self.config.kinds)
+
+    @property
+    def levels(self) -> int:
+        """The most scales that a schedule may have."""
+        return self.config.levels or len(self.schedule)
+
+    @property
+    def conditioner(self) -> ClassConditioner | TextConditioner:
+        """What embeds the conditions."""
+        if self.config.condition == "text":
+            return self.text
+        return ClassConditioner(self.class_embedding)
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -144,16 +163,20 @@ class Trunk(nn.Module):
 
     def prepare(self, condition: Condition) -> Conditioning:
         """Everything that depends on the condition alone."""
-        vectors = constrain(self.conditioner.vectors(condition), "condition")
+        vectors, text = self.conditioner.embed(condition)
+        vectors = constrain(vectors, "condition")
+        if text is not None:
+            text = text._replace(tokens=constrain(text.tokens, "text"))
         shared = self.shared_modulation(vectors) if self.config.shared_modulation else None
 
         def prepare(block, stacked):
             def one(params):
-                return block.apply({"params": params}, vectors, shared, method="prepare")
+                embedded = Embedded(vectors, text)
+                return block.apply({"params": params}, embedded, shared, method="prepare")
 
             made = jax.vmap(one)(stacked)
-            made = jax.tree.map(lambda array: constrain(array, "modulation_made"), made)
-            return jax.tree.map(lambda array: constrain(array, "modulation"), made)
+            modulation = constrain(constrain(made.modulation, "modulation_made"), "modulation")
+            return made._replace(modulation=modulation, text=_constrained_text(made.text))
 
         return Conditioning(
             start=vectors[:, None] + self.start_position,
@@ -222,25 +245,36 @@ class Trunk(nn.Module):
         memory: Memory,
         *,
         schedule: ScaleSchedule | None = None,
+        after_block: AfterBlock | None = None,
     ) -> tuple[Float[Array, "batch n logits"], Memory]:
         """Logits of one scale, float32, and the memory for the next.
 
         `inputs` is what the tokenizer's `accumulate` returned for this scale, None at scale 0.
+        `after_block` changes the tokens between two blocks, given the index of the one before.
         Nothing of earlier scales is recomputed.
         """
         context = ScaleContext(self._fitting(schedule), scale)
         x = self._embed(conditioning, inputs, context)
-        x, memory = self._run(x, conditioning, context, memory)
+        x, memory = self._run(x, conditioning, context, memory, after_block=after_block)
         return self._logits(x, conditioning), memory
 
     def _fitting(self, schedule: ScaleSchedule | None) -> ScaleSchedule:
         """The schedule to run: that of the learned positions, or the first scales of it.
 
         Positions are learned per scale, so the coarser scales alone are drawn as in a whole image.
+        Rotary positions fit any schedule whose first scale is as long and whose scales have levels.
         Raises ValueError for any other schedule.
         """
         if schedule is None:
             return self.schedule
+        if self.config.positions == "rotary":
+            first = self.schedule.lengths[0]
+            check(
+                len(schedule) <= self.levels and schedule.lengths[0] == first,
+                f"scales: got {schedule}, but the model starts with {first} tokens and has levels "
+                f"for {self.levels} scales; use such a schedule.",
+            )
+            return schedule
         check(
             schedule.sizes == self.schedule.sizes[: len(schedule)],
             f"scales: got {schedule}, but the model's learned positions are for {self.schedule}; "
@@ -259,11 +293,13 @@ class Trunk(nn.Module):
             parts.append(self.word_embedding(inputs))
         levels = np.repeat(np.arange(len(schedule)), schedule.lengths)
         own = slice(0, schedule.total) if scale is None else schedule.slices[scale]
-        positions = self.level_embedding[levels[own]] + self.position_embedding[own]
+        positions = self.level_embedding[levels[own]]
+        if self.config.positions == "learned":
+            positions = positions + self.position_embedding[own]
         x = (jnp.concatenate(parts, axis=1) + positions).astype(self.dtype)
         return constrain(x, "activation")
 
-    def _run(self, x, conditioning, context, memory, drops=None):
+    def _run(self, x, conditioning, context, memory, drops=None, after_block=None):
         """Runs all blocks in order: a loop over the repetitions of the pattern.
 
         `layers` holds what the repetitions do not share, stacked over them: parameters, the blocks'
@@ -288,7 +324,7 @@ class Trunk(nn.Module):
         """
         layers = (tuple(self.block_params), conditioning.blocks, drops)
 
-        def repetition(x, layers, memories):
+        def repetition(x, layers, memories, index=None):
             params, conditions, drops = layers
             remembered = []
             for i, block in enumerate(self.blocks):
@@ -297,6 +333,8 @@ class Trunk(nn.Module):
                 layer = constrain_params(params[i], f"blocks_{i}")
                 x, own = block.apply({"params": layer}, x, conditions[i], context, own, drop)
                 x = constrain(x, "activation")
+                if after_block is not None:
+                    x = after_block(x, index * len(self.blocks) + i)
                 remembered.append(own)
             return x, None if memories is None else tuple(remembered)
 
@@ -309,7 +347,8 @@ class Trunk(nn.Module):
 
         def numbered(x, index_and_memories):
             index, memories = index_and_memories
-            return repetition(x, jax.tree.map(lambda array: array[index], layers), memories)
+            own = jax.tree.map(lambda array: array[index], layers)
+            return repetition(x, own, memories, index)
 
         runs = memory or (Run(None, 0, self.config.repeats),)
         remembered = []
@@ -357,6 +396,14 @@ class Trunk(nn.Module):
         scale, shift = conditioning.head[:, 0], conditioning.head[:, 1]
         x = modulated_norm(x, scale, shift, self.config.norm_epsilon)
         return constrain(self.head(x), "logits")
+
+
+def _constrained_text(text):
+    """The keys and values of a text for all layers, sharded like the images and heads."""
+    if text is None:
+        return None
+    key, value = (constrain(array, "text_keys") for array in (text.key, text.value))
+    return text._replace(key=key, value=value)
 
 
 def build_trunk(config: Config) -> Trunk:

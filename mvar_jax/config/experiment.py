@@ -16,12 +16,16 @@ from mvar_jax.config.training import OptimizerConfig, TrainingConfig
 class SamplingConfig:
     """Defaults of sampling (VAR, `autoregressive_infer_cfg`).
 
-    `guidance` grows linearly from 0 at the first scale to its full value at the last:
-    logits = (1 + t) conditional - t unconditional. `top_k` 0 and `top_p` 0 or 1 filter nothing.
+    logits = (1 + t) conditional - t unconditional, where t is `guidance`; with `guidance_ramp` it
+    grows linearly from 0 at the first scale to its full value at the last. `guidance_layer` k
+    guides the tokens after the first k blocks in place of the logits. `top_k` 0 and `top_p` 0 or 1
+    filter nothing.
     `smooth` mixes codes by a Gumbel softmax instead of drawing tokens, for pictures only.
     """
 
     guidance: float = 1.5
+    guidance_ramp: bool = True
+    guidance_layer: int = 0
     top_k: int = 900
     top_p: float = 0.96
     temperature: float = 1.0
@@ -29,6 +33,10 @@ class SamplingConfig:
 
     def __post_init__(self):
         check_range("sampling.guidance", self.guidance, 0.0, 1000.0)
+        check(
+            self.guidance_layer >= 0,
+            f"sampling.guidance_layer: got {self.guidance_layer}, expected 0 (the logits) or more.",
+        )
         check(self.top_k >= 0, f"sampling.top_k: got {self.top_k}, expected 0 (off) or more.")
         check_range("sampling.top_p", self.top_p, 0.0, 1.0)
         check(
@@ -117,6 +125,11 @@ class Config:
                 f"{name}.accumulate: got {parts}, expected a divisor of batch_size "
                 f"{self.batch_size}.",
             )
+        check(
+            self.sampling.guidance_layer < self.model.depth,
+            f"sampling.guidance_layer: got {self.sampling.guidance_layer}, expected less than "
+            f"the {self.model.depth} blocks of the model.",
+        )
         check(
             self.sampling.top_k <= self.tokenizer.vocabulary,
             f"sampling.top_k: got {self.sampling.top_k}, expected at most the vocabulary "

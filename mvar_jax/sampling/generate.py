@@ -13,7 +13,7 @@ from mvar_jax.array_types import Array, Float, Leaf, in_32_bits
 from mvar_jax.checks import check
 from mvar_jax.models import Conditioning, Memory
 from mvar_jax.models.conditioner import guidance_rows
-from mvar_jax.sampling.guidance import guide
+from mvar_jax.sampling.guidance import guide, guide_after
 from mvar_jax.sampling.request import Request, Sampler, Weights
 from mvar_jax.tokenizers import Tokens
 
@@ -50,7 +50,9 @@ def begin(sampler: Sampler, weights: Weights, request: Request) -> Carried:
     """What is carried into the first scale: the prepared condition and an empty memory."""
     schedule, batch = sampler.scales, request.keys.shape[0]
     trunk = sampler.trunk.bind({"params": weights.trunk})
-    rows = guidance_rows(request.condition, trunk.null(request.condition))
+    negative = request.negative
+    null = trunk.null(request.condition) if negative is None else negative
+    rows = guidance_rows(request.condition, null)
     check(
         request.forced is None or len(request.forced) == len(schedule),
         f"forced: got tokens of {len(request.forced or ())} scales, expected {len(schedule)}.",
@@ -83,10 +85,18 @@ def draw_scale(
     trunk = sampler.trunk.bind({"params": weights.trunk})
     tokenizer = sampler.tokenizer.bind({"params": weights.tokenizer})
     space = tokenizer.token_space
+    layer, strength, after_block = sampler.guidance_layer, filters.guidance[scale], None
+    if layer:
+        after_block = partial(guide_after, layer=layer, strength=strength)
     logits, memory = trunk.decode_scale(
-        carried.conditioning, carried.inputs, scale, carried.memory, schedule=schedule
+        carried.conditioning,
+        carried.inputs,
+        scale,
+        carried.memory,
+        schedule=schedule,
+        after_block=after_block,
     )
-    logits = guide(logits, filters.guidance[scale])
+    logits = guide(logits, 0 if layer else strength)
     kept = space.filter(logits / filters.temperature[scale], filters.top_k, filters.top_p)
     drawn = (noise or space.noise)(request.keys, scale, schedule.lengths[scale])
     tokens = space.sample(kept, drawn)

@@ -1,7 +1,7 @@
 """The inputs of sampling: the models, their weights, and the request."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import flax.struct
 import jax
@@ -22,12 +22,14 @@ class Sampler:
     """A trunk and a tokenizer without their parameters, and the schedule; static under jit.
 
     `schedule` None is the trunk's own. `smooth` mixes codes instead of drawing tokens.
+    `guidance_layer` 0 guides the logits, k the tokens after the first k blocks instead.
     """
 
     trunk: Trunk
     tokenizer: Tokenizer
     schedule: ScaleSchedule | None = None
     smooth: bool = False
+    guidance_layer: int = 0
 
     @property
     def scales(self) -> ScaleSchedule:
@@ -64,9 +66,11 @@ class Filters:
     def of(cls, config: SamplingConfig, scales: int) -> "Filters":
         """From a validated config, for `scales` scales.
 
-        Guidance grows linearly from 0 at the first scale to its full value at the last.
+        With its ramp, guidance grows linearly from 0 at the first scale to its full value at the
+        last.
         """
         ramp = np.array([scale / max(scales - 1, 1) for scale in range(scales)], np.float32)
+        ramp = ramp if config.guidance_ramp else np.ones_like(ramp)
         return cls(
             guidance=np.float32(config.guidance) * ramp,
             temperature=np.full(scales, config.temperature, np.float32),
@@ -112,6 +116,7 @@ class Request:
     keys: Leaf  # a random key per image, [batch]
     filters: Filters
     forced: Sequence[Forced] | None = None  # one per scale
+    negative: Condition | None = None  # what guidance leads away from; None is no condition
 
 
 @flax.struct.dataclass
@@ -123,24 +128,27 @@ class NumberedRequest:
     numbers: Leaf  # uint32 [batch]
     filters: Filters
     forced: Sequence[Forced] | None = None
+    negative: Condition | None = None
 
     def request(self) -> Request:
         """The request with keys."""
         keys = image_keys(jnp.asarray(self.seed), self.numbers)
-        return Request(self.condition, keys, self.filters, self.forced)
+        return Request(self.condition, keys, self.filters, self.forced, self.negative)
 
     def images(self, rows: Int[np.ndarray, "picked"]) -> "NumberedRequest":
         """The request for some of the images, by their rows."""
-        condition, forced = _rows((self.condition, self.forced), rows)
-        return replace(self, condition=condition, numbers=self.numbers[rows], forced=forced)
+        per_image = (self.condition, self.numbers, self.forced, self.negative)
+        condition, numbers, forced, negative = _rows(per_image, rows)
+        return NumberedRequest(condition, self.seed, numbers, self.filters, forced, negative)
 
 
 def split_request(request: Request, size: int) -> Iterator[Request]:
     """The images of a request, `size` at a time; the last part may be smaller."""
     for first in range(0, request.keys.shape[0], size):
         own = slice(first, first + size)
-        condition, forced = _rows((request.condition, request.forced), own)
-        yield Request(condition, request.keys[own], request.filters, forced)
+        per_image = (request.condition, request.keys, request.forced, request.negative)
+        condition, keys, forced, negative = _rows(per_image, own)
+        yield Request(condition, keys, request.filters, forced, negative)
 
 
 def _rows(tree: PyTree, rows: slice | Int[np.ndarray, "picked"]) -> PyTree:

@@ -19,6 +19,8 @@ Shape strings are space-separated names from this legend; a name keeps one meani
     logits    logits per token
     vocab     number of codes
     code      channels of a code, written Cvae or z in VAR
+    word      channels of a token's codes: code, or more where a token folds several positions
+    bits      bits of a token, or of a position of the tokenizer's map
     height, width_px (or h, w)   extent of an image or feature map
     channels  channels of a feature map
 """

@@ -195,12 +195,15 @@ class Workdir:
         )
 
     def check_tokenizer_settings(self, config: Config) -> None:
-        """Raises ValueError when the settings of the tokenizer here are not the config's."""
+        """Raises ValueError when the settings of the tokenizer here are not the config's.
+
+        Self-correction may differ: only the trunk's training reads it.
+        """
         saved = dataclasses.asdict(self.tokenizer.config().tokenizer)
         wanted = dataclasses.asdict(config.tokenizer)
         for name, value in wanted.items():
             check(
-                saved[name] == value,
+                saved[name] == value or name in ("flip_rate", "flip_scales"),
                 f"{self.tokenizer.path}: holds a tokenizer of tokenizer.{name}={saved[name]!r}, "
                 f"but the config has {value!r}; use the config that it was trained with, or "
                 "another --workdir.",

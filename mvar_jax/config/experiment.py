@@ -131,7 +131,7 @@ class Config:
             f"the {self.model.depth} blocks of the model.",
         )
         check(
-            self.sampling.top_k <= self.tokenizer.vocabulary,
+            self.sampling.top_k <= self.tokenizer.vocabulary or self.tokenizer.quantizer == "bsq",
             f"sampling.top_k: got {self.sampling.top_k}, expected at most the vocabulary "
             f"{self.tokenizer.vocabulary}.",
         )

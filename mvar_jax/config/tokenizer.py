@@ -1,22 +1,37 @@
 """The settings of a tokenizer."""
 
+import dataclasses
 from dataclasses import dataclass
 
 from mvar_jax.checks import check, check_range
 from mvar_jax.scales import VAR_256, ScaleSchedule
 
 
+# Settings that only one quantizer reads.
+OF_VQ = ("vocabulary", "shared_convolutions", "residual_ratio", "normalize_codes")
+OF_BSQ = ("patch", "flip_rate", "flip_scales")
+
+
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """The multi-scale residual VQ tokenizer (VAR, arXiv 2404.02905, section 3; ch160v4096z32).
+    """The multi-scale residual tokenizer, of codes (quantizer "vq") or of bits ("bsq").
 
-    `image_size` is (height, width) in pixels, `scales` the sizes of the token maps; the last one
-    must be the image divided by `stride`. `stem_stride` 1 is the official 3x3 stem; with a larger
-    one the first layer folds patches into channels and the last unfolds them, for small images on
-    small machines. `shared_convolutions` residual convolutions are shared over the scales; 0 means
+    By default that of VAR (arXiv 2404.02905, section 3; ch160v4096z32). `image_size` is (height,
+    width) in pixels, `scales` the sizes of the token maps; the last one must be the image divided
+    by `stride`. `code_channels` are those of the latent map, with bsq its bits. `stem_stride` 1 is
+    the official 3x3 stem; with a larger one the first layer folds patches into channels and the
+    last unfolds them, for small images on small machines. `commitment` weighs the distance of the
+    latent map from what is quantized.
+
+    Of vq alone: `shared_convolutions` residual convolutions are shared over the scales; 0 means
     one per scale.
+
+    Of bsq alone (Infinity, arXiv 2412.04431): a token folds `patch` x `patch` positions of the
+    latent map. In training the trunk, up to the share `flip_rate` of the bits of the first
+    `flip_scales` scales are flipped, for it to correct; the tokenizer's own training reads neither.
     """
 
+    quantizer: str = "vq"
     image_size: tuple[int, int] = (256, 256)
     scales: tuple[tuple[int, int], ...] = VAR_256.sizes
     vocabulary: int = 4096
@@ -25,14 +40,21 @@ class TokenizerConfig:
     channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
     blocks_per_level: int = 2
     stem_stride: int = 1
+    patch: int = 1
     norm_groups: int = 32
     attention: bool = True
     shared_convolutions: int = 4
     residual_ratio: float = 0.5
     normalize_codes: bool = False
     commitment: float = 0.25
+    flip_rate: float = 0.3
+    flip_scales: int = 13
 
     def __post_init__(self):
+        check(
+            self.quantizer in ("vq", "bsq"),
+            f"tokenizer.quantizer: got {self.quantizer!r}, expected one of ('vq', 'bsq').",
+        )
         check(
             len(self.image_size) == 2,
             f"tokenizer.image_size: got {self.image_size}, expected (height, width).",
@@ -43,6 +65,7 @@ class TokenizerConfig:
             "base_channels",
             "blocks_per_level",
             "stem_stride",
+            "patch",
             "norm_groups",
         ):
             check(
@@ -66,6 +89,12 @@ class TokenizerConfig:
             f"tokenizer.shared_convolutions: got {self.shared_convolutions}, expected 0 (one a "
             "scale) or more.",
         )
+        check_range("tokenizer.flip_rate", self.flip_rate, 0.0, 1.0)
+        check(
+            self.flip_scales >= 0,
+            f"tokenizer.flip_scales: got {self.flip_scales}, expected 0 (none) or more.",
+        )
+        self._check_unread()
         height, width = (side / self.stride for side in self.image_size)
         check(
             (height, width) == self.schedule.last,
@@ -82,4 +111,20 @@ class TokenizerConfig:
     @property
     def stride(self) -> int:
         """Pixels per token of the last scale, along each side."""
-        return self.stem_stride * 2 ** (len(self.channel_multipliers) - 1)
+        return self.patch * self.stem_stride * 2 ** (len(self.channel_multipliers) - 1)
+
+    @property
+    def token_channels(self) -> int:
+        """Channels of the codes of a token, which a trunk reads; with bsq also its bits."""
+        return self.code_channels * self.patch**2
+
+    def _check_unread(self) -> None:
+        """Raises ValueError for a setting of the other quantizer, which would change nothing."""
+        unread = OF_BSQ if self.quantizer == "vq" else OF_VQ
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            check(
+                item.name not in unread or value == item.default,
+                f"tokenizer.{item.name}: got {value!r}, but quantizer {self.quantizer!r} does not "
+                f"read it; leave it at {item.default!r}, or change tokenizer.quantizer.",
+            )

@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int, UInt8
 
 from mvar_jax.array_types import Params, batch_size
+from mvar_jax.checks import check
 from mvar_jax.config import Config
 from mvar_jax.data.crops import CropSource
 from mvar_jax.data.pipeline import load_images, normalize
@@ -43,8 +44,13 @@ def tokenize_split(
 
     One crop is the middle of the image, several are drawn as the config's data and seed say.
     Images that cannot be read are left out. Raises ValueError for bad data, a missing tokenizer,
-    and a folder that holds anything but these tokens.
+    a folder that holds anything but these tokens, and tokens of bits, which have no format.
     """
+    check(
+        config.tokenizer.quantizer == "vq",
+        f"tokenizer.quantizer: got {config.tokenizer.quantizer!r}, expected 'vq', as tokens of bits "
+        "are not stored; train on the images.",
+    )
     if not config.allow_untrained_tokenizer:
         workdir.tokenizer.check_finished()
     params = load_tokenizer(config, workdir)

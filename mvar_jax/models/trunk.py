@@ -407,7 +407,7 @@ def _constrained_text(text):
 
 
 def build_trunk(config: Config) -> Trunk:
-    """The trunk of a config; schedule, number of logits and code channels are the tokenizer's."""
+    """The trunk of a config; schedule, number of logits and input channels are the tokenizer's."""
     tokenizer = config.tokenizer
     logits = build_tokenizer(tokenizer).token_space.logits
-    return Trunk(config.model, tokenizer.schedule, logits, tokenizer.code_channels)
+    return Trunk(config.model, tokenizer.schedule, logits, tokenizer.token_channels)

@@ -5,6 +5,7 @@ setting of JAX (`jax_default_prng_impl`, `jax_threefry_partitionable`, `jax_enab
 `jax_high_dynamic_range_gumbel`) changes what is drawn.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -61,13 +62,32 @@ def token_gumbel(
     be at p = 1e-5, 6% at 1e-6, 48% at 1e-7, and never in practice at 1e-8.
     """
 
-    def per_token(key, position):
-        own = jax.random.fold_in(key, position)
-        return jax.random.gumbel(own, (vocabulary,), jnp.float32, mode="low")
+    def draw(key):
+        return jax.random.gumbel(key, (vocabulary,), jnp.float32, mode="low")
+
+    return _per_token(draw, keys, scale, tokens)
+
+
+def token_uniform(
+    keys: Key[Array, "batch"], scale: int, tokens: int, draws: int
+) -> Float[Array, "batch n draws"]:
+    """Numbers uniform in [0, 1) for every image and token of the scale, float32.
+
+    They belong to the image's key, the scale and the position, like those of `token_gumbel`.
+    """
+    return _per_token(
+        lambda key: jax.random.uniform(key, (draws,), jnp.float32), keys, scale, tokens
+    )
+
+
+def _per_token(draw: Callable[[Array], Array], keys: Array, scale: int, tokens: int) -> Array:
+    """What `draw` makes of the key of every image and token of the scale."""
 
     def per_image(key):
         scale_key = jax.random.fold_in(key, scale)
-        return jax.vmap(per_token, in_axes=(None, 0))(scale_key, jnp.arange(tokens))
+        return jax.vmap(lambda position: draw(jax.random.fold_in(scale_key, position)))(
+            jnp.arange(tokens)
+        )
 
     return jax.vmap(per_image)(keys)
 

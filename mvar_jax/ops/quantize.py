@@ -1,9 +1,9 @@
-"""Vector quantization: the nearest code of a codebook."""
+"""Quantization: the nearest code of a codebook, and the nearest corner of a hypercube."""
 
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.array_types import Array, Float, Int
+from mvar_jax.array_types import Array, Float, Int, UInt
 
 NORM_EPSILON = 1e-12
 
@@ -28,6 +28,31 @@ def nearest_code(
         return jnp.argmax(products, axis=-1).astype(jnp.int32)
     square = jnp.sum(vectors**2, axis=-1, keepdims=True) + jnp.sum(codebook**2, axis=-1)
     return jnp.argmin(square - 2 * products, axis=-1).astype(jnp.int32)
+
+
+def nearest_corner(
+    vectors: Float[Array, "*batch bits"],
+) -> tuple[UInt[Array, "*batch bits"], Float[Array, "*batch bits"]]:
+    """The bits of the hypercube's corner nearest to every vector, uint8, and the corner itself.
+
+    A bit is 1 where the vector, divided by its length, is above 0: exact zeros, and so a zero
+    vector, give 0. The corner is on the unit sphere. Its gradient is that of the divided vector,
+    straight through the rounding (BSQ, arXiv 2406.07548, section 3.2).
+    """
+    units = _unit(vectors)
+    bits = (units > 0).astype(jnp.uint8)
+    # The difference is exactly zero, and only its gradient remains.
+    return bits, corners(bits, vectors.shape[-1]) + (units - jax.lax.stop_gradient(units))
+
+
+def corners(
+    bits: UInt[Array, "*batch _"] | Float[Array, "*batch _"], dimensions: int
+) -> Float[Array, "*batch _"]:
+    """Coordinates +-1 / sqrt(dimensions) of corners on the unit sphere, float32, from their bits.
+
+    Bits may be probabilities of 1; the result is then the expected corner.
+    """
+    return (2 * bits.astype(jnp.float32) - 1) / jnp.sqrt(jnp.float32(dimensions))
 
 
 def _unit(vectors):

@@ -1,5 +1,6 @@
 """Resizing of feature maps by two small matmuls, with the same result on every device."""
 
+from collections.abc import Callable
 from functools import cache
 
 import jax
@@ -34,6 +35,17 @@ def resize_bicubic(
     return _resize(maps, size, _bicubic_matrix)
 
 
+def resize_bilinear(
+    maps: Float[Array, "batch h w channels"], size: tuple[int, int]
+) -> Float[Array, "batch _ _ channels"]:
+    """Samples a map at the centres of `size` = (height, width) cells, up or down.
+
+    Half-pixel centres, borders repeated, no antialiasing: a smaller map is sampled between the two
+    nearest pixels of each side, not averaged. The dtype is kept.
+    """
+    return _resize(maps, size, _bilinear_matrix)
+
+
 def _resize(maps, size, matrix):
     _, height, width, _ = maps.shape
     out_height, out_width = size
@@ -57,14 +69,26 @@ def _area_matrix(size: int, out_size: int) -> np.ndarray:
 
 @cache
 def _bicubic_matrix(size: int, out_size: int) -> np.ndarray:
-    """The interpolation weights, float64 `[out_size, size]`; every row sums to 1."""
+    """The weights of cubic interpolation, float64 `[out_size, size]`; every row sums to 1."""
+    return _interpolation_matrix(size, out_size, _cubic_kernel, range(-1, 3))
+
+
+@cache
+def _bilinear_matrix(size: int, out_size: int) -> np.ndarray:
+    """The weights of linear interpolation, float64 `[out_size, size]`; every row sums to 1."""
+    return _interpolation_matrix(size, out_size, lambda distance: 1 - distance, range(2))
+
+
+def _interpolation_matrix(
+    size: int, out_size: int, kernel: Callable[[np.ndarray], np.ndarray], taps: range
+) -> np.ndarray:
+    """The kernel's weights of the pixels at `taps` from the one left of every centre."""
     centre = (np.arange(out_size) + 0.5) * size / out_size - 0.5
     base = np.floor(centre).astype(int)
     matrix = np.zeros((out_size, size))
-    for tap in range(-1, 3):
-        weight = _cubic_kernel(np.abs(centre - base - tap))
+    for tap in taps:
         column = np.clip(base + tap, 0, size - 1)
-        np.add.at(matrix, (np.arange(out_size), column), weight)
+        np.add.at(matrix, (np.arange(out_size), column), kernel(np.abs(centre - base - tap)))
     return matrix
 
 

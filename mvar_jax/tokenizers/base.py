@@ -94,21 +94,27 @@ class Tokenizer(Protocol):
         features: Float[Array, "batch h w code"],
         keys: Key[Array, "batch"] | None = None,
         schedule: ScaleSchedule | None = None,
-    ) -> tuple[Float[Array, "batch _ code"], Tokens]:
-        """Teacher-forcing inputs of all scales but the first, and target tokens of all, joined."""
+    ) -> tuple[Float[Array, "batch _ word"], Tokens]:
+        """Teacher-forcing inputs of all scales but the first, and target tokens of all, joined.
+
+        Keys are for errors that the trunk learns to correct, where the tokenizer has them.
+        """
 
     def inputs_from_tokens(
         self,
         tokens: Tokens,
         keys: Key[Array, "batch"] | None = None,
         schedule: ScaleSchedule | None = None,
-    ) -> Float[Array, "batch _ code"]:
-        """The inputs of `training_pair`, from its target tokens instead of features."""
+    ) -> Float[Array, "batch _ word"]:
+        """The inputs of `training_pair`, from its target tokens instead of features.
 
-    def embed(self, tokens: Tokens) -> Float[Array, "batch n code"]:
+        Raises ValueError for keys where errors to correct would need the features.
+        """
+
+    def embed(self, tokens: Tokens) -> Float[Array, "batch n word"]:
         """The codes of tokens."""
 
-    def mix(self, mixture: Array) -> Float[Array, "batch n code"]:
+    def mix(self, mixture: Array) -> Float[Array, "batch n word"]:
         """The soft codes of the token space's `mixture`."""
 
     def start(
@@ -119,10 +125,10 @@ class Tokenizer(Protocol):
     def accumulate(
         self,
         running: Float[Array, "batch h w code"],
-        codes: Float[Array, "batch n code"],
+        codes: Float[Array, "batch n word"],
         scale: int,
         schedule: ScaleSchedule | None = None,
-    ) -> tuple[Float[Array, "batch h w code"], Float[Array, "batch _ code"] | None]:
+    ) -> tuple[Float[Array, "batch h w code"], Float[Array, "batch _ word"] | None]:
         """Adds the codes of one scale; returns the sum and the next scale's input, if any."""
 
     def decode(self, running: Float[Array, "batch h w code"]) -> Float[Array, "batch _ _ 3"]:

@@ -53,11 +53,11 @@ def load_trunk(config: Config, workdir: Workdir, *, verify: bool = False) -> Par
 
 
 def with_tokenizer(config: Config, tokenizer: TokenizerConfig) -> Config:
-    """The config of a trunk with another tokenizer of the same scales, vocabulary and codes.
+    """The config of a trunk with another tokenizer of the same scales and kind of tokens.
 
-    Raises ValueError when scales, vocabulary or code channels differ.
+    Raises ValueError when scales, quantizer, vocabulary, code channels or patch differ.
     """
-    for name in ("scales", "vocabulary", "code_channels"):
+    for name in ("scales", "quantizer", "vocabulary", "code_channels", "patch"):
         ours, other = getattr(config.tokenizer, name), getattr(tokenizer, name)
         check(
             ours == other,

@@ -14,7 +14,13 @@ from mvar_jax.config.experiment import (
     SamplingConfig,
     sampling_preset,
 )
-from mvar_jax.config.infinity_schedules import infinity_schedule, nearest_aspect, position_grid
+from mvar_jax.config.infinity_schedules import (
+    infinity_schedule,
+    nearest_aspect,
+    parse_aspect,
+    position_grid,
+    reshaped,
+)
 from mvar_jax.config.model import (
     BRANCHES,
     BlockKind,
@@ -43,6 +49,8 @@ __all__ = [
     "TrainingConfig",
     "infinity_schedule",
     "nearest_aspect",
+    "parse_aspect",
     "position_grid",
+    "reshaped",
     "sampling_preset",
 ]

@@ -1,5 +1,6 @@
-"""The scales of Infinity (arXiv 2412.04431): aspect ratios, pixel budgets, and their grids."""
+"""Scales by aspect ratio and budget of pixels, as those of Infinity (arXiv 2412.04431)."""
 
+import re
 from functools import cache
 
 from mvar_jax.checks import check
@@ -27,6 +28,7 @@ SIZES = {
     "3": "1x1 2x2 6x2 9x3 15x5 21x7 27x9 36x12 45x15 54x18 72x24 90x30 111x37",
     "0.333": "1x1 2x2 2x6 3x9 5x15 7x21 9x27 12x36 15x45 18x54 24x72 30x90 37x111",
 }
+TOLERANCE = 0.1  # by which an asked ratio may differ from a published one
 ASPECTS = tuple(SIZES)
 """The published aspect ratios, height / width, the square first."""
 
@@ -46,6 +48,44 @@ def infinity_schedule(aspect: str, pixels: str) -> ScaleSchedule:
 def nearest_aspect(height: float, width: float) -> str:
     """The published aspect ratio nearest to an image's, the first on a tie."""
     return min(ASPECTS, key=lambda aspect: abs(height / width - float(aspect)))
+
+
+def parse_aspect(text: str) -> str:
+    """The published aspect ratio that "width:height", such as "3:2", comes nearest to.
+
+    Raises ValueError for another text, and for a ratio that is a tenth or more from all of them.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)", text.strip())
+    width, height = map(float, found.groups()) if found else (0.0, 0.0)
+    known = ", ".join(f"{1 / float(aspect):.3g}:1" for aspect in ASPECTS)
+    if width > 0 and height > 0:
+        nearest = nearest_aspect(height, width)
+        if abs(height / width / float(nearest) - 1) < TOLERANCE:
+            return nearest
+    raise ValueError(
+        f"aspect: got {text!r}, expected width:height such as 3:2, near one of {known}."
+    )
+
+
+def reshaped(square: ScaleSchedule, aspect: str | None, pixels: str | None) -> ScaleSchedule:
+    """The scales of another aspect ratio or budget, for a model of `square` scales.
+
+    A model of published scales takes published ones. Others take scales of about as many tokens as
+    their own have, and have one budget only. Raises ValueError for what there is not.
+    """
+    budgets = [name for name in BUDGETS if infinity_schedule("1", name) == square]
+    if budgets:
+        return infinity_schedule(aspect or "1", pixels or budgets[0])
+    check(
+        pixels is None,
+        f"pixels: got {pixels!r}, but the model's scales {square} are of no published budget; "
+        "leave it out.",
+    )
+    check(aspect in (None, *ASPECTS), f"aspect: got {aspect!r}, expected one of {ASPECTS}.")
+    taller = float(aspect or 1) ** 0.5
+    return ScaleSchedule(
+        tuple((max(1, round(h * taller)), max(1, round(w / taller))) for h, w in square.sizes)
+    )
 
 
 @cache

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from mvar_jax.checks import check, check_range
 from mvar_jax.scales import VAR_256, ScaleSchedule
 
-
 # Settings that only one quantizer reads.
 OF_VQ = ("vocabulary", "shared_convolutions", "residual_ratio", "normalize_codes")
 OF_BSQ = ("patch", "flip_rate", "flip_scales")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from mvar_jax.checks import check, check_range
 
+SCALE_WEIGHTS = ("uniform", "area")
 SCHEDULES = ("lin0", "lin", "lin00", "cos", "constant")
 
 
@@ -71,7 +72,9 @@ class TrainingConfig:
     others). A run stops after `max_skipped` steps in a row whose loss or gradient was NaN or
     infinite. Pictures are drawn every `sample_every` steps (0: never). `profile` is the first and
     the last step to trace, (0, 0) for none. `wandb` is the project on Weights & Biases that a run
-    is shown in, "" for none.
+    is shown in, "" for none. `scale_weights` weighs the tokens of the trunk's loss: all
+    "uniform", or, with "area", each by the square root of how many times smaller its scale is than
+    the last.
     """
 
     steps: int = 0
@@ -79,6 +82,7 @@ class TrainingConfig:
     accumulate: int = 1
     ema_decay: float = 0.0
     label_smoothing: float = 0.0
+    scale_weights: str = "uniform"
     log_every: int = 50
     validate_every: int = 1000
     validation_batches: int = 20
@@ -100,6 +104,10 @@ class TrainingConfig:
         )
         check_range("training.ema_decay", self.ema_decay, 0.0, 0.999999)
         check_range("training.label_smoothing", self.label_smoothing, 0.0, 0.999)
+        check(
+            self.scale_weights in SCALE_WEIGHTS,
+            f"training.scale_weights: got {self.scale_weights!r}, expected one of {SCALE_WEIGHTS}.",
+        )
         for name in (
             "accumulate",
             "log_every",

@@ -48,8 +48,8 @@ def tokenize_split(
     """
     check(
         config.tokenizer.quantizer == "vq",
-        f"tokenizer.quantizer: got {config.tokenizer.quantizer!r}, expected 'vq', as tokens of bits "
-        "are not stored; train on the images.",
+        f"tokenizer.quantizer: got {config.tokenizer.quantizer!r}, expected 'vq', as tokens of "
+        "bits are not stored; train on the images.",
     )
     if not config.allow_untrained_tokenizer:
         workdir.tokenizer.check_finished()

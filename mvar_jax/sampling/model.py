@@ -3,19 +3,26 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
-from typing import Any
 
 import jax
 import numpy as np
 
-from mvar_jax.array_types import PyTree, in_32_bits
+from mvar_jax.array_types import PyTree, batch_size, in_32_bits
 from mvar_jax.cache import Profile, memory_bytes, prepare_compression
 from mvar_jax.checks import check, check_given, check_integer, check_seed
-from mvar_jax.config import Config, SamplingConfig
+from mvar_jax.config import Config, SamplingConfig, reshaped
 from mvar_jax.config.tree import from_config_dict
-from mvar_jax.models import ClassLabels, Trunk
+from mvar_jax.models import ClassLabels, Condition, Trunk
 from mvar_jax.models.checksum import checksum, embeddings_checksum
 from mvar_jax.models.heads import order_heads
+from mvar_jax.sampling.asked import (
+    Labels,
+    Prompts,
+    label_indices,
+    listed,
+    parse_labels,
+    text_features,
+)
 from mvar_jax.sampling.generate import generate, grow, stream
 from mvar_jax.sampling.request import (
     Filters,
@@ -24,15 +31,16 @@ from mvar_jax.sampling.request import (
     Weights,
     batch_rows,
 )
+from mvar_jax.text.encoder import TextEncoder
+from mvar_jax.text.features import TextFeatures
 from mvar_jax.tokenizers import Tokenizer
 
 BATCH_SIZE = 100
-Labels = int | str | Sequence[int | str]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Images, float32 `[batch, height, width, 3]` in [-1, 1], and int32 tokens per scale."""
+    """Images, float32 `[batch, height, width, 3]` in [-1, 1], and their tokens per scale."""
 
     images: np.ndarray
     tokens: tuple[np.ndarray, ...]
@@ -48,9 +56,10 @@ class Model:
     and so on up to `batch_size`, so that another number of labels seldom compiles anything.
 
     Arguments that the methods for drawing share: `labels` are class indices or class names, one or
-    a list of them (a string is one name), `seed` goes from 0 to 2**32 - 1, `settings` override the
-    config's `sampling` by name (guidance, top_k, top_p, temperature, smooth). Drawing raises
-    ValueError for an unknown label or setting.
+    a list of them (a string is one name). A model of texts takes prompts in their place, or their
+    `TextFeatures`, and a `negative` prompt, one or as many, that guidance leads away from. `seed`
+    goes from 0 to 2**32 - 1, `settings` override the config's `sampling` by name (guidance, top_k,
+    top_p, temperature, smooth, ...). Drawing raises ValueError for an unknown label or setting.
     """
 
     config: Config
@@ -58,6 +67,7 @@ class Model:
     sampler: Sampler
     weights: Weights
     policy: str = ""  # the name that the weights' compression was asked for by
+    text_encoder: TextEncoder | None = None  # of prompts
 
     @property
     def trunk(self) -> Trunk:
@@ -68,6 +78,30 @@ class Model:
     def tokenizer(self) -> Tokenizer:
         """The tokenizer without its parameters."""
         return self.sampler.tokenizer
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        height, width = self.sampler.scales.last
+        return height * self.config.tokenizer.stride, width * self.config.tokenizer.stride
+
+    def reshaped(self, *, aspect: str | None = None, pixels: str | None = None) -> "Model":
+        """The same model for images of another aspect ratio, such as "1.5", or budget of pixels.
+
+        `config.parse_aspect` finds the ratio, height / width, of "2:3". Raises ValueError for a
+        model of learned positions, for what is not published, and for one with a policy.
+        """
+        check(
+            self.config.model.positions == "rotary",
+            "aspect: the positions of this model are learned for its own scales; leave out the "
+            "aspect ratio and the budget of pixels.",
+        )
+        check(
+            self.weights.compression is None,
+            "aspect: the model has a policy already, planned for its scales; shape it first.",
+        )
+        schedule = reshaped(self.config.tokenizer.schedule, aspect, pixels)
+        return replace(self, sampler=replace(self.sampler, schedule=schedule))
 
     def compressed(
         self,
@@ -112,23 +146,25 @@ class Model:
 
     def sample(
         self,
-        labels: Labels,
+        labels: Labels | Prompts,
         seed: int = 0,
         *,
         numbers: int | Sequence[int] | None = None,
+        negative: Prompts | None = None,
         batch_size: int = BATCH_SIZE,
         **settings: float | int | bool,
     ) -> Samples:
-        """Images for labels."""
-        asked = self._asked(labels, seed, numbers, settings)
+        """Images for labels or prompts."""
+        asked = self._asked(labels, seed, numbers, negative, settings)
         return Samples(*self._run(generate, *asked, batch_size))
 
     def grow(
         self,
-        labels: Labels,
+        labels: Labels | Prompts,
         seed: int = 0,
         *,
         numbers: int | Sequence[int] | None = None,
+        negative: Prompts | None = None,
         batch_size: int = BATCH_SIZE,
         **settings: float | int | bool,
     ) -> np.ndarray:
@@ -136,15 +172,16 @@ class Model:
 
         They lie in [-1, 1]. The last are those that `sample` gives with the same arguments.
         """
-        asked = self._asked(labels, seed, numbers, settings)
+        asked = self._asked(labels, seed, numbers, negative, settings)
         return self._run(grow, *asked, batch_size, axis=1)
 
     def stream(
         self,
-        labels: Labels,
+        labels: Labels | Prompts,
         seed: int = 0,
         *,
         numbers: int | Sequence[int] | None = None,
+        negative: Prompts | None = None,
         **settings: float | int | bool,
     ) -> Iterator[Samples]:
         """Yields the images after every scale as soon as they are drawn, with the tokens so far.
@@ -152,35 +189,21 @@ class Model:
         The last are those that `sample` gives with the same arguments. All labels are drawn at
         once; what is wrong with the arguments is raised before the first image.
         """
-        return self._stream(*self._asked(labels, seed, numbers, settings))
+        return self._stream(*self._asked(labels, seed, numbers, negative, settings))
 
     def label_indices(self, labels: Labels) -> np.ndarray:
-        """Class indices, int32 `[labels]`, of indices or names.
-
-        Of a class with several names, "tench, Tinca tinca", any one will do. Raises ValueError for
-        an unknown label, and for a name of several classes.
-        """
-        listed = _listed(labels)
-        check(len(listed) > 0, "labels: got none, expected at least one.")
-        return np.array([self._label_index(label) for label in listed], np.int32)
+        """Class indices of labels; see `sampling.asked.label_indices`."""
+        return label_indices(labels, self.class_names)
 
     def parse_labels(self, text: str) -> list[int | str]:
-        """The labels of a text such as "3,tench, Tinca tinca", which commas part; for drawing.
+        """The labels of a text; see `sampling.asked.parse_labels`."""
+        return parse_labels(text, self.class_names)
 
-        Pieces that are a class's name together are one label, the longest first. "all" is every
-        class, unless one has that name.
-        """
-        names = {_pieces(name): name for name in self.class_names}
-        longest = max(map(len, names))
-        rest, labels = _pieces(text), list[int | str]()
-        if rest == ("all",) and rest not in names:
-            return list(range(len(self.class_names)))
-        while rest:
-            sizes = range(min(longest, len(rest)), 1, -1)
-            size = next((size for size in sizes if rest[:size] in names), 1)
-            labels.append(names.get(rest[:size], rest[0]))
-            rest = rest[size:]
-        return labels
+    def condition(self, asked: Labels | Prompts) -> Condition:
+        """Labels, or prompts, as the trunk's condition. Raises ValueError for unknown ones."""
+        if self.config.model.condition == "text":
+            return text_features(asked, self.text_encoder, self.config.model.text)
+        return ClassLabels(self.label_indices(asked))
 
     def carried_state_bytes(self) -> int:
         """Most bytes that one image carries from scale to scale, with guidance (two rows)."""
@@ -213,29 +236,52 @@ class Model:
 
     def _asked(
         self,
-        labels: Labels,
+        labels: Labels | Prompts,
         seed: int,
         numbers: int | Sequence[int] | None,
+        negative: Prompts | None,
         settings: dict,
     ) -> tuple[Sampler, NumberedRequest]:
         """What the arguments of a drawing ask for. Raises ValueError for what is wrong."""
         check_seed(seed)
-        indices = self.label_indices(labels)
-        numbers = range(len(indices)) if numbers is None else _listed(numbers)
+        condition = self.condition(labels)
+        count = batch_size(condition)
+        numbers = range(count) if numbers is None else listed(numbers)
         check(
-            len(numbers) == len(indices),
-            f"numbers: got {len(numbers)} for {len(indices)} labels, expected one for each.",
+            len(numbers) == count,
+            f"numbers: got {len(numbers)} for {count} images, expected one for each.",
         )
         for number in numbers:
             check_integer("numbers", number, 0, 2**32 - 1)
+        if negative is not None:
+            condition, negative = self._with_negative(condition, negative)
         sampling = self._sampling(settings)
         asked = NumberedRequest(
-            condition=ClassLabels(indices),
+            condition=condition,
             seed=np.uint32(seed),
             numbers=np.array(numbers, np.uint32),
             filters=Filters.of(sampling, len(self.sampler.scales)),
+            negative=negative,
         )
-        return replace(self.sampler, smooth=sampling.smooth), asked
+        layer = sampling.guidance_layer
+        return replace(self.sampler, smooth=sampling.smooth, guidance_layer=layer), asked
+
+    def _with_negative(
+        self, condition: Condition, negative: Prompts
+    ) -> tuple[TextFeatures, TextFeatures]:
+        """Prompts and negative prompts, as many and as long."""
+        check(
+            isinstance(condition, TextFeatures),
+            "negative: the model draws classes, not prompts; leave it out.",
+        )
+        away, count = self.condition(negative), batch_size(condition)
+        check(
+            batch_size(away) in (1, count),
+            f"negative: got {batch_size(away)} prompts for {count} images, expected 1 or {count}.",
+        )
+        length = max(condition.mask.shape[1], away.mask.shape[1])
+        rows = np.arange(count) % batch_size(away)
+        return condition.padded(length), away.rows(rows).padded(length)
 
     def _run(
         self,
@@ -267,28 +313,13 @@ class Model:
 
     def __repr__(self) -> str:
         """What the model is, without its arrays."""
-        model, size = self.config.model, self.config.tokenizer.image_size
+        model, size = self.config.model, self.image_size
+        of = "texts" if model.condition == "text" else f"{len(self.class_names)} classes"
         return (
             f"Model({', '.join(model.pattern)}, depth {model.depth}, width {model.width}, "
-            f"{len(self.class_names)} classes, images of {size[0]} x {size[1]}"
+            f"{of}, images of {size[0]} x {size[1]}"
             f"{f', {self.policy}' if self.policy else ''})"
         )
-
-    def _label_index(self, label: int | str) -> int:
-        names, text = self.class_names, str(label).strip()
-        if isinstance(label, str):
-            found = [i for i, name in enumerate(names) if name == text]
-            found = found or [i for i, name in enumerate(names) if text in name.split(", ")]
-            check(len(found) <= 1, f"labels: {label!r} names the classes {found}, give an index.")
-            if found:
-                return found[0]
-        count = len(names)
-        check(
-            text.isdecimal() and int(text) < count,
-            f"labels: got {label!r}, expected class indices from 0 to {count - 1} or names such "
-            f"as {names[0]!r}.",
-        )
-        return int(text)
 
     def _sampling(self, settings: dict) -> SamplingConfig:
         values = {**asdict(self.config.sampling), **settings}
@@ -309,16 +340,6 @@ def _drawn(program, sampler, weights, asked):
 
 
 _request = in_32_bits(jax.jit(NumberedRequest.request))
-
-
-def _listed(value: Any) -> Sequence:
-    """A value by itself as a list; a string is one value."""
-    return list(value) if np.iterable(value) and not isinstance(value, str) else [value]
-
-
-def _pieces(text: str) -> tuple[str, ...]:
-    """What commas part in a text."""
-    return tuple(piece.strip() for piece in text.split(","))
 
 
 def _filled_size(count: int, most: int | None = None) -> int:

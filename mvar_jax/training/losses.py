@@ -1,6 +1,7 @@
 """The losses of the tokenizer and of the trunk, and their metrics."""
 
 import jax.numpy as jnp
+import numpy as np
 
 from mvar_jax.array_types import Array, Float
 from mvar_jax.ops.fidelity import psnr
@@ -16,23 +17,39 @@ def trunk_loss(
     tokenizer: Tokenizer,
     smoothing: Float[Array, ""] | float = 0.0,
     schedule: ScaleSchedule | None = None,
+    scale_weights: str = "uniform",
 ) -> tuple[Float[Array, ""], Metrics]:
     """Mean cross-entropy in nats over all positions of all scales and samples, and metrics.
+
+    With the `scale_weights` "area" the mean is weighted by `area_weights`.
 
     The metrics are float32 scalars: `loss`, `accuracy` (share of tokens whose logit is largest,
     from 0 to 1), both per scale as `loss_scale_1` and so on, from the coarsest, and those of the
     last scale also as `loss_tail` and `accuracy_tail` (VAR, arXiv 2404.02905, section 3).
     """
-    space, slices = tokenizer.token_space, (schedule or tokenizer.schedule).slices
+    schedule = schedule or tokenizer.schedule
+    space, slices = tokenizer.token_space, schedule.slices
     losses = space.loss(logits, targets, smoothing)
     right = space.accuracy(logits, targets)
     loss = jnp.mean(losses)
+    if scale_weights == "area":
+        loss = jnp.mean(losses @ jnp.asarray(area_weights(schedule), losses.dtype))
     metrics = {"loss": loss, "accuracy": jnp.mean(right)}
     for name, values in (("loss", losses), ("accuracy", right)):
         scales = [jnp.mean(values[:, own]) for own in slices]
         metrics |= {f"{name}_scale_{i}": mean for i, mean in enumerate(scales, start=1)}
         metrics[f"{name}_tail"] = scales[-1]
     return loss, metrics
+
+
+def area_weights(schedule: ScaleSchedule) -> np.ndarray:
+    """The weight of every token in Infinity's loss, float64 `[total]`; they add up to 1.
+
+    A scale's tokens weigh the square root of the last scale's area divided by its own.
+    """
+    lengths = np.array(schedule.lengths)
+    weights = np.repeat(np.sqrt(lengths[-1] / lengths), lengths)
+    return weights / weights.sum()
 
 
 def tokenizer_loss(

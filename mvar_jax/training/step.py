@@ -75,7 +75,8 @@ def make_trunk_gradient(
         def loss(params, part):
             inputs, targets = _teacher_forcing(tokenizer, frozen.tokenizer, part)
             logits = trunk.apply({"params": params}, read_condition(part), inputs, part["key"])
-            return trunk_loss(logits, targets, tokenizer, config.label_smoothing)
+            smoothing, weights = config.label_smoothing, config.scale_weights
+            return trunk_loss(logits, targets, tokenizer, smoothing, scale_weights=weights)
 
         return accumulated_gradients(loss, batch | {"key": keys}, config.accumulate)(params)
 

@@ -25,12 +25,12 @@ class Size:
 SIZES = {
     "125m": Size(12, 768, 8, 4),
     "361m": Size(16, 1152, 12, 4),
-    "940m": Size(24, 1536, 16, 8),
+    "940m": Size(24, 1536, 16, 4),
     "2b": Size(32, 2048, 16, 8),
-    "2.2b": Size(32, 2080, 20, 8),
-    "4.7b": Size(40, 2688, 24, 8),
+    "2.2b": Size(32, 2080, 20, 4),
+    "4.7b": Size(40, 2688, 24, 4),
     "8b": Size(40, 3584, 28, 8, bits=14, patch=2),
-    "8.8b": Size(48, 3360, 28, 8),
+    "8.8b": Size(48, 3360, 28, 4),
 }
 """By preset; 2b and 8b are the released models, the others those of the paper's study of sizes."""
 

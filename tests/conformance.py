@@ -2,12 +2,13 @@
 
     python tests/conformance.py tests/golden/*.npz
 
-Each FILE.npz needs a `configs.json` beside it that describes it. The model of the description is
+Each FILE.npz needs a `configs.json` beside it that describes it; those of Infinity, in
+tests/golden/infinity, describe themselves. The model of the description is
 built, its weights are drawn by the recipe of `tests/reference.py`, and every array that the file
 holds is computed again in float32. Prints one line an array: its name, the largest absolute error,
 that error as a share of the array's largest magnitude, and the absolute error that is allowed,
 which is ten times the original's own difference between float32 and float64 or 2e-6 of the
-largest magnitude, and 0 for integers. Inputs of single components are
+largest magnitude, and 0 for integers, but 1 for pixels that were truncated. Inputs of single components are
 taken from the file: GIVEN. No other array is out of scope: one that cannot be computed is UNCHECKED
 and counts as a failure. Exits with 1 on any failure, and with 2 when a file cannot be
 read.
@@ -18,8 +19,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.conformance_checks import components, tokenizer, trunk
+from tests.conformance_checks import bitwise, components, tokenizer, trunk
 from tests.conformance_checks.comparison import Line, compare
+from tests.infinity_reference import InfinityFile
 from tests.reference import ReferenceFile
 
 KINDS = {"vqvae": tokenizer.compute, "var": trunk.compute, "mvar": trunk.compute}
@@ -27,6 +29,8 @@ KINDS = {"vqvae": tokenizer.compute, "var": trunk.compute, "mvar": trunk.compute
 
 def check(path: Path) -> list[Line]:
     """The verdict on every array of a file. Raises ValueError for a file of unknown kind."""
+    if not (path.parent / "configs.json").is_file():
+        return _check_infinity(InfinityFile.load(path))
     file = ReferenceFile.load(path)
     kind = file.config.get("kind")
     starts = components.COMPONENTS.items()
@@ -36,6 +40,13 @@ def check(path: Path) -> list[Line]:
         raise ValueError(f"{path}: neither a model ({', '.join(KINDS)}) nor a known component.")
     given = None if kind in KINDS else components.GIVEN
     return list(compare(file, compute(file), given))
+
+
+def _check_infinity(file: InfinityFile) -> list[Line]:
+    compute = next((make for mark, make in bitwise.KINDS.values() if file.match(mark)), None)
+    if compute is None:
+        raise ValueError(f"{file.name}: holds nothing of a {', '.join(bitwise.KINDS)}.")
+    return list(compare(file, compute(file), bitwise.GIVEN))
 
 
 def main(paths: list[str]) -> int:

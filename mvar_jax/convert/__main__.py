@@ -1,4 +1,4 @@
-"""Converts official weights of VAR, M-VAR and their VQVAE, both ways.
+"""Converts official weights of VAR, M-VAR, their VQVAE and Infinity's tokenizer, both ways.
 
     python -m mvar_jax.convert import --checkpoint=var_d16.pth --out=runs/var_d16
     python -m mvar_jax.convert import --checkpoint=vae_ch160v4096z32.pth --out=runs/var_d16

@@ -17,7 +17,7 @@ from mvar_jax.models import Trunk
 FLOATS = tuple(np.dtype(kind) for kind in (np.float32, np.float16, ml_dtypes.bfloat16))
 # What a state dict cannot hold, so that reading it back would take the default.
 TRUNK_FIELDS = ("heads", "mlp_ratio", "norm_epsilon")
-TOKENIZER_FIELDS = ("norm_groups", "residual_ratio", "normalize_codes")
+TOKENIZER_FIELDS = ("norm_groups", "residual_ratio", "normalize_codes", "patch", "attention")
 
 
 def check_tensors(tensors: Mapping[str, StoredTensor], state: Mapping[str, Item]) -> None:

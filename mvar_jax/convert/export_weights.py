@@ -7,9 +7,11 @@ import jax
 from mvar_jax.array_types import Params
 from mvar_jax.checks import check
 from mvar_jax.convert.checks import check_official_tokenizer, official_architecture
+from mvar_jax.convert.find_tokenizer import tokenizer_architecture
 from mvar_jax.convert.pth import check_writable, write_pth
 from mvar_jax.convert.safetensors import write_safetensors
 from mvar_jax.convert.state_dict import Item, make_tensors, tokenizer_state, trunk_state
+from mvar_jax.convert.tensor_file import TOKENIZERS
 from mvar_jax.files import written_whole
 from mvar_jax.models import build_trunk
 from mvar_jax.models.checksum import checksum
@@ -17,6 +19,7 @@ from mvar_jax.training.weights import check_learned_from, load_tokenizer, load_t
 from mvar_jax.workdir import Workdir
 
 SUFFIXES = (".safetensors", ".pth")
+WITHIN = {"bsqvae": "vae"}  # the key of a .pth that the official programs look below
 
 
 def export_weights(
@@ -24,8 +27,8 @@ def export_weights(
 ) -> str:
     """Writes the trunk or the tokenizer of a working directory under official names.
 
-    The tokenizer is meant by the `architecture` "vqvae", and where there is no trunk. Buffers
-    are made anew. Returns in words what was written. Raises ValueError, with nothing written,
+    The tokenizer is meant by the `architecture` "vqvae" or "bsqvae", and where there is no trunk.
+    Buffers are made anew. Returns in words what was written. Raises ValueError, with nothing written,
     for a model that no official file can hold, for a name that does not end in .safetensors or
     .pth and, with `verify`, for checkpoints without a seal.
     """
@@ -35,19 +38,18 @@ def export_weights(
     )
     if out.suffix == ".pth":
         check_writable()
-    if architecture == "vqvae" or (architecture is None and not workdir.is_trained):
+    if architecture in TOKENIZERS or (architecture is None and not workdir.is_trained):
         config = workdir.tokenizer.config()
         check_official_tokenizer(config.tokenizer)
-        found, state = "vqvae", tokenizer_state(config.tokenizer)
+        state = tokenizer_state(config.tokenizer)
+        found = tokenizer_architecture(state)
+        _check_architecture(architecture, found, workdir.tokenizer.path)
         params = load_tokenizer(config, workdir, verify=verify)
     else:
         config = workdir.config()
         trunk = build_trunk(config)
         found = official_architecture(trunk)
-        check(
-            architecture in (None, found),
-            f"--arch: got {architecture}, but {workdir.path} holds the weights of {found}.",
-        )
+        _check_architecture(architecture, found, workdir.path)
         if workdir.tokenizer.is_trained:
             check_learned_from(
                 workdir,
@@ -55,15 +57,22 @@ def export_weights(
                 workdir.tokenizer.path,
             )
         state, params = trunk_state(trunk), load_trunk(config, workdir, verify=verify)
-    _write(out, state, jax.device_get(params))
+    _write(out, state, jax.device_get(params), WITHIN.get(found))
     return f"{found} of {len(state)} tensors"
 
 
-def _write(out: Path, state: dict[str, Item], params: Params) -> None:
+def _check_architecture(wanted: str | None, found: str, place: Path) -> None:
+    check(
+        wanted in (None, found),
+        f"--arch: got {wanted}, but {place} holds the weights of {found}.",
+    )
+
+
+def _write(out: Path, state: dict[str, Item], params: Params, within: str | None) -> None:
     tensors = make_tensors(state, params)
     with written_whole(out) as draft:
         if out.suffix == ".pth":
-            write_pth(draft, tensors)
+            write_pth(draft, tensors, within)
         else:
             about = {name: (item.shape, item.dtype) for name, item in state.items()}
             write_safetensors(draft, about, tensors)

@@ -1,6 +1,8 @@
-"""Finds the configuration of a VQVAE from the names and shapes of its official tensors."""
+"""Finds the configuration of a tokenizer from the names and shapes of its official tensors."""
 
 import math
+from collections.abc import Container
+from typing import Any
 
 from mvar_jax.checks import check
 from mvar_jax.config import TokenizerConfig
@@ -8,6 +10,7 @@ from mvar_jax.convert.shapes import Shapes
 from mvar_jax.scales import ScaleSchedule
 
 QUANTIZER = "quantize.quant_resi"
+BSQ_PATCH = {8: 2}  # positions that a token of the official models folds, by stride; else 1
 
 
 def find_tokenizer(shapes: Shapes, schedule: ScaleSchedule) -> TokenizerConfig:
@@ -16,30 +19,54 @@ def find_tokenizer(shapes: Shapes, schedule: ScaleSchedule) -> TokenizerConfig:
     Raises ValueError for a tensor that every such model has, and this one not, and for a
     schedule of another number of scales than the file's.
     """
+    if tokenizer_architecture(shapes) == "bsqvae":
+        return _find_bsq(shapes, schedule)
     _check_scales(shapes, schedule)
-    base, *_ = shapes["encoder.conv_in.weight", 4]
     vocabulary, code = shapes["quantize.embedding.weight", 2]
-    pixels, *_ = shapes["decoder.conv_out.weight", 4]
+    return TokenizerConfig(
+        **_autoencoder(shapes, schedule, "weight"),
+        vocabulary=vocabulary,
+        code_channels=code,
+        attention="encoder.mid.attn_1.qkv.weight" in shapes,
+        shared_convolutions=_shared_convolutions(shapes),
+    )
+
+
+def tokenizer_architecture(names: Container[str]) -> str:
+    """The official architecture, "vqvae" or "bsqvae", from names as in `tokenizer_entries`."""
+    return "bsqvae" if "encoder.conv_in.conv.weight" in names else "vqvae"
+
+
+def _find_bsq(shapes: Shapes, schedule: ScaleSchedule) -> TokenizerConfig:
+    code, *_ = shapes["encoder.conv_out.conv.weight", 4]
+    values = _autoencoder(shapes, schedule, "conv.weight")
+    stride = values["stem_stride"] * 2 ** (len(values["channel_multipliers"]) - 1)
+    patch = BSQ_PATCH.get(stride, 1)
+    height, width = values["image_size"]
+    values |= {"image_size": (patch * height, patch * width), "patch": patch}
+    return TokenizerConfig(quantizer="bsq", code_channels=code, attention=False, **values)
+
+
+def _autoencoder(shapes: Shapes, schedule: ScaleSchedule, end: str) -> dict[str, Any]:
+    """The settings of encoder and decoder; `end` is how names of kernels end."""
+    base, *_ = shapes[f"encoder.conv_in.{end}", 4]
+    pixels, *_ = shapes[f"decoder.conv_out.{end}", 4]
     levels = shapes.count("encoder.down.")
-    widths = [shapes[f"encoder.down.{i}.block.0.conv1.weight", 4][0] for i in range(levels)]
+    widths = [shapes[f"encoder.down.{i}.block.0.conv1.{end}", 4][0] for i in range(levels)]
     check(
         all(width % base == 0 for width in widths),
         f"the levels of its encoder have {widths} channels, expected multiples of {base}",
     )
     stem = math.isqrt(pixels // 3)
     side = stem * 2 ** (levels - 1)
-    return TokenizerConfig(
-        image_size=tuple(side * extent for extent in schedule.last),
-        scales=schedule.sizes,
-        vocabulary=vocabulary,
-        code_channels=code,
-        base_channels=base,
-        channel_multipliers=tuple(width // base for width in widths),
-        blocks_per_level=shapes.count("encoder.down.0.block."),
-        stem_stride=stem,
-        attention="encoder.mid.attn_1.qkv.weight" in shapes,
-        shared_convolutions=_shared_convolutions(shapes),
-    )
+    return {
+        "image_size": tuple(side * extent for extent in schedule.last),
+        "scales": schedule.sizes,
+        "base_channels": base,
+        "channel_multipliers": tuple(width // base for width in widths),
+        "blocks_per_level": shapes.count("encoder.down.0.block."),
+        "stem_stride": stem,
+    }
 
 
 def _shared_convolutions(shapes: Shapes) -> int:

@@ -13,14 +13,16 @@ from mvar_jax.convert.find_trunk import find_schedule, find_trunk
 from mvar_jax.convert.names import Entry, read_arrays
 from mvar_jax.convert.shapes import Shapes
 from mvar_jax.convert.state_dict import tokenizer_state, trunk_state
-from mvar_jax.convert.tensor_file import StateDict, find_state_dict
+from mvar_jax.convert.tensor_file import TOKENIZERS, StateDict, find_state_dict
 from mvar_jax.convert.tokenizer_names import tokenizer_entries
 from mvar_jax.convert.trunk_names import trunk_entries
 from mvar_jax.files import draft_folder
-from mvar_jax.scales import VAR_256, ScaleSchedule
+from mvar_jax.scales import INFINITY_1024, VAR_256, ScaleSchedule
 from mvar_jax.training.parameters import save_params
 from mvar_jax.training.weights import with_tokenizer
 from mvar_jax.workdir import Workdir
+
+SCHEDULES = {"vqvae": VAR_256, "bsqvae": INFINITY_1024}  # of the published tokenizers
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,14 @@ def import_weights(
     """Makes a working directory, or its missing part, from a file of official weights.
 
     The file is a .pth or .safetensors of a VAR or an M-VAR, whose trunk goes to `out`, or of a
-    VQVAE, which goes to `out.tokenizer`. A tokenizer's file does not hold its `schedule`: by
-    default it is that of the trunk in `out`, or VAR's at 256 pixels. Returns in words what was
+    tokenizer (VAR's VQVAE, or Infinity's of bits), which goes to `out.tokenizer`. A tokenizer's
+    file does not hold its `schedule`: by default it is that of the trunk in `out`, or VAR's at 256
+    or Infinity's at 1024 pixels. Returns in words what was
     found. Raises ValueError, with nothing written, for a file that is no such model, for parts
     that do not fit, and where `out` has that part already.
     """
     state = find_state_dict(checkpoint, architecture)
-    plan = _plan_tokenizer if state.architecture == "vqvae" else _plan_trunk
+    plan = _plan_tokenizer if state.architecture in TOKENIZERS else _plan_trunk
     _check_room(out, ("tokenizer",) if plan is _plan_tokenizer else ("config.json", "checkpoints"))
     try:
         part = plan(state, out, schedule)
@@ -92,15 +95,21 @@ def _plan_trunk(state: StateDict, out: Workdir, schedule: ScaleSchedule | None) 
 def _plan_tokenizer(state: StateDict, out: Workdir, schedule: ScaleSchedule | None) -> Part:
     trunk = out.config() if (out.path / "config.json").is_file() else None
     if schedule is None:
-        schedule = VAR_256 if trunk is None else trunk.tokenizer.schedule
+        own = SCHEDULES[state.architecture]
+        schedule = own if trunk is None else trunk.tokenizer.schedule
     tokenizer = find_tokenizer(_shapes(state), schedule)
     check_tensors(state.tensors, tokenizer_state(tokenizer))
     configs = {"tokenizer": _config(tokenizer)}
     if trunk is not None:
         configs["."] = with_tokenizer(trunk, tokenizer)
+    tokens = (
+        f"{tokenizer.token_channels} bits a token"
+        if tokenizer.quantizer == "bsq"
+        else f"{tokenizer.vocabulary} codes of {tokenizer.code_channels} channels"
+    )
     summary = (
-        f"vqvae of {tokenizer.base_channels} channels, {tokenizer.vocabulary} codes of "
-        f"{tokenizer.code_channels} channels, scales {_sides(schedule)}"
+        f"{state.architecture} of {tokenizer.base_channels} channels, {tokens}, scales "
+        f"{_sides(schedule)}"
     )
     return Part("tokenizer", tokenizer_entries(tokenizer), configs, summary)
 

@@ -56,11 +56,14 @@ def check_writable() -> None:
     )
 
 
-def write_pth(file: Path, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Writes a state dict of named arrays, by PyTorch."""
+def write_pth(
+    file: Path, tensors: Iterable[tuple[str, np.ndarray]], within: str | None = None
+) -> None:
+    """Writes a state dict of named arrays, by PyTorch; `within` a dict where it has that key."""
     import torch  # noqa: PLC0415  optional, and slow to import
 
-    torch.save({name: torch.from_numpy(array) for name, array in tensors}, file)
+    state = {name: torch.from_numpy(array) for name, array in tensors}
+    torch.save(state if within is None else {within: state}, file)
 
 
 @dataclass(frozen=True)

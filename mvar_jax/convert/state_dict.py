@@ -42,7 +42,12 @@ def trunk_state(trunk: Trunk) -> dict[str, Item]:
 
 
 def tokenizer_state(config: TokenizerConfig) -> dict[str, Item]:
-    """The official state dict of a VQVAE, by name; its counts of code usage are zero."""
+    """The official state dict of a tokenizer, by name; its counts of code usage are zero."""
+    if config.quantizer == "bsq":
+        weights = _buffer((config.code_channels,), np.int64, partial(_powers, config))
+        # One module has two names.
+        masks = {"quantizer.lfq.mask": weights, "quantize.lfq.mask": weights}
+        return _state(tokenizer_entries(config), {"decoder.conv_out.bias": masks})
     shape = (len(config.schedule), config.vocabulary)
     usage = _buffer(shape, np.float32, partial(np.zeros, shape))
     after = {"decoder.conv_out.bias": {"quantize.ema_vocab_hit_SV": usage}}
@@ -81,6 +86,12 @@ def _mask(schedule: ScaleSchedule, history: bool) -> np.ndarray:
     levels = _levels(schedule)
     queries, keys = levels[:, None], levels[None]
     return np.where(queries >= keys if history else queries == keys, 0.0, -np.inf)
+
+
+def _powers(config: TokenizerConfig) -> np.ndarray:
+    """What every bit is worth, the first most; the 64th overflows int64, as in the original."""
+    exponents = np.arange(config.code_channels, dtype=np.uint64)[::-1]
+    return np.left_shift(np.uint64(1), exponents).astype(np.int64)
 
 
 def _sides(schedule: ScaleSchedule) -> np.ndarray:

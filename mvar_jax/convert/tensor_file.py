@@ -1,6 +1,6 @@
 """The tensors of a file, whatever its format, and the models among them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,17 @@ from mvar_jax.checks import check
 from mvar_jax.convert.pth import read_pth
 from mvar_jax.convert.safetensors import read_safetensors
 from mvar_jax.convert.stored_tensor import StoredTensor
+from mvar_jax.convert.tokenizer_names import with_wrappers
 
-ARCHITECTURES = ("mvar", "var", "vqvae")
+TOKENIZERS = ("vqvae", "bsqvae")
+ARCHITECTURES = ("mvar", "var", *TOKENIZERS)
 TRUNK_MARK = "pos_1LC"
-TOKENIZER_MARK = "quantize.embedding.weight"
+# Tensors that tell a tokenizer; the first that is there counts. The last two are the same one.
+TOKENIZER_MARKS = {
+    "quantize.embedding.weight": "vqvae",
+    "encoder.conv_in.conv.weight": "bsqvae",
+    "encoder.conv_in.weight": "bsqvae",
+}
 
 # What files that hold no weights begin with.
 OTHERS = {
@@ -48,6 +55,7 @@ def find_state_dict(file: Path, architecture: str | None = None) -> StateDict:
             if key.startswith(prefix)
         }
         found = {key: tensor for key, tensor in inner.items() if "/" not in key}  # no dict inside
+        found = with_wrappers(found) if name == "bsqvae" else found
         size, total = file.stat().st_size, sum(tensor.nbytes for tensor in found.values())
         check(total <= size, f"its tensors take {total} bytes, more than the file's {size}")
     except ValueError as error:
@@ -91,8 +99,8 @@ def _choose(tensors: Mapping[str, StoredTensor], wanted: str | None) -> tuple[st
     first = next(iter(tensors), "no tensor")
     check(
         len(models) > 0,
-        f"holds neither {TRUNK_MARK} (of VAR and M-VAR) nor {TOKENIZER_MARK} (of the VQVAE); it "
-        f"begins with {first}",
+        f"holds neither {TRUNK_MARK} (of VAR and M-VAR) nor {_list(TOKENIZER_MARKS)} (of their "
+        f"tokenizers); it begins with {first}",
     )
     names = set(models.values())
     if wanted is None:
@@ -109,13 +117,19 @@ def _choose(tensors: Mapping[str, StoredTensor], wanted: str | None) -> tuple[st
 
 def _models(tensors: Mapping[str, StoredTensor]) -> dict[str, str]:
     """The architecture behind every prefix."""
-    models = {}
-    for key in tensors:
-        for mark in (TRUNK_MARK, TOKENIZER_MARK):
-            prefix = key.removesuffix(mark)
-            if key.endswith(mark) and (prefix == "" or prefix[-1] in "/."):
-                models[prefix] = _architecture(tensors, prefix) if mark == TRUNK_MARK else "vqvae"
+    models = {prefix: _architecture(tensors, prefix) for prefix in _before(tensors, TRUNK_MARK)}
+    for mark, name in TOKENIZER_MARKS.items():
+        for prefix in _before(tensors, mark):
+            models.setdefault(prefix, name)
     return models
+
+
+def _before(tensors: Mapping[str, StoredTensor], mark: str) -> Iterator[str]:
+    """What stands before a name, wherever it is."""
+    for key in tensors:
+        prefix = key.removesuffix(mark)
+        if key.endswith(mark) and (prefix == "" or prefix[-1] in "/."):
+            yield prefix
 
 
 def _architecture(tensors: Mapping[str, StoredTensor], prefix: str) -> str:

@@ -1,6 +1,8 @@
-"""The official names of the VQ tokenizer's parameters, and their paths in our tree."""
+"""The official names of the tokenizers' parameters, and their paths in our tree."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -9,10 +11,12 @@ from mvar_jax.config import TokenizerConfig
 from mvar_jax.convert.names import CONV2D, Entry, read_params
 
 IMAGE_CHANNELS = 3
+NORMS = ("norm", "norm1", "norm2", "norm_out")  # their modules; the others are convolutions
+Value = TypeVar("Value")
 
 
 def tokenizer_params(state: Mapping[str, np.ndarray], config: TokenizerConfig) -> Params:
-    """Parameters of a `VQTokenizer` from an official state dict of arrays.
+    """Parameters of a tokenizer from an official state dict of arrays.
 
     Buffers and other tensors that the tokenizer does not have are not looked at. Raises
     ValueError for a missing tensor or one of another shape than the config asks for.
@@ -22,6 +26,11 @@ def tokenizer_params(state: Mapping[str, np.ndarray], config: TokenizerConfig) -
 
 def tokenizer_entries(config: TokenizerConfig) -> list[Entry]:
     """Every parameter of the tokenizer, in the order of the official state dict."""
+    if config.quantizer == "bsq":
+        return [
+            replace(entry, official=_wrapped(entry.official))
+            for entry in (*_encoder(config), *_decoder(config))
+        ]
     code = config.code_channels
     codebook = (config.vocabulary, code)
     return [
@@ -32,6 +41,24 @@ def tokenizer_entries(config: TokenizerConfig) -> list[Entry]:
         *conv_entries("quant_conv", ("encoder_projection",), code, code),
         *conv_entries("post_quant_conv", ("decoder_projection",), code, code),
     ]
+
+
+def with_wrappers(state: Mapping[str, Value]) -> dict[str, Value]:
+    """The state dict of a bitwise tokenizer under the names of `tokenizer_entries`.
+
+    Some files leave the modules that wrap norms and convolutions out of the names.
+    """
+    if "encoder.conv_in.conv.weight" in state:
+        return dict(state)
+    parts = ("encoder.", "decoder.")
+    return {_wrapped(name) if name.startswith(parts) else name: x for name, x in state.items()}
+
+
+def _wrapped(name: str) -> str:
+    """A parameter's name in the bitwise autoencoder, from that in the VQ autoencoder."""
+    module, _, kind = name.rpartition(".")
+    inner = "norm" if module.rpartition(".")[2] in NORMS else "conv"
+    return f"{module}.{inner}.{kind}"
 
 
 def _encoder(config: TokenizerConfig) -> Iterator[Entry]:

@@ -37,7 +37,7 @@ def nearest_corner(
 
     A bit is 1 where the vector, divided by its length, is above 0: exact zeros, and so a zero
     vector, give 0. The corner is on the unit sphere. Its gradient is that of the divided vector,
-    straight through the rounding (BSQ, arXiv 2406.07548, section 3.2).
+    straight through the rounding (BSQ, arXiv 2406.07548).
     """
     units = _unit(vectors)
     bits = (units > 0).astype(jnp.uint8)

@@ -17,8 +17,8 @@ class BitTokens:
     """Tokens are rows of `bits` values 0 or 1, uint8. Hashable, so static under jit.
 
     Every bit is predicted by itself, as a categorical token of two values. Logits come in pairs:
-    entry 2 i + 1 is the score of bit i being 1, entry 2 i that of 0 (Infinity, arXiv 2412.04431,
-    section 3.2).
+    entry 2 i + 1 is the score of bit i being 1, entry 2 i that of 0 (Infinity, arXiv
+    2412.04431).
     """
 
     bits: int

@@ -9,11 +9,11 @@ from mvar_jax.tokenizers.residual_tokenizer import ResidualTokenizer
 
 
 class BSQTokenizer(ResidualTokenizer):
-    """The multi-scale bitwise autoencoder of Infinity (arXiv 2412.04431, section 3.2).
+    """The multi-scale bitwise autoencoder of Infinity (arXiv 2412.04431).
 
     Tokens are uint8 `[batch, n, bits]`. With keys, `training_pair` draws errors for the trunk to
     correct: inputs are sums of codes in which bits were flipped, and the targets of every scale
-    are the bits of what is then left (bitwise self-correction, section 3.4).
+    are the bits of what is then left (bitwise self-correction).
     """
 
     @property

@@ -27,7 +27,7 @@ class BinaryQuantizer:
     """Quantizes a map scale by scale to signs on the unit sphere; it has no parameters.
 
     Each scale encodes the residual of the coarser ones, averaged down to its size. Codes are
-    interpolated to the full map and summed (Infinity, arXiv 2412.04431, section 3.2, with binary
+    interpolated to the full map and summed (Infinity, arXiv 2412.04431, with binary
     spherical quantization, arXiv 2406.07548). A token covers `patch` x `patch` positions of the
     map: schedules count tokens, and `code` channels become the `word` channels of a token.
     """
@@ -82,7 +82,7 @@ class BinaryQuantizer:
 
         With `flips` these bits are flipped before a scale is added, and only there: the tokens
         stay right, and those of the next scales correct the errors (bitwise self-correction,
-        Infinity, section 3.4).
+        Infinity).
         """
         running = self.start(features.shape[0], schedule)
         pyramid = []

@@ -2,16 +2,16 @@
 
     python tests/conformance.py tests/golden/*.npz
 
-Each FILE.npz needs a `configs.json` beside it that describes it; those of Infinity, in
-tests/golden/infinity, describe themselves. The model of the description is
-built, its weights are drawn by the recipe of `tests/reference.py`, and every array that the file
-holds is computed again in float32. Prints one line an array: its name, the largest absolute error,
-that error as a share of the array's largest magnitude, and the absolute error that is allowed,
-which is ten times the original's own difference between float32 and float64 or 2e-6 of the
-largest magnitude, and 0 for integers, but 1 for pixels that were truncated. Inputs of single components are
-taken from the file: GIVEN. No other array is out of scope: one that cannot be computed is UNCHECKED
-and counts as a failure. Exits with 1 on any failure, and with 2 when a file cannot be
-read.
+Each FILE.npz needs a `configs.json` beside it that describes it; files of Infinity describe
+themselves. The model of the description is built, its weights are drawn by the recipe of
+`tests/reference.py` or `tests/infinity_reference.py`, and every array that the file holds is
+computed again in float32. Prints one line an array: its name, the largest absolute error, that
+error as a share of the array's largest magnitude, and the absolute error that is allowed, which is
+ten times the original's own difference between float32 and float64 or 2e-6 of the largest
+magnitude. Integers must be equal; truncated pixels may differ by 1, as the original's do. Inputs
+of single components are taken from the file: GIVEN. No other array is out of scope: one that
+cannot be computed is UNCHECKED and counts as a failure. Exits with 1 on any failure, and with 2
+when a file cannot be read.
 """
 
 import sys

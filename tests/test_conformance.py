@@ -1,6 +1,7 @@
 """Every reference file is computed again, and a wrong model is detected."""
 
 import shutil
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -8,14 +9,18 @@ import pytest
 
 from mvar_jax.models import attention
 from mvar_jax.ops.logits import filter_logits
-from mvar_jax.tokenizers import token_space
+from mvar_jax.ops.resize import resize_area
+from mvar_jax.tokenizers import residual_bsq, token_space
 from tests import conformance
+from tests.infinity_reference import KEPT, InfinityFile
 from tests.reference import GOLDEN
 
+ELSEWHERE = ("scalekv_functions",)  # tests/cache/test_policies.py
 HEAVY = ("mvar_tiny_c_l2", "var_tiny_a_nol2", "var_tiny_a_saln")
 FILES = [
     pytest.param(path, marks=[pytest.mark.slow] if path.stem in HEAVY else [], id=path.stem)
-    for path in sorted(GOLDEN.glob("*.npz"))
+    for path in sorted([*GOLDEN.glob("*.npz"), *KEPT.glob("*.npz")])
+    if path.stem not in ELSEWHERE
 ]
 
 
@@ -65,6 +70,21 @@ def test_top_p_before_top_k_fails(capsys, monkeypatch):
     assert "PASS      filtered_7:" in printed.out  # top-p alone
 
 
+def test_averaging_in_place_of_sampling_fails(capsys, monkeypatch):
+    """Infinity's next input is sampled; only residuals are averaged."""
+    monkeypatch.setattr(residual_bsq, "resize_bilinear", resize_area)
+    code, printed = run(capsys, KEPT / "quantizer_d32.npz")
+    assert code == 1 and "FAIL      bsc_clean_x:" in printed.out
+
+
+def test_a_file_that_the_table_does_not_have_is_allowed_what_others_are():
+    file = InfinityFile.load(KEPT / "quantizer_d32.npz")
+    other = replace(file, name="quantizer_of_another_size")
+    assert file.tolerance("bsc_requant1_x") == pytest.approx(2.8e-6)
+    assert other.tolerance("bsc_requant1_x") == pytest.approx(1.2e-5)
+    assert other.tolerance("bits") == 0
+
+
 def altered(tmp_path, name, **changes):
     """A kept file with some arrays changed."""
     with np.load(GOLDEN / f"{name}.npz") as stored:
@@ -95,6 +115,7 @@ def test_files_that_cannot_be_read(tmp_path, capsys):
         (tmp_path / "none.npz", "not described by"),
         (tmp_path / "comp_vae.npz", "No such file"),
         (tmp_path / "elsewhere" / "comp_vae.npz", "No such file"),
+        (KEPT / "scalekv_functions.npz", "holds nothing of a quantizer, vae, sampling"),
     ):
         code, printed = run(capsys, path)
         assert code == 2 and printed.err.startswith("error: ") and reason in printed.err

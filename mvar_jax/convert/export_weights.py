@@ -28,9 +28,9 @@ def export_weights(
     """Writes the trunk or the tokenizer of a working directory under official names.
 
     The tokenizer is meant by the `architecture` "vqvae" or "bsqvae", and where there is no trunk.
-    Buffers are made anew. Returns in words what was written. Raises ValueError, with nothing written,
-    for a model that no official file can hold, for a name that does not end in .safetensors or
-    .pth and, with `verify`, for checkpoints without a seal.
+    Buffers are made anew. Returns in words what was written. Raises ValueError, with nothing
+    written, for a model that no official file can hold, for a name that does not end in
+    .safetensors or .pth and, with `verify`, for checkpoints without a seal.
     """
     check(
         out.suffix in SUFFIXES,

@@ -189,6 +189,7 @@ def _forward(config, params, images):
     for k, own in enumerate(tokens):
         from_bits, _ = bound.accumulate(from_bits, bound.embed(own), k)
     again = bound.decode(from_bits)
+    rounding = jnp.abs(again - jnp.clip(reconstruction, -1, 1)).max()
     left = _residuals(quantizer, latent, pyramid, schedule)
     maps = {"latent": latent, "z": quantized, "recon_unclamped": reconstruction}
     return {
@@ -197,7 +198,7 @@ def _forward(config, params, images):
         **_activations("dec", "up", decoded["intermediates"], ("mid", "conv_in")),
         "bits": on_the_grid(quantizer, tokens, schedule),
         "min_abs_prequant": _closest(left),
-        "recon_from_bits_minus_recon_maxabs": jnp.abs(again - jnp.clip(reconstruction, -1, 1)).max(),
+        "recon_from_bits_minus_recon_maxabs": rounding,
         # The original truncates, and has blue first.
         "image_uint8_bgr": ((again + 1) / 2 * 255).astype(jnp.uint8)[..., ::-1],
     }

@@ -2,8 +2,12 @@
 
 import json
 
+from mvar_jax.config import TokenizerConfig
+from mvar_jax.scales import INFINITY_1024
+from tests.infinity_reference import KEPT
 from tests.reference import GOLDEN
 
+BITWISE = json.loads((KEPT / "vae_manifests.json").read_text())
 TRUNKS = json.loads((GOLDEN / "manifests.json").read_text())
 
 
@@ -35,3 +39,27 @@ def tokenizer_manifest():
         if name == "decoder.conv_out.bias":
             items.append(("quantize.ema_vocab_hit_SV", (10, 4096), "float32", False))
     return items
+
+
+def bitwise_manifest(about):
+    """The same of an official bitwise tokenizer."""
+    return [
+        (name, tuple(shape), dtype, kind == "parameter")
+        for name, shape, dtype, kind in about["tensors"]
+    ]
+
+
+def bitwise_config(about):
+    """Our configuration of an official bitwise tokenizer, for images of 1024 pixels."""
+    arguments = about["constructor_arguments"]
+    return TokenizerConfig(
+        quantizer="bsq",
+        image_size=(1024, 1024),
+        scales=INFINITY_1024.sizes,
+        code_channels=arguments["codebook_dim"],
+        patch=16 // arguments["patch_size"],
+        base_channels=arguments["base_ch"],
+        channel_multipliers=tuple(arguments["encoder_ch_mult"]),
+        blocks_per_level=arguments["num_res_blocks"],
+        attention=False,
+    )

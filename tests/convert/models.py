@@ -38,6 +38,21 @@ def tokenizer(**changes):
     )
 
 
+def bitwise(**changes):
+    """A bitwise tokenizer of the same size; with four levels a token folds 2 x 2 positions."""
+    values = {
+        "quantizer": "bsq",
+        "image_size": (4, 4),
+        "scales": SCHEDULE.sizes,
+        "code_channels": 5,
+        "base_channels": 32,
+        "channel_multipliers": (1, 2),
+        "blocks_per_level": 1,
+        "attention": False,
+    }
+    return TokenizerConfig(**values | changes)
+
+
 TRUNKS = {
     "mvar": trunk("mvar"),
     "mvar without norm": trunk("mvar", qk_norm=False),
@@ -50,6 +65,11 @@ TOKENIZERS = {
     "vqvae": tokenizer(),
     "vqvae with one convolution": tokenizer(shared_convolutions=1),
     "vqvae with one a scale": tokenizer(shared_convolutions=0),
+    "bsqvae": bitwise(),
+    "bsqvae that folds": bitwise(
+        image_size=(32, 32), channel_multipliers=(1, 1, 1, 1), patch=2, code_channels=3
+    ),
+    "bsqvae of 64 bits": bitwise(code_channels=64),
 }
 MODELS = TRUNKS | TOKENIZERS
 

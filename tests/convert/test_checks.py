@@ -86,8 +86,17 @@ def test_scales_that_are_no_squares():
         official_architecture(Trunk(trunk("var").config, schedule, 24, 4))
 
 
-@pytest.mark.parametrize("changes", [{"norm_groups": 8}, {"residual_ratio": 0.25}], ids=str)
-def test_tokenizers_that_no_official_file_can_hold(changes):
-    (field,) = changes
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("vqvae", {"norm_groups": 8}),
+        ("vqvae", {"residual_ratio": 0.25}),
+        ("bsqvae", {"patch": 2, "image_size": (8, 8)}),
+        ("bsqvae", {"attention": True}),
+    ],
+    ids=str,
+)
+def test_tokenizers_that_no_official_file_can_hold(name, changes):
+    field, *_ = changes
     with pytest.raises(ValueError, match=rf"tokenizer\.{field}: got .* official file cannot say"):
-        check_official_tokenizer(dataclasses.replace(TOKENIZERS["vqvae"], **changes))
+        check_official_tokenizer(dataclasses.replace(TOKENIZERS[name], **changes))

@@ -11,8 +11,15 @@ from mvar_jax.convert.find_trunk import PATTERNS, find_schedule, find_trunk
 from mvar_jax.convert.shapes import Shapes
 from mvar_jax.convert.state_dict import tokenizer_state, trunk_state
 from mvar_jax.models import Trunk
-from mvar_jax.scales import VAR_256, VAR_512, ScaleSchedule
-from tests.convert.manifests import TRUNKS, tokenizer_manifest, trunk_manifest
+from mvar_jax.scales import INFINITY_1024, VAR_256, VAR_512, ScaleSchedule
+from tests.convert.manifests import (
+    BITWISE,
+    TRUNKS,
+    bitwise_config,
+    bitwise_manifest,
+    tokenizer_manifest,
+    trunk_manifest,
+)
 from tests.convert.models import SCHEDULE, TOKENIZERS
 from tests.models.weights import trunk_config
 
@@ -37,6 +44,13 @@ def test_the_official_tokenizer_is_found():
     assert find_tokenizer(manifest, VAR_256) == TokenizerConfig()
     larger = TokenizerConfig(image_size=(512, 512), scales=VAR_512.sizes)
     assert find_tokenizer(manifest, VAR_512) == larger
+
+
+@pytest.mark.parametrize("name", BITWISE)
+def test_official_bitwise_tokenizers_are_found(name):
+    about = BITWISE[name]
+    manifest = Shapes({name: shape for name, shape, *_ in bitwise_manifest(about)})
+    assert find_tokenizer(manifest, INFINITY_1024) == bitwise_config(about)
 
 
 ODD = ModelConfig(

@@ -8,7 +8,14 @@ from mvar_jax.convert.names import read_params
 from mvar_jax.convert.state_dict import make_tensors, tokenizer_state, trunk_state
 from mvar_jax.models import Trunk
 from mvar_jax.scales import ScaleSchedule
-from tests.convert.manifests import TRUNKS, tokenizer_manifest, trunk_manifest
+from tests.convert.manifests import (
+    BITWISE,
+    TRUNKS,
+    bitwise_config,
+    bitwise_manifest,
+    tokenizer_manifest,
+    trunk_manifest,
+)
 from tests.convert.models import MODELS, entries_of, official_weights, state_of
 from tests.models.weights import trunk_config
 from tests.reference import load_golden
@@ -28,6 +35,16 @@ def test_official_trunks(name):
 
 def test_the_official_tokenizer():
     assert listed(tokenizer_state(TokenizerConfig())) == tokenizer_manifest()
+
+
+@pytest.mark.parametrize("name", BITWISE)
+def test_official_bitwise_tokenizers(name):
+    about = BITWISE[name]
+    state = tokenizer_state(bitwise_config(about))
+    assert listed(state) == bitwise_manifest(about)
+    mask = state["quantize.lfq.mask"].make({})
+    np.testing.assert_array_equal(mask[-14:], 2 ** np.arange(14)[::-1])
+    assert len(mask) < 64 or mask[0] == -(2**63)  # as int64 has it
 
 
 @pytest.mark.parametrize("name", ["mvar_tiny_a_l2", "var_tiny_a_nol2"])

@@ -11,6 +11,7 @@ ONE = np.ones((1, 2), np.float32)
 VAR = {"pos_1LC": ONE, "blocks.0.ffn.fc1.bias": ONE}
 MVAR = {**VAR, "blocks.0.mamba.D": ONE}
 VQVAE = {"quantize.embedding.weight": ONE, "encoder.conv_in.bias": ONE}
+BSQVAE = {"encoder.conv_in.conv.weight": ONE, "decoder.norm_out.norm.bias": ONE}
 OPTIMIZER = {"state": {0: {"exp_avg": ONE, "step": 3.0}}, "param_groups": [{"lr": 0.1}]}
 
 
@@ -23,7 +24,9 @@ def find(folder, tree, architecture=None):
 
 
 @pytest.mark.parametrize(
-    ("name", "state"), [("var", VAR), ("mvar", MVAR), ("vqvae", VQVAE)], ids=str
+    ("name", "state"),
+    [("var", VAR), ("mvar", MVAR), ("vqvae", VQVAE), ("bsqvae", BSQVAE)],
+    ids=str,
 )
 @pytest.mark.parametrize(
     "wrap",
@@ -51,6 +54,23 @@ def test_the_architecture_chooses_between_two(tmp_path):
     assert list(find(tmp_path, both, "vqvae").tensors) == list(VQVAE)
     with pytest.raises(ValueError, match=r"a\.pth: holds the weights of mvar, vqvae, expected var"):
         find(tmp_path, both, "var")
+
+
+def test_names_without_wrappers_are_those_with_them(tmp_path):
+    short = {
+        "encoder.conv_in.weight": ONE,
+        "encoder.down.0.downsample.conv.bias": ONE,
+        "decoder.up.1.block.2.norm1.weight": ONE,
+        "quantizer.lfq.mask": ONE,
+    }
+    found = find(tmp_path, {"vae": short, "epoch": 3})
+    assert found.architecture == "bsqvae"
+    assert list(found.tensors) == [
+        "encoder.conv_in.conv.weight",
+        "encoder.down.0.downsample.conv.conv.bias",
+        "decoder.up.1.block.2.norm1.norm.weight",
+        "quantizer.lfq.mask",
+    ]
 
 
 def test_the_format_is_told_by_content_not_by_name(tmp_path):

@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from mvar_jax.ops.noise import token_gumbel
+from mvar_jax.ops.noise import token_gumbel, token_uniform
 
 KEYS = jax.random.split(jax.random.key(0), 3)
 draw = functools.partial(jax.jit, static_argnums=(1, 2, 3))(token_gumbel)
@@ -22,6 +22,12 @@ def test_a_token_has_its_noise_wherever_it_is_drawn():
 def test_scales_positions_and_keys_differ():
     noise = np.stack([draw(KEYS, scale, 5, 7) for scale in (2, 3)])
     assert len(np.unique(noise)) == noise.size
+
+
+def test_uniform_numbers_belong_to_tokens_too():
+    whole, part = token_uniform(KEYS, 2, 5, 7), token_uniform(KEYS[1:2], 2, 3, 7)
+    np.testing.assert_array_equal(part[0], whole[1, :3])
+    assert whole.dtype == np.float32 and 0 <= whole.min() < 0.1 and 0.9 < whole.max() < 1
 
 
 def test_it_is_gumbel():

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvar_jax.ops.quantize import nearest_code
+from mvar_jax.ops.quantize import corners, nearest_code, nearest_corner
 
 
 @pytest.fixture
@@ -39,6 +39,15 @@ def test_a_zero_vector_has_a_nearest_code():
     codes = jnp.array([[2.0, 0.0], [0.0, 1.0]])
     assert nearest_code(jnp.zeros((1, 1, 2)), codes) == 1
     assert nearest_code(jnp.zeros((1, 1, 2)), codes, normalize=True) == 0
+
+
+def test_the_nearest_corner_of_the_cube():
+    vectors = jnp.array([[0.3, -2.0, 0.0, 1e-9], [0.0, 0.0, 0.0, 0.0]])
+    bits, corner = nearest_corner(vectors)
+    assert bits.tolist() == [[1, 0, 0, 1], [0, 0, 0, 0]] and bits.dtype == jnp.uint8
+    assert corner.tolist() == [[0.5, -0.5, -0.5, 0.5], [-0.5] * 4]
+    np.testing.assert_array_equal(corners(bits, 4), corner)
+    assert corners(jnp.array([0.5, 0.75]), 4).tolist() == [0.0, 0.25]
 
 
 def test_bfloat16_vectors_are_compared_in_float32():

@@ -1,6 +1,7 @@
 import pytest
 
 from mvar_jax.config import TokenizerConfig
+from tests.tokenizers.weights import bitwise_config
 
 
 @pytest.fixture
@@ -17,3 +18,9 @@ def tiny_config():
         stem_stride=4,
         norm_groups=4,
     )
+
+
+@pytest.fixture(params=[1, 2], ids=["patch 1", "patch 2"])
+def bsq_config(request):
+    """A bitwise tokenizer of the same images and maps, with and without folding."""
+    return bitwise_config(request.param)

@@ -19,11 +19,28 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.conformance_checks import bitwise, components, tokenizer, trunk
+from tests.conformance_checks import (
+    bitwise,
+    components,
+    infinity,
+    infinity_blocks,
+    rotary,
+    tokenizer,
+    trunk,
+)
 from tests.conformance_checks.comparison import Line, compare
 from tests.infinity_reference import InfinityFile
 from tests.reference import ReferenceFile
 
+# What Infinity's files are of, each kind told by one of its arrays.
+INFINITY = {
+    "a quantizer": ("grad_probe", bitwise.quantizer, bitwise.GIVEN),
+    "a tokenizer": ("recon_unclamped", bitwise.vae, bitwise.GIVEN),
+    "filters": (r"v\d+_logits", bitwise.sampling, bitwise.GIVEN),
+    "a trunk": ("tf_logits", infinity.compute, infinity.GIVEN),
+    "a block": ("block_masked", infinity_blocks.compute, infinity_blocks.GIVEN),
+    "rotary angles": ("apply_q", rotary.compute, rotary.GIVEN),
+}
 KINDS = {"vqvae": tokenizer.compute, "var": trunk.compute, "mvar": trunk.compute}
 
 
@@ -43,10 +60,10 @@ def check(path: Path) -> list[Line]:
 
 
 def _check_infinity(file: InfinityFile) -> list[Line]:
-    compute = next((make for mark, make in bitwise.KINDS.values() if file.match(mark)), None)
-    if compute is None:
-        raise ValueError(f"{file.name}: holds nothing of a {', '.join(bitwise.KINDS)}.")
-    return list(compare(file, compute(file), bitwise.GIVEN))
+    for mark, compute, given in INFINITY.values():
+        if file.match(mark):
+            return list(compare(file, compute(file), given))
+    raise ValueError(f"{file.name}: holds nothing of {', '.join(INFINITY)}.")
 
 
 def main(paths: list[str]) -> int:

@@ -77,6 +77,27 @@ class InfinityFile:
         std, mean = next((std, mean) for fits, std, mean in rules if fits)
         return recipe_array(self.prefix + name, shape, std, mean)
 
+    def trunk_weight(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """An official tensor of a trunk by the recipe."""
+        inverse_root = 1 / math.sqrt(math.prod(shape[1:]))
+        rules = (
+            (name.endswith("scale_mul_1H11"), 1.0, 2.0),
+            (name.endswith("ada_gss"), 0.5, 0.3),
+            (name.endswith(("text_norm.weight", "ca_norm.weight")), 0.1, 1.0),
+            (name in ("cfg_uncond", "pos_start", "lvl_embed.weight"), 0.5, 0.0),
+            (name.endswith("mat_q") or name == "word_embed.weight", 1.0, 0.0),
+            (name == "head.weight", 3 * inverse_root, 0.0),
+            (name.endswith("ada_lin.1.weight"), 0.5 * inverse_root, 0.0),
+            (len(shape) == 1, 0.1, 0.0),
+            (True, inverse_root, 0.0),
+        )
+        std, mean = next((std, mean) for fits, std, mean in rules if fits)
+        return recipe_array(self.prefix + name, shape, std, mean)
+
+    def normal(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """An input by the recipe: standard normal numbers seeded by its name."""
+        return recipe_array(self.prefix + name, shape)
+
     @property
     def prefix(self) -> str:
         """What stands before every hashed name."""

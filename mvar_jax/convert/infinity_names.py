@@ -54,7 +54,7 @@ def _block_entries(name: str, config: ModelConfig, layer: int) -> Iterator[Entry
     yield from _cross_attention_entries(f"{name}.ca", (*path, "cross_attention"), config, layer)
     yield from linear_entries(f"{name}.ffn.fc1", (*path, "ffn", "up"), (width,), (hidden,), layer)
     yield from linear_entries(f"{name}.ffn.fc2", (*path, "ffn", "down"), (hidden,), (width,), layer)
-    norm = (*path, "cross_attention", "norm")
+    norm = (*path, "cross_norm")
     for last, ours in (("weight", "scale"), ("bias", "bias")):
         yield Entry(f"{name}.ca_norm.{last}", (width,), (*norm, ours), (width,), layer=layer)
 

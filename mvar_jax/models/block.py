@@ -84,7 +84,8 @@ class Block(nn.Module):
 
     `x + gate * branch(LN(x) * (1 + scale) + shift)` for attention, the state-space layer if the
     kind has one, and the feed-forward (M-VAR, arXiv 2411.10433; VAR, arXiv 2404.02905). Before the
-    feed-forward a text is attended to, if the kind has one (Infinity, arXiv 2412.04431).
+    feed-forward a text is attended to, if the kind has one, after a layer norm with scale and bias,
+    without modulation and gate (Infinity, arXiv 2412.04431).
     """
 
     config: ModelConfig
@@ -97,6 +98,7 @@ class Block(nn.Module):
         if self.kind.ssm:
             self.ssm = StateSpace(config)
         if self.kind.text:
+            self.cross_norm = nn.LayerNorm(config.norm_epsilon, use_fast_variance=False)
             self.cross_attention = CrossAttention(config)
         self.ffn = FeedForward(config)
         factors = modulation_factors(config, groups)
@@ -153,7 +155,8 @@ class Block(nn.Module):
         if self.kind.ssm:
             x, state = residual(x, "ssm", self.ssm, state)
         if self.kind.text:
-            x = x + self.cross_attention(x, condition.text)
+            normal = self.cross_norm(x).astype(x.dtype)
+            x = x + self.cross_attention(normal, condition.text)
         x, _ = residual(x, "ffn", lambda x: (self.ffn(x), None))
         return x, None if memory is None else LayerMemory(cache, state)
 

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax.numpy as jnp
 from einops import rearrange
 
 from mvar_jax.array_types import Array, Float
@@ -22,21 +21,17 @@ class TextKeys(NamedTuple):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention over a text, after a layer norm with scale and bias.
+    """Multi-head attention over a text.
 
-    It is added to its input without modulation and gate. Queries and values have a bias, keys have
-    none (Infinity, arXiv 2412.04431, section 3).
+    Queries and values have a bias, keys have none (Infinity, arXiv 2412.04431, section 3).
     """
 
     config: ModelConfig
 
     def setup(self):
-        """The norm and the projections."""
+        """The projections."""
         config, shape = self.config, (self.config.heads, self.config.head_dim)
         std, zeros = linear_std(config.width), nn.initializers.zeros
-        self.norm = nn.LayerNorm(
-            config.norm_epsilon, use_fast_variance=False, dtype=jnp.float32, name="norm"
-        )
         self.query = Projection((config.width,), shape, std)
         self.key_value = Projection((config.width,), (2, *shape), std, bias=False)
         self.value_bias = self.param("value_bias", zeros, shape)
@@ -54,7 +49,7 @@ class CrossAttention(nn.Module):
     ) -> Float[Array, "batch n width"]:
         """What the text adds to every token."""
         config = self.config
-        query = self.query(self.norm(x).astype(x.dtype))
+        query = self.query(x)
         query = rearrange(query, "batch n (heads dim) -> batch heads n dim", heads=config.heads)
         mixed = attention(
             query, text.key, text.value, softmax_scale=config.head_dim**-0.5, mask=text.mask

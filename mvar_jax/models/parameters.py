@@ -75,7 +75,7 @@ PARAMETERS = (
         r"blocks_\d+/cross_attention/out/kernel", (None, "tensor", None, "fsdp"), decayed=True
     ),
     Parameter(
-        r"blocks_\d+/cross_attention/(value_bias|(query|out)/bias|norm/(scale|bias))",
+        r"blocks_\d+/(cross_attention/(value_bias|(query|out)/bias)|cross_norm/(scale|bias))",
         REPLICATED,
         decayed=False,
     ),

@@ -228,11 +228,3 @@ def sampling(file: InfinityFile) -> dict[str, np.ndarray]:
         name = match.group().removesuffix("_keep")
         computed |= {f"{name}_keep": kept > -jnp.inf, f"{name}_prob": jax.nn.softmax(kept, axis=-1)}
     return computed
-
-
-# What files are of, each kind told by some of its arrays.
-KINDS = {
-    "quantizer": ("grad_probe", quantizer),
-    "vae": ("recon_unclamped", vae),
-    "sampling": (r"v\d+_logits", sampling),
-}

@@ -1,8 +1,8 @@
 """Compares the library with reference files, array by array.
 
-    python tests/conformance.py tests/golden/*.npz
+    python tests/conformance.py tests/golden/*.npz tests/golden/networks/*.npz
 
-Each FILE.npz needs a `configs.json` beside it that describes it. The model of the description is
+Each FILE.npz needs a `configs.json` beside it that describes it, or describes itself. The model of the description is
 built, its weights are drawn by the recipe of `tests/reference.py`, and every array that the file
 holds is computed again in float32. Prints one line an array: its name, the largest absolute error,
 that error as a share of the array's largest magnitude, and the absolute error that is allowed,
@@ -18,23 +18,26 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.conformance_checks import components, tokenizer, trunk
+from tests.conformance_checks import components, text, tokenizer, trunk
 from tests.conformance_checks.comparison import Line, compare
 from tests.reference import ReferenceFile
 
 KINDS = {"vqvae": tokenizer.compute, "var": trunk.compute, "mvar": trunk.compute}
+# Other files are told apart by how some of their arrays begin, in this order.
+STARTS = components.COMPONENTS | {"bucket_index": text.compute}
+GIVEN = {text.compute: text.GIVEN}  # inputs of components if not listed here
 
 
 def check(path: Path) -> list[Line]:
     """The verdict on every array of a file. Raises ValueError for a file of unknown kind."""
     file = ReferenceFile.load(path)
     kind = file.config.get("kind")
-    starts = components.COMPONENTS.items()
+    starts = STARTS.items()
     found = (make for start, make in starts if any(name.startswith(start) for name in file.arrays))
     compute = KINDS.get(kind) or next(found, None)
     if compute is None:
         raise ValueError(f"{path}: neither a model ({', '.join(KINDS)}) nor a known component.")
-    given = None if kind in KINDS else components.GIVEN
+    given = None if kind in KINDS else GIVEN.get(compute, components.GIVEN)
     return list(compare(file, compute(file), given))
 
 

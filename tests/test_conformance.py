@@ -15,7 +15,7 @@ from tests.reference import GOLDEN
 HEAVY = ("mvar_tiny_c_l2", "var_tiny_a_nol2", "var_tiny_a_saln")
 FILES = [
     pytest.param(path, marks=[pytest.mark.slow] if path.stem in HEAVY else [], id=path.stem)
-    for path in sorted(GOLDEN.glob("*.npz"))
+    for path in sorted([*GOLDEN.glob("*.npz"), *GOLDEN.glob("networks/*.npz")])
 ]
 
 

@@ -12,7 +12,7 @@ FLOORS = (
     {"config"},
     {"mesh", "workdir"},
     {"ops", "data"},
-    {"cache", "tokenizers"},
+    {"cache", "tokenizers", "text"},
     {"models"},
     {"sampling", "training"},
     {"pictures"},

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from mvar_jax.array_types import HostArray, Params, PyTree
 from mvar_jax.convert.stored_tensor import StoredTensor
@@ -86,20 +87,27 @@ def read_params(entries: Iterable[Entry], state: Mapping[str, Tensor]) -> Params
 
 
 def read_arrays(
-    entries: Iterable[Entry], state: Mapping[str, Tensor]
+    entries: Iterable[Entry], state: Mapping[str, Tensor], dtype: DTypeLike | None = None
 ) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-    """Each of our arrays with its path, one after another; layers that stack are joined."""
+    """Each of our arrays with its path, one after another; layers that stack are joined.
+
+    Joined layers are in `dtype`, or in that of the file.
+    """
     paths: dict[tuple[str, ...], list[Entry]] = {}
     for entry in entries:
         paths.setdefault(entry.path, []).append(entry)
     for path, parts in paths.items():
         stacked = parts[0].layer is not None
-        yield path, _join(parts, state) if stacked else parts[0].read(state[parts[0].official])
+        yield (
+            path,
+            _join(parts, state, dtype) if stacked else parts[0].read(state[parts[0].official]),
+        )
 
 
-def _join(layers: list[Entry], state: Mapping[str, Tensor]) -> np.ndarray:
+def _join(layers: list[Entry], state: Mapping[str, Tensor], dtype: DTypeLike | None) -> np.ndarray:
     """The array that stacks layers."""
-    dtype = np.result_type(*(state[entry.official].dtype for entry in layers))
+    if dtype is None:
+        dtype = np.result_type(*(state[entry.official].dtype for entry in layers))
     joined = np.empty((len(layers), *layers[0].shape), dtype)
     for entry in layers:
         joined[entry.layer] = entry.read(state[entry.official])

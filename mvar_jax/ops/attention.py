@@ -1,4 +1,4 @@
-"""Softmax attention of queries over all given keys, and the normalisation of both before it."""
+"""Softmax attention of queries over keys, and the normalisation of both before it."""
 
 from functools import partial
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.array_types import Array, Float
+from mvar_jax.array_types import Array, Bool, Float
 
 MAX_LOG_SCALE = 4.605170185988092  # log(100), the ceiling of the learned logit scale
 LOGITS_AT_ONCE = 2**22  # of one row and head
@@ -75,4 +75,23 @@ def _attend(query, key, value, softmax_scale):
     dtype = jnp.promote_types(query.dtype, jnp.float32)
     logits = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=dtype)
     weights = jax.nn.softmax(logits * softmax_scale, axis=-1).astype(value.dtype)
+    return jnp.einsum("bhnm,bhmd->bhnd", weights, value)
+
+
+def biased_attention(
+    query: Float[Array, "batch heads n dim"],
+    key: Float[Array, "batch heads m dim"],
+    value: Float[Array, "batch heads m dim"],
+    bias: Float[Array, "heads n m"],
+    mask: Bool[Array, "batch m"],
+) -> Float[Array, "batch heads n dim"]:
+    """Softmax attention over the keys where `mask`, with a bias on the logits and no scale.
+
+    Logits and softmax in at least float32. Other keys have a weight of exactly 0: what they hold
+    changes nothing. Without any key a query takes the mean of all values, and not NaN.
+    """
+    dtype = jnp.promote_types(query.dtype, jnp.float32)
+    logits = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=dtype)
+    logits = jnp.where(mask[:, None, None], logits + bias.astype(dtype), jnp.finfo(dtype).min)
+    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
     return jnp.einsum("bhnm,bhmd->bhnd", weights, value)

@@ -163,7 +163,7 @@ class ReferenceFile:
 
 
 def _describe_itself(arrays: dict[str, np.ndarray]) -> dict:
-    """What `configs.json` would say of a file that has its own configuration, which is taken out."""
+    """What `configs.json` would say of a file that holds its configuration; that is taken out."""
     config = json.loads(str(arrays.pop("config")))
     differences = {
         name: {"max_abs": rounding}

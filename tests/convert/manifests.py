@@ -5,6 +5,7 @@ import json
 from tests.reference import GOLDEN
 
 TRUNKS = json.loads((GOLDEN / "manifests.json").read_text())
+T5S = json.loads((GOLDEN / "flan_t5.json").read_text())
 
 
 def trunk_manifest(name):
@@ -35,3 +36,19 @@ def tokenizer_manifest():
         if name == "decoder.conv_out.bias":
             items.append(("quantize.ema_vocab_hit_SV", (10, 4096), "float32", False))
     return items
+
+
+def t5_manifest(size):
+    """The encoder of a Flan-T5: the shapes of all tensors by name, in order."""
+    about = T5S[size]
+    start = "encoder.block.0."
+    first = {name: shape for name, shape in about["shapes"].items() if name.startswith(start)}
+    shapes = {}
+    for name, shape in about["shapes"].items():
+        for layer in range(about["num_layers"]) if name == next(iter(first)) else ():
+            for own, own_shape in first.items():
+                if layer == 0 or "relative_attention_bias" not in own:
+                    shapes[own.replace(start, f"encoder.block.{layer}.")] = tuple(own_shape)
+        if name not in first:
+            shapes[name] = tuple(shape)
+    return shapes

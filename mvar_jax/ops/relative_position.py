@@ -10,8 +10,8 @@ from mvar_jax.array_types import Array, Float, Int
 
 
 def relative_buckets(
-    distances: Int[np.ndarray, "..."], buckets: int, max_distance: int
-) -> Int[np.ndarray, "..."]:
+    distances: Int[np.ndarray, "distances"], buckets: int, max_distance: int
+) -> Int[np.ndarray, "distances"]:
     """The bucket of key position minus query position, int32, from 0 to `buckets - 1`.
 
     Half of the buckets are for keys to the right. Of each half, half are for one distance each,

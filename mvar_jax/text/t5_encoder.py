@@ -58,10 +58,11 @@ class T5Encoder:
         tokens = self.tokenizer(prompts)
         needed = np.array([padded_length(len(row)) for row in tokens])
         rows = [np.empty(0)] * len(tokens)
-        for length in np.unique(needed):
+        for length in np.unique(needed).tolist():
             places = np.flatnonzero(needed == length)
-            for part in np.split(places, range(_at_once(length), len(places), _at_once(length))):
-                for place, row in zip(part, self._run([tokens[i] for i in part], int(length))):
+            count = _at_once(length)
+            for part in np.split(places, range(count, len(places), count)):
+                for place, row in zip(part, self._run([tokens[i] for i in part], length)):
                     rows[place] = row
         return pack(rows, int(needed.max()), self.width)
 
@@ -86,4 +87,4 @@ def _apply(
 
 def _at_once(length: int) -> int:
     """How many prompts of a padded length are computed together: a power of two."""
-    return 1 << (max(1, TOKENS_AT_ONCE // int(length)).bit_length() - 1)
+    return 1 << (max(1, TOKENS_AT_ONCE // length).bit_length() - 1)

@@ -49,7 +49,7 @@ def write_sentencepiece(folder: Path) -> None:
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(SENTENCES),
         model_prefix=str(folder / "spiece"),
-        vocab_size=60,
+        vocab_size=40,
         pad_id=0,
         eos_id=1,
         unk_id=2,

@@ -62,7 +62,7 @@ def test_what_is_no_list_of_texts_is_refused(folder):
 
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path):
-    with pytest.raises(ValueError, match="holds neither tokenizer.json nor spiece.model"):
+    with pytest.raises(ValueError, match=r"holds neither tokenizer\.json nor spiece\.model"):
         read_prompt_tokenizer(tmp_path)
 
 

@@ -23,7 +23,7 @@ def test_features_are_those_of_the_model(encoder):
     assert made.features.shape == (5, 128, CONFIG.width) and made.features.dtype == np.float32
     for row, features in zip(tokens, made.features):
         inputs = row[None], np.ones((1, len(row)), bool)
-        expected = T5(CONFIG).apply({"params": encoder.params}, *inputs)[0]
+        expected = jax.jit(T5(CONFIG).apply)({"params": encoder.params}, *inputs)[0]
         np.testing.assert_allclose(features[: len(row)], expected, atol=1e-5)
         assert not features[len(row) :].any()
 

@@ -9,12 +9,15 @@ embeddings of that package. A file of prompts has one a line; an empty line is t
 
 from pathlib import Path
 
+import jax
 from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.checks import check
+from mvar_jax.config import MeshConfig
 from mvar_jax.convert.text_encoder import load_text_encoder
 from mvar_jax.mesh.progress import TaskProgress
+from mvar_jax.mesh.sharding import make_mesh
 from mvar_jax.models.checksum import checksum
 from mvar_jax.text.feature_file import DTYPES, check_new, write_features
 
@@ -34,7 +37,8 @@ def main() -> None:
     values = flags.FLAGS
     out, prompts = Path(values.out).expanduser(), get_prompts()
     check_new(out)
-    encoder = load_text_encoder(values.encoder, dtype=values.dtype)
+    mesh = make_mesh(MeshConfig(), jax.local_devices())
+    encoder = load_text_encoder(values.encoder, dtype=values.dtype, mesh=mesh)
     with TaskProgress("encode", len(prompts), "prompt") as progress:
         manifest = write_features(
             out,
@@ -51,7 +55,7 @@ def main() -> None:
 
 
 def get_prompts() -> list[str]:
-    """The prompts that the flags give. Raises ValueError unless it is one flag of the two."""
+    """The prompts that the flags give. Raises ValueError unless one of both flags is given."""
     values = flags.FLAGS
     check(
         (values.prompts is None) != (values.prompt is None),

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mvar_jax.array_types import Params
+from mvar_jax.array_types import Params, PyTree
 from mvar_jax.checks import check
 from mvar_jax.convert.checks import check_tensors
 from mvar_jax.convert.find_t5 import find_t5
@@ -29,6 +29,7 @@ from mvar_jax.text.t5 import MAX_DISTANCE
 WORDS = "wordllama"
 INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 FILES = ("model.safetensors", "pytorch_model.bin")
+SMALL = ("scale", "position_bias")  # last names of paths
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 
 
@@ -75,11 +76,10 @@ def load_t5(
     Kernels are in the compute dtype; norms and the bias of positions, which are small, in float32.
     """
     params: Params = {}
-    small, large = [], []
-    for entry in t5_entries(config):
-        (small if entry.path[-1] in ("scale", "position_bias") else large).append(entry)
-    for entries, dtype in ((small, jnp.dtype("float32")), (large, config.dtype)):
-        for path, array in read_arrays(entries, tensors, dtype):
+    entries = list(t5_entries(config))
+    for small, dtype in ((True, jnp.dtype("float32")), (False, config.dtype)):
+        own = [entry for entry in entries if (entry.path[-1] in SMALL) == small]
+        for path, array in read_arrays(own, tensors, dtype):
             node = params
             for name in path[:-1]:
                 node = node.setdefault(name, {})
@@ -90,7 +90,7 @@ def load_t5(
 def _place(path: tuple[str, ...], array: np.ndarray, mesh: Mesh | None) -> jax.Array:
     if mesh is None:
         return jax.device_put(array)
-    tree = array
+    tree: PyTree = array
     for name in reversed(path):
         tree = {name: tree}
     (placed,) = jax.tree.leaves(jax.device_put(tree, param_shardings(tree, mesh)))

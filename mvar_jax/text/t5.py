@@ -100,12 +100,14 @@ class T5Attention(nn.Module):
         """Mixes the tokens where `mask`; the result is float32."""
         config, width = self.config, self.config.width
         shape, start = (config.heads, config.head_dim), nn.initializers.normal(width**-0.5)
-        vectors = []
-        for name in ("query", "key", "value"):
+
+        def project(name):
             kernel = self.param(name, start, (width, *shape))
             flat = _product(x.astype(config.dtype), kernel, config.dtype)
-            vectors.append(rearrange(flat, "b n (heads dim) -> b heads n dim", heads=config.heads))
-        mixed = biased_attention(*vectors, bias, mask)
+            return rearrange(flat, "b n (heads dim) -> b heads n dim", heads=config.heads)
+
+        query, key, value = map(project, ("query", "key", "value"))
+        mixed = biased_attention(query, key, value, bias, mask)
         kernel = self.param("out", start, (*shape, width))
         return _product(rearrange(mixed, "b heads n dim -> b n (heads dim)"), kernel, jnp.float32)
 

@@ -82,7 +82,8 @@ class T5Encoder:
 def _apply(
     config: T5Config, params: Params, tokens: Int[Array, "batch n"], mask: Bool[Array, "batch n"]
 ) -> Float[Array, "batch n width"]:
-    return T5(config).apply({"params": params}, tokens, mask)
+    features, _ = T5(config).apply({"params": params}, tokens, mask, mutable=[])
+    return features
 
 
 def _at_once(length: int) -> int:

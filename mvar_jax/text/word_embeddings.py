@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mvar_jax.array_types import Float, HostArray, Params
+import numpy as np
+
+from mvar_jax.array_types import Float, Params
 from mvar_jax.checks import check
 from mvar_jax.text.features import TextFeatures, pack, padded_length
 from mvar_jax.text.prompts import PromptTokenizer
@@ -18,7 +20,7 @@ class WordEmbeddings:
     """
 
     name: str
-    embeddings: Float[HostArray, "vocab width"]
+    embeddings: Float[np.ndarray, "vocab width"]
     tokenizer: PromptTokenizer
 
     def __post_init__(self):

@@ -8,6 +8,7 @@ import pytest
 
 from mvar_jax.models import attention
 from mvar_jax.ops.logits import filter_logits
+from mvar_jax.text import t5
 from mvar_jax.tokenizers import token_space
 from tests import conformance
 from tests.reference import GOLDEN
@@ -54,6 +55,21 @@ def test_another_softmax_scale_fails(capsys, monkeypatch):
         assert f"FAIL      {name}:" in printed.out
 
 
+def test_a_softmax_scale_in_t5_fails(capsys, monkeypatch):
+    """T5 has none."""
+
+    def scaled(query, *rest):
+        return right(query / query.shape[-1] ** 0.5, *rest)
+
+    right = t5.biased_attention
+    monkeypatch.setattr(t5, "biased_attention", scaled)
+    code, printed = run(capsys, GOLDEN / "networks" / "t5_b.npz")
+    assert code == 1
+    for name in ("block0_attn_out", "hidden_1", "last_hidden_state", "long_last_hidden_state"):
+        assert f"FAIL      {name}:" in printed.out
+    assert "PASS      block0_attn_norm:" in printed.out
+
+
 def test_top_p_before_top_k_fails(capsys, monkeypatch):
     def swapped(logits, top_k, top_p):
         return filter_logits(filter_logits(logits, 0, top_p), top_k, 0.0)
@@ -90,9 +106,11 @@ def test_what_cannot_be_compared_fails(changes, line, tmp_path, capsys):
 def test_files_that_cannot_be_read(tmp_path, capsys):
     shutil.copy(GOLDEN / "configs.json", tmp_path)
     (tmp_path / "comp_phi.npz").write_bytes(b"nothing")
+    np.savez(tmp_path / "other.npz", out_0=np.zeros(3))
     for path, reason in (
         (tmp_path / "comp_phi.npz", ""),
-        (tmp_path / "none.npz", "not described by"),
+        (tmp_path / "none.npz", "No such file"),
+        (tmp_path / "other.npz", "not described by"),
         (tmp_path / "comp_vae.npz", "No such file"),
         (tmp_path / "elsewhere" / "comp_vae.npz", "No such file"),
     ):

@@ -8,6 +8,8 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mvar_jax" / "__init__.py").read_text())[1]
 DOCS = ["pdoc==16.0.0"]
+TEXT = ["sentencepiece>=0.2", "tokenizers>=0.21"]
+WORDS = ["tokenizers>=0.21", "wordllama>=0.4"]
 
 setup(
     name="mvar_jax",
@@ -57,6 +59,8 @@ setup(
         "docs": DOCS,
         "test": [
             *DOCS,
+            *TEXT,
+            *WORDS,
             "beartype",
             "huggingface_hub",
             "hypothesis",
@@ -70,6 +74,8 @@ setup(
         ],
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        "text": TEXT,
+        "words": WORDS,
         "tensorboard": ["tensorboard"],  # to look at what runs write
         "wandb": ["wandb"],
     },

@@ -17,7 +17,9 @@ Shape strings are space-separated names from this legend; a name keeps one meani
     draws     random numbers of one image
     groups    modulation vectors of a block (6 for VAR, 9 for M-VAR)
     logits    logits per token
-    vocab     number of codes
+    vocab     number of codes, or of a text's tokens
+    length    text tokens of a prompt, with padding
+    buckets   buckets of relative positions
     code      channels of a code, written Cvae or z in VAR
     word      channels of a token's codes: code, or more where a token folds several positions
     bits      bits of a token, or of a position of the tokenizer's map

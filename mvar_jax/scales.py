@@ -81,5 +81,4 @@ class ScaleSchedule:
 VAR_256 = ScaleSchedule.squares(1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 VAR_512 = ScaleSchedule.squares(1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
 VAR_1024 = ScaleSchedule.squares(1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 27, 36, 48, 64)
-INFINITY_1024 = ScaleSchedule.squares(1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64)
 VAR_SCHEDULES = {"256": VAR_256, "512": VAR_512, "1024": VAR_1024}  # by side in pixels

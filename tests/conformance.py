@@ -1,9 +1,8 @@
 """Compares the library with reference files, array by array.
 
-    python tests/conformance.py tests/golden/*.npz
+    python tests/conformance.py tests/golden/*.npz tests/golden/networks/*.npz
 
-Each FILE.npz needs a `configs.json` beside it that describes it; files of Infinity describe
-themselves. The model of the description is built, its weights are drawn by the recipe of
+Each FILE.npz describes itself, or needs a `configs.json` beside it that does. The model of the description is built, its weights are drawn by the recipe of
 `tests/reference.py` or `tests/infinity_reference.py`, and every array that the file holds is
 computed again in float32. Prints one line an array: its name, the largest absolute error, that
 error as a share of the array's largest magnitude, and the absolute error that is allowed, which is
@@ -25,6 +24,7 @@ from tests.conformance_checks import (
     infinity,
     infinity_blocks,
     rotary,
+    text,
     tokenizer,
     trunk,
 )
@@ -42,28 +42,26 @@ INFINITY = {
     "rotary angles": ("apply_q", rotary.compute, rotary.GIVEN),
 }
 KINDS = {"vqvae": tokenizer.compute, "var": trunk.compute, "mvar": trunk.compute}
+# Other files are told apart by how some of their arrays begin, in this order.
+STARTS = components.COMPONENTS | {"bucket_index": text.compute}
+GIVEN = {text.compute: text.GIVEN}  # inputs of components if not listed here
 
 
 def check(path: Path) -> list[Line]:
     """The verdict on every array of a file. Raises ValueError for a file of unknown kind."""
-    if not (path.parent / "configs.json").is_file():
-        return _check_infinity(InfinityFile.load(path))
+    infinity_file = InfinityFile.load(path)
+    for mark, make, inputs in INFINITY.values():
+        if infinity_file.match(mark):
+            return list(compare(infinity_file, make(infinity_file), inputs))
     file = ReferenceFile.load(path)
     kind = file.config.get("kind")
-    starts = components.COMPONENTS.items()
+    starts = STARTS.items()
     found = (make for start, make in starts if any(name.startswith(start) for name in file.arrays))
     compute = KINDS.get(kind) or next(found, None)
     if compute is None:
         raise ValueError(f"{path}: neither a model ({', '.join(KINDS)}) nor a known component.")
-    given = None if kind in KINDS else components.GIVEN
+    given = None if kind in KINDS else GIVEN.get(compute, components.GIVEN)
     return list(compare(file, compute(file), given))
-
-
-def _check_infinity(file: InfinityFile) -> list[Line]:
-    for mark, compute, given in INFINITY.values():
-        if file.match(mark):
-            return list(compare(file, compute(file), given))
-    raise ValueError(f"{file.name}: holds nothing of {', '.join(INFINITY)}.")
 
 
 def main(paths: list[str]) -> int:

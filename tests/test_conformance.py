@@ -10,6 +10,7 @@ import pytest
 from mvar_jax.models import attention
 from mvar_jax.ops.logits import filter_logits
 from mvar_jax.ops.resize import resize_area
+from mvar_jax.text import t5
 from mvar_jax.tokenizers import residual_bsq, token_space
 from tests import conformance
 from tests.infinity_reference import KEPT, InfinityFile
@@ -19,7 +20,7 @@ ELSEWHERE = ("scalekv_functions",)  # tests/cache/test_policies.py
 HEAVY = ("mvar_tiny_c_l2", "var_tiny_a_nol2", "var_tiny_a_saln")
 FILES = [
     pytest.param(path, marks=[pytest.mark.slow] if path.stem in HEAVY else [], id=path.stem)
-    for path in sorted([*GOLDEN.glob("*.npz"), *KEPT.glob("*.npz")])
+    for path in sorted([*GOLDEN.glob("*.npz"), *KEPT.glob("*.npz"), *GOLDEN.glob("networks/*.npz")])
     if path.stem not in ELSEWHERE
 ]
 
@@ -57,6 +58,21 @@ def test_another_softmax_scale_fails(capsys, monkeypatch):
     assert code == 1
     for name in ("var_l2_out", "var_nol2_out", "mvar_l2_out", "mvar_nol2_out"):
         assert f"FAIL      {name}:" in printed.out
+
+
+def test_a_softmax_scale_in_t5_fails(capsys, monkeypatch):
+    """T5 has none."""
+
+    def scaled(query, *rest):
+        return right(query / query.shape[-1] ** 0.5, *rest)
+
+    right = t5.biased_attention
+    monkeypatch.setattr(t5, "biased_attention", scaled)
+    code, printed = run(capsys, GOLDEN / "networks" / "t5_b.npz")
+    assert code == 1
+    for name in ("block0_attn_out", "hidden_1", "last_hidden_state", "long_last_hidden_state"):
+        assert f"FAIL      {name}:" in printed.out
+    assert "PASS      block0_attn_norm:" in printed.out
 
 
 def test_top_p_before_top_k_fails(capsys, monkeypatch):
@@ -110,12 +126,13 @@ def test_what_cannot_be_compared_fails(changes, line, tmp_path, capsys):
 def test_files_that_cannot_be_read(tmp_path, capsys):
     shutil.copy(GOLDEN / "configs.json", tmp_path)
     (tmp_path / "comp_phi.npz").write_bytes(b"nothing")
+    np.savez(tmp_path / "other.npz", out_0=np.zeros(3))
     for path, reason in (
         (tmp_path / "comp_phi.npz", ""),
-        (tmp_path / "none.npz", "not described by"),
+        (tmp_path / "none.npz", "No such file"),
+        (tmp_path / "other.npz", "not described by"),
         (tmp_path / "comp_vae.npz", "No such file"),
         (tmp_path / "elsewhere" / "comp_vae.npz", "No such file"),
-        (KEPT / "scalekv_functions.npz", "holds nothing of a quantizer, vae, sampling"),
     ):
         code, printed = run(capsys, path)
         assert code == 2 and printed.err.startswith("error: ") and reason in printed.err

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mvar_jax.checks import check, check_given
-from mvar_jax.config import Config, SamplingConfig, TokenizerConfig
+from mvar_jax.config import Config, SamplingConfig, TokenizerConfig, infinity_schedule
 from mvar_jax.convert.checks import check_tensors
 from mvar_jax.convert.find_tokenizer import find_tokenizer
 from mvar_jax.convert.find_trunk import find_schedule, find_trunk
@@ -17,12 +17,15 @@ from mvar_jax.convert.tensor_file import TOKENIZERS, StateDict, find_state_dict
 from mvar_jax.convert.tokenizer_names import tokenizer_entries
 from mvar_jax.convert.trunk_names import trunk_entries
 from mvar_jax.files import draft_folder
-from mvar_jax.scales import INFINITY_1024, VAR_256, ScaleSchedule
+from mvar_jax.scales import VAR_256, ScaleSchedule
 from mvar_jax.training.parameters import save_params
 from mvar_jax.training.weights import with_tokenizer
 from mvar_jax.workdir import Workdir
 
-SCHEDULES = {"vqvae": VAR_256, "bsqvae": INFINITY_1024}  # of the published tokenizers
+SCHEDULES = {
+    "vqvae": VAR_256,
+    "bsqvae": infinity_schedule("1", "1M"),
+}  # of the published tokenizers
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ import numpy as np
 from mvar_jax.array_types import Params
 from mvar_jax.config import TokenizerConfig
 from mvar_jax.convert.names import Entry, write_tensor
+from mvar_jax.convert.t5_names import t5_entries
 from mvar_jax.convert.tokenizer_names import tokenizer_entries
 from mvar_jax.convert.trunk_names import trunk_entries
 from mvar_jax.models import Trunk
 from mvar_jax.scales import ScaleSchedule
+from mvar_jax.text import T5Config
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ def tokenizer_state(config: TokenizerConfig) -> dict[str, Item]:
     usage = _buffer(shape, np.float32, partial(np.zeros, shape))
     after = {"decoder.conv_out.bias": {"quantize.ema_vocab_hit_SV": usage}}
     return _state(tokenizer_entries(config), after)
+
+
+def t5_state(config: T5Config) -> dict[str, Item]:
+    """The official state dict of a T5 v1.1 encoder, by name, without the embedding's alias."""
+    return _state(t5_entries(config), {})
 
 
 def make_tensors(state: Mapping[str, Item], params: Params) -> Iterator[tuple[str, np.ndarray]]:

@@ -63,6 +63,18 @@ def find_state_dict(file: Path, architecture: str | None = None) -> StateDict:
     return StateDict(name, found)
 
 
+def read_tensors(file: Path) -> dict[str, StoredTensor]:
+    """Every tensor of a .pth, .bin or .safetensors file by name; nothing is loaded.
+
+    Names in nested dicts are joined by "/". Raises ValueError, without a final stop, for a file
+    that is damaged or holds anything but tensors and plain containers.
+    """
+    try:
+        return _flatten(_read(file))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
 def _read(file: Path) -> Any:
     with file.open("rb") as stream:
         head = stream.read(512)

@@ -109,6 +109,15 @@ PARAMETERS = (
     Parameter("quantizer/codebook", REPLICATED, decayed=True),
     Parameter(r"quantizer/residual_\d+/kernel", REPLICATED, decayed=True),
     Parameter(r"quantizer/residual_\d+/bias", REPLICATED, decayed=False),
+    # The text encoder, whose heads no policy reorders: [layers, width, heads, dim],
+    # [layers, heads, dim, width], [layers, width, hidden], [layers, hidden, width].
+    Parameter("token_embedding", (None, "fsdp"), decayed=True),
+    Parameter("position_bias", REPLICATED, decayed=True),
+    Parameter(r"layers/attention/(query|key|value)", (None, "fsdp", "tensor"), decayed=True),
+    Parameter("layers/attention/out", (None, "tensor", None, "fsdp"), decayed=True),
+    Parameter(r"layers/ffn/(gate|up)", (None, "fsdp", "tensor"), decayed=True),
+    Parameter("layers/ffn/down", (None, "tensor", "fsdp"), decayed=True),
+    Parameter(r"(layers/(attention|ffn)_norm|final_norm)/scale", REPLICATED, decayed=False),
 )
 
 # Prefixes of paths in a training state whose arrays are sharded like the parameter that the rest

@@ -1,4 +1,4 @@
-"""Softmax attention of queries over all given keys, and the normalisation of both before it."""
+"""Softmax attention of queries over keys, and the normalisation of both before it."""
 
 from functools import partial
 from typing import Literal
@@ -84,5 +84,24 @@ def _attend(query, key, value, softmax_scale, mask):
     logits = logits * softmax_scale
     if mask is not None:
         logits = jnp.where(mask[:, None, None], logits, -jnp.inf)
+    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+    return jnp.einsum("bhnm,bhmd->bhnd", weights, value)
+
+
+def biased_attention(
+    query: Float[Array, "batch heads n dim"],
+    key: Float[Array, "batch heads m dim"],
+    value: Float[Array, "batch heads m dim"],
+    bias: Float[Array, "heads n m"],
+    mask: Bool[Array, "batch m"],
+) -> Float[Array, "batch heads n dim"]:
+    """Softmax attention over the keys where `mask`, with a bias on the logits and no scale.
+
+    Logits and softmax in at least float32. Other keys have a weight of exactly 0: what they hold
+    changes nothing. Without any key a query takes the mean of all values, and not NaN.
+    """
+    dtype = jnp.promote_types(query.dtype, jnp.float32)
+    logits = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=dtype)
+    logits = jnp.where(mask[:, None, None], logits + bias.astype(dtype), jnp.finfo(dtype).min)
     weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
     return jnp.einsum("bhnm,bhmd->bhnd", weights, value)

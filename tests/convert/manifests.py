@@ -2,13 +2,13 @@
 
 import json
 
-from mvar_jax.config import TokenizerConfig
-from mvar_jax.scales import INFINITY_1024
+from mvar_jax.config import TokenizerConfig, infinity_schedule
 from tests.infinity_reference import KEPT
 from tests.reference import GOLDEN
 
 BITWISE = json.loads((KEPT / "vae_manifests.json").read_text())
 TRUNKS = json.loads((GOLDEN / "manifests.json").read_text())
+T5S = json.loads((GOLDEN / "flan_t5.json").read_text())
 
 
 def trunk_manifest(name):
@@ -55,7 +55,7 @@ def bitwise_config(about):
     return TokenizerConfig(
         quantizer="bsq",
         image_size=(1024, 1024),
-        scales=INFINITY_1024.sizes,
+        scales=infinity_schedule("1", "1M").sizes,
         code_channels=arguments["codebook_dim"],
         patch=16 // arguments["patch_size"],
         base_channels=arguments["base_ch"],
@@ -63,3 +63,19 @@ def bitwise_config(about):
         blocks_per_level=arguments["num_res_blocks"],
         attention=False,
     )
+
+
+def t5_manifest(size):
+    """The encoder of a Flan-T5: the shapes of all tensors by name, in order."""
+    about = T5S[size]
+    start = "encoder.block.0."
+    first = {name: shape for name, shape in about["shapes"].items() if name.startswith(start)}
+    shapes = {}
+    for name, shape in about["shapes"].items():
+        for layer in range(about["num_layers"]) if name == next(iter(first)) else ():
+            for own, own_shape in first.items():
+                if layer == 0 or "relative_attention_bias" not in own:
+                    shapes[own.replace(start, f"encoder.block.{layer}.")] = tuple(own_shape)
+        if name not in first:
+            shapes[name] = tuple(shape)
+    return shapes

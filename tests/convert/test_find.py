@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mvar_jax.config import ModelConfig, SSMConfig, TokenizerConfig
+from mvar_jax.config import ModelConfig, SSMConfig, TokenizerConfig, infinity_schedule
 from mvar_jax.convert.find_tokenizer import find_tokenizer
 from mvar_jax.convert.find_trunk import PATTERNS, find_schedule, find_trunk
 from mvar_jax.convert.shapes import Shapes
 from mvar_jax.convert.state_dict import tokenizer_state, trunk_state
 from mvar_jax.models import Trunk
-from mvar_jax.scales import INFINITY_1024, VAR_256, VAR_512, ScaleSchedule
+from mvar_jax.scales import VAR_256, VAR_512, ScaleSchedule
 from tests.convert.manifests import (
     BITWISE,
     TRUNKS,
@@ -50,7 +50,7 @@ def test_the_official_tokenizer_is_found():
 def test_official_bitwise_tokenizers_are_found(name):
     about = BITWISE[name]
     manifest = Shapes({name: shape for name, shape, *_ in bitwise_manifest(about)})
-    assert find_tokenizer(manifest, INFINITY_1024) == bitwise_config(about)
+    assert find_tokenizer(manifest, infinity_schedule("1", "1M")) == bitwise_config(about)
 
 
 ODD = ModelConfig(

@@ -24,6 +24,8 @@ from mvar_jax.models.parameters import (
     parameter,
 )
 from mvar_jax.scales import ScaleSchedule
+from mvar_jax.text import FLAN_T5
+from mvar_jax.text.t5 import T5
 from mvar_jax.tokenizers import VQTokenizer
 from mvar_jax.training.optimizer import decays, make_optimizer
 from mvar_jax.training.state import create_state
@@ -84,6 +86,21 @@ EXPECTED = {
     "word_embedding/bias": (WHOLE, False, None),
     "word_embedding/kernel": ((None, "fsdp"), True, None),
 }
+# The same of the text encoder, whose heads no policy reorders.
+TEXT = {
+    "final_norm/scale": (WHOLE, False, None),
+    "layers/attention/key": ((None, "fsdp", "tensor"), True, None),
+    "layers/attention/out": ((None, "tensor", None, "fsdp"), True, None),
+    "layers/attention/query": ((None, "fsdp", "tensor"), True, None),
+    "layers/attention/value": ((None, "fsdp", "tensor"), True, None),
+    "layers/attention_norm/scale": (WHOLE, False, None),
+    "layers/ffn/down": ((None, "tensor", "fsdp"), True, None),
+    "layers/ffn/gate": ((None, "fsdp", "tensor"), True, None),
+    "layers/ffn/up": ((None, "fsdp", "tensor"), True, None),
+    "layers/ffn_norm/scale": (WHOLE, False, None),
+    "position_bias": (WHOLE, True, None),
+    "token_embedding": ((None, "fsdp"), True, None),
+}
 
 
 @functools.cache
@@ -116,6 +133,11 @@ def large_trunk(pattern, **changes):
 def tokenizer_shapes():
     images = jnp.zeros((1, 256, 256, 3))
     return jax.eval_shape(VQTokenizer(Config().tokenizer).init, jax.random.key(0), images)["params"]
+
+
+def text_shapes(config):
+    inputs = jnp.zeros((1, 16), jnp.int32), jnp.ones((1, 16), bool)
+    return jax.eval_shape(T5(config).init, jax.random.key(0), *inputs)["params"]
 
 
 def trunks():
@@ -159,6 +181,19 @@ def test_sharding_decay_and_heads_of_the_tokenizer():
         assert decayed[name] == name.endswith(("/kernel", "/codebook")), name
 
 
+@pytest.mark.parametrize("size", FLAN_T5)
+def test_sharding_and_decay_of_the_text_encoder(size):
+    shapes = text_shapes(FLAN_T5[size])
+    shardings, decayed = leaves(param_shardings(shapes, ONE)), leaves(decays(shapes))
+    found = {
+        name: (tuple(shardings[name].spec), decayed[name], parameter(name).heads)
+        for name in leaves(shapes)
+    }
+    assert found == TEXT
+    if size != "small":  # six heads do not divide
+        assert all(spec[0] is None for _, spec in specs(shapes).values())
+
+
 @pytest.mark.parametrize("pattern, shared, qk_norm", trunks())
 def test_all_that_heads_of_attention_own_is_reordered(pattern, shared, qk_norm):
     for name, leaf in leaves(shapes_of(small_trunk(pattern, shared, qk_norm))).items():
@@ -169,7 +204,7 @@ def test_all_that_heads_of_attention_own_is_reordered(pattern, shared, qk_norm):
 
 
 def test_every_row_is_of_some_parameter():
-    names = {*leaves(tokenizer_shapes())}
+    names = {*leaves(tokenizer_shapes()), *leaves(text_shapes(FLAN_T5["small"]))}
     for arguments in (("scale+ssm",),), (("history",), True):
         names |= {*leaves(shapes_of(small_trunk(*arguments)))}
     for row in PARAMETERS:

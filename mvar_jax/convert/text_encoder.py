@@ -1,0 +1,175 @@
+"""Text encoders from a folder of official weights with their tokenizer."""
+
+import importlib.util
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from mvar_jax.array_types import Params, PyTree
+from mvar_jax.checks import check
+from mvar_jax.convert.checks import check_tensors
+from mvar_jax.convert.find_t5 import find_t5
+from mvar_jax.convert.names import read_arrays
+from mvar_jax.convert.safetensors import read_safetensors
+from mvar_jax.convert.shapes import Shapes
+from mvar_jax.convert.state_dict import t5_state
+from mvar_jax.convert.stored_tensor import StoredTensor
+from mvar_jax.convert.t5_names import ALIAS, EMBEDDING, NOT_NEEDED, t5_entries
+from mvar_jax.convert.tensor_file import read_tensors
+from mvar_jax.models.parameters import param_shardings
+from mvar_jax.text import T5Config, T5Encoder, WordEmbeddings
+from mvar_jax.text.prompts import MAX_LENGTH, read_json, read_prompt_tokenizer, read_tokenizer_file
+from mvar_jax.text.t5 import MAX_DISTANCE
+
+WORDS = "wordllama"
+INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+FILES = ("model.safetensors", "pytorch_model.bin")
+SMALL = ("scale", "position_bias")  # last names of paths
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
+
+
+def load_text_encoder(
+    source: str | Path, *, dtype: str = "float32", mesh: Mesh | None = None
+) -> T5Encoder | WordEmbeddings:
+    """The T5 of a folder with its tokenizer, or "wordllama", the embeddings of that package.
+
+    The folder holds `model.safetensors`, `pytorch_model.bin`, shards of either with their index, or
+    one other file of weights; `tokenizer.json` or `spiece.model`; perhaps `config.json`. Matmuls
+    and their weights are in `dtype`, "float32" or "bfloat16"; an XL takes 4.9 or 2.5 GB. With a
+    mesh its weights are split. Raises ValueError for anything else there.
+    """
+    folder = Path(source).expanduser()
+    if str(source) == WORDS and not folder.exists():
+        return _load_words()
+    check(folder.is_dir(), f"{folder}: no such folder, expected one with a T5, or {WORDS!r}.")
+    tokenizer = read_prompt_tokenizer(folder)
+    config, tensors = find_encoder(folder, dtype=dtype)
+    params = load_t5(config, tensors, mesh=mesh)
+    return T5Encoder(folder.resolve().name, config, params, tokenizer, mesh)
+
+
+def find_encoder(
+    folder: Path, *, dtype: str = "float32"
+) -> tuple[T5Config, dict[str, StoredTensor]]:
+    """The configuration of the T5 encoder in a folder, and its tensors; nothing is loaded."""
+    tensors = _encoder_tensors(_folder_tensors(folder))
+    distance = _max_distance(folder / "config.json")
+    try:
+        shapes = Shapes({name: tensor.shape for name, tensor in tensors.items()})
+        config = find_t5(shapes, max_distance=distance, compute_dtype=dtype)
+        check_tensors(tensors, t5_state(config))
+    except ValueError as error:
+        raise ValueError(f"{folder}: {str(error).rstrip('.')}.") from None
+    return config, tensors
+
+
+def load_t5(
+    config: T5Config, tensors: Mapping[str, StoredTensor], *, mesh: Mesh | None = None
+) -> Params:
+    """The parameters of `T5` on the devices: one array after another, so that none is there twice.
+
+    Kernels are in the compute dtype; norms and the bias of positions, which are small, in float32.
+    """
+    params: Params = {}
+    entries = list(t5_entries(config))
+    for small, dtype in ((True, jnp.dtype("float32")), (False, config.dtype)):
+        own = [entry for entry in entries if (entry.path[-1] in SMALL) == small]
+        for path, array in read_arrays(own, tensors, dtype):
+            node = params
+            for name in path[:-1]:
+                node = node.setdefault(name, {})
+            node[path[-1]] = _place(path, np.asarray(array, dtype), mesh)
+    return params
+
+
+def _place(path: tuple[str, ...], array: np.ndarray, mesh: Mesh | None) -> jax.Array:
+    if mesh is None:
+        return jax.device_put(array)
+    tree: PyTree = array
+    for name in reversed(path):
+        tree = {name: tree}
+    (placed,) = jax.tree.leaves(jax.device_put(tree, param_shardings(tree, mesh)))
+    return placed
+
+
+def _folder_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """All tensors of the weights in a folder."""
+    for name in FILES:
+        if (folder / name).is_file():
+            return read_tensors(folder / name)
+    for name in INDICES:
+        if (folder / name).is_file():
+            return _sharded_tensors(folder / name)
+    files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    check(
+        len(files) == 1,
+        f"{folder}: holds {len(files)} files of weights, expected {' or '.join(FILES)}, the index "
+        f"of its shards, or a single other file that ends in {', '.join(SUFFIXES)}.",
+    )
+    return read_tensors(files[0])
+
+
+def _sharded_tensors(index: Path) -> dict[str, StoredTensor]:
+    """The tensors that an index names, each in the file where it says they are."""
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        sound = all(isinstance(file, str) and Path(file).name == file for file in places.values())
+    except (AttributeError, KeyError, TypeError, ValueError):
+        sound = False
+    check(sound, f"{index}: not an index of shards (names to files beside it); fetch it again.")
+    wanted = {name: file for name, file in places.items() if not name.startswith(NOT_NEEDED)}
+    shards = {file: read_tensors(index.parent / file) for file in set(wanted.values())}
+    for name, file in wanted.items():
+        check(
+            name in shards[file],
+            f"{index.parent / file}: {name} is missing, which {index.name} "
+            "says is there; fetch both again.",
+        )
+    return {name: shards[file][name] for name, file in wanted.items()}
+
+
+def _encoder_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """The tensors of the encoder alone, each under one name."""
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(NOT_NEEDED)}
+    alias = own.pop(ALIAS, None)
+    return own if alias is None else {EMBEDDING: alias} | own
+
+
+def _max_distance(file: Path) -> int:
+    """The largest distance by a `config.json`, or that of all official models."""
+    if not file.is_file():
+        return MAX_DISTANCE
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        distance = settings.get("relative_attention_max_distance", MAX_DISTANCE)
+    except (AttributeError, ValueError):
+        distance = None
+    if type(distance) is not int:
+        raise ValueError(f"{file}: not the config of a T5; fetch it again, or delete it.")
+    return distance
+
+
+def _load_words() -> WordEmbeddings:
+    """The token embeddings that the package `wordllama` ships; none of its code is run."""
+    spec = importlib.util.find_spec(WORDS)
+    if spec is None or spec.origin is None or importlib.util.find_spec("tokenizers") is None:
+        raise ValueError(
+            "wordllama: the package is not installed; install it by pip install 'mvar_jax[words]'."
+        )
+    folder = Path(spec.origin).parent
+    weights = _only(folder.glob("weights/*.safetensors"))
+    tokenizer = _only(folder.glob("tokenizers/*.json"))
+    (tensor,) = read_safetensors(weights).values()
+    split = read_tokenizer_file(tokenizer, read_json, max_length=MAX_LENGTH)
+    return WordEmbeddings(weights.stem, np.asarray(tensor, np.float32), split)
+
+
+def _only(files: Iterable[Path]) -> Path:
+    found = list(files)
+    check(len(found) == 1, f"wordllama: holds {len(found)} files, expected one; install it again.")
+    return found[0]

@@ -2,15 +2,15 @@
 
     python tests/conformance.py tests/golden/*.npz tests/golden/networks/*.npz
 
-Each FILE.npz describes itself, or needs a `configs.json` beside it that does. The model of the description is built, its weights are drawn by the recipe of
-`tests/reference.py` or `tests/infinity_reference.py`, and every array that the file holds is
-computed again in float32. Prints one line an array: its name, the largest absolute error, that
-error as a share of the array's largest magnitude, and the absolute error that is allowed, which is
-ten times the original's own difference between float32 and float64 or 2e-6 of the largest
-magnitude. Integers must be equal; truncated pixels may differ by 1, as the original's do. Inputs
-of single components are taken from the file: GIVEN. No other array is out of scope: one that
-cannot be computed is UNCHECKED and counts as a failure. Exits with 1 on any failure, and with 2
-when a file cannot be read.
+Each FILE.npz describes itself, or needs a `configs.json` beside it that does. The model of the
+description is built, its weights are drawn by the recipe of `tests/reference.py` or
+`tests/infinity_reference.py`, and every array that the file holds is computed again in float32.
+Prints one line an array: its name, the largest absolute error, that error as a share of the array's
+largest magnitude, and the absolute error that is allowed, which is ten times the original's own
+difference between float32 and float64 or 2e-6 of the largest magnitude. Integers must be equal;
+truncated pixels may differ by 1, as the original's do. Inputs of single components are taken from
+the file: GIVEN. No other array is out of scope: one that cannot be computed is UNCHECKED and counts
+as a failure. Exits with 1 on any failure, and with 2 when a file cannot be read.
 """
 
 import sys

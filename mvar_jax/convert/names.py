@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from mvar_jax.array_types import HostArray, Params, PyTree
 from mvar_jax.convert.stored_tensor import StoredTensor

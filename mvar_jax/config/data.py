@@ -16,6 +16,10 @@ class DataConfig:
         the official recipe), "shift" (moved by up to `max_shift` pixels, the border repeated) or
         "none".
     num_threads, num_workers: threads that read images, or, unless it is 0, processes.
+    captions: whether images have captions in place of classes: those of `shapes` describe the
+        scenes, those of a folder lie in a .txt beside each image. `text_encoder` turns them into
+        features: the folder of a T5, one that `python -m mvar_jax.encode_text` wrote, or
+        "wordllama", the word embeddings of that package.
     tokens, validation_tokens: directories written by `python -m mvar_jax.tokenize`; the trunk is
         then trained, or validated, on these instead of images.
     """
@@ -29,6 +33,8 @@ class DataConfig:
     max_shift: int = 1
     num_threads: int = 16
     num_workers: int = 0
+    captions: bool = False
+    text_encoder: str = ""
     tokens: str = ""
     validation_tokens: str = ""
 

@@ -21,7 +21,10 @@ class Records(Protocol):
         """The number of records."""
 
     def __getitem__(self, index: int) -> dict:
-        """A record: `image`, encoded bytes, and `label`. Raises any error if it is damaged."""
+        """A record: `image`, encoded bytes, and `label`, or `caption` in its place.
+
+        Raises any error if it is damaged.
+        """
 
     def describe(self, index: int) -> str:
         """What identifies the record for a user: its file, or its index."""
@@ -33,8 +36,8 @@ class Records(Protocol):
 class ImageSource:
     """Random access to the decoded images of one split.
 
-    `source[i]` is `{"image": uint8 [h, w, 3], "label": int32}`; `len(source)` counts the
-    examples, `class_names` has one name per label. In the place of a record that cannot be read
+    `source[i]` is `{"image": uint8 [h, w, 3], "label": int32}`, or has a `caption`, a text, in the
+    label's place; `len(source)` counts the examples, `class_names` has one name per label. In the place of a record that cannot be read
     stands the next that can, so that the number and the order of the others stay; `skipped` holds
     which, and a warning names each once. Raises ValueError when too many cannot be read.
 
@@ -97,10 +100,12 @@ class ImageSource:
 
 
 def decode_record(record: dict, num_classes: int) -> Example:
-    """A record's pixels, uint8 [h, w, 3], and its label.
+    """A record's pixels, uint8 [h, w, 3], and its label or caption.
 
     Raises ValueError as `decode_image` does, and for a label that no class has.
     """
+    if "caption" in record:
+        return {"image": decode_image(record["image"]), "caption": record["caption"]}
     label = int(record["label"])
     check(0 <= label < num_classes, f"its label is {label}, no class has it")
     return {"image": decode_image(record["image"]), "label": np.int32(label)}

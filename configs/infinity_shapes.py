@@ -1,9 +1,10 @@
-"""Infinity and a text-conditioned M-VAR on captioned scenes, at 64x64 pixels.
+r"""Infinity and a text-conditioned M-VAR on captioned scenes, at 64x64 pixels.
 
     pip install 'mvar_jax[words]'
     python -m mvar_jax.train_tokenizer --config=configs/infinity_shapes.py:tiny --workdir=runs/texts
     python -m mvar_jax.train --config=configs/infinity_shapes.py:tiny --workdir=runs/texts
-    python -m mvar_jax.sample --workdir=runs/texts --prompt="a large dark red plain gear on pale green"
+    python -m mvar_jax.sample --workdir=runs/texts --out=grid.png \
+        --prompt="a large dark red plain gear on pale green"
 
 Captions are drawn from the scenes' own parameters; one in eight combinations of class and hue is
 kept out of training. `tiny` is an Infinity, `tiny_mvar` has M-VAR's mixers and cross-attention;

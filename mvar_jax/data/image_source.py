@@ -37,9 +37,10 @@ class ImageSource:
     """Random access to the decoded images of one split.
 
     `source[i]` is `{"image": uint8 [h, w, 3], "label": int32}`, or has a `caption`, a text, in the
-    label's place; `len(source)` counts the examples, `class_names` has one name per label. In the place of a record that cannot be read
-    stands the next that can, so that the number and the order of the others stay; `skipped` holds
-    which, and a warning names each once. Raises ValueError when too many cannot be read.
+    label's place; `len(source)` counts the examples, `class_names` has one name per label. In the
+    place of a record that cannot be read stands the next that can, so that the number and the order
+    of the others stay; `skipped` holds which, and a warning names each once. Raises ValueError when
+    too many cannot be read.
 
     The first `CACHE_BYTES` of decoded images are kept: small datasets are read many times by small
     machines.

@@ -9,7 +9,6 @@ policy that needs one gets made-up statistics. Ends with exit code 1 if it does 
 
 import json
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,13 @@ from absl import flags
 from mvar_jax import cli
 from mvar_jax.cache import Profile, prepare_compression
 from mvar_jax.checks import check
+from mvar_jax.compilation.report import largest_arrays
 from mvar_jax.compilation.sampling_check import Plan, check_sampling
 from mvar_jax.compilation.training_check import check_training
 from mvar_jax.evaluation.cache_benchmark import made_up_profile
 from mvar_jax.files import write_text
 
 DOES_NOT_FIT = 1  # exit code
-NAMED = 8  # of the largest arrays
 
 
 def define_flags() -> None:
@@ -56,7 +55,7 @@ def main() -> None:
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        print(_largest_arrays(str(error), values.topology), file=sys.stderr)
+        print(largest_arrays(str(error), values.topology), file=sys.stderr)
         sys.exit(DOES_NOT_FIT)
     print(report.as_text())
     if out is not None:
@@ -72,17 +71,6 @@ def _plan(policy: str, profile: Profile | None, **size: Any) -> Plan:
         return prepare_compression(policy, schedule, shape, profile=statistics, **size)
 
     return plan
-
-
-def _largest_arrays(message: str, topology: str) -> str:
-    """The compiler's report on insufficient memory, in a few lines."""
-    need = re.search(r"Used [^.]*\.[^.]*\.", message)
-    arrays = re.findall(
-        r"Size: (\S+).*?(?:op_name=\"([^\"]*)\")?\s+Shape: (\S+)", message, re.DOTALL
-    )
-    lines = [f"error: does not fit into {topology}. {need[0] if need else ''} Largest arrays:"]
-    lines += [f"  {size} {shape} {source}" for size, source, shape in arrays[:NAMED]]
-    return "\n".join([*lines, "Use more chips, a smaller batch_size, accumulate or fsdp."])
 
 
 if __name__ == "__main__":

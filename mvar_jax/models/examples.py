@@ -17,7 +17,7 @@ def example_inputs(trunk: Trunk, batch: int = 1) -> tuple[Condition, Float[Array
 
 
 def example_condition(config: ModelConfig, batch: int, *, length: int | None = None) -> Condition:
-    """Zeros for a condition: classes, or texts of `length` tokens, by default the most there are."""
+    """Zeros for a condition: classes, or texts of `length` tokens, by default the most."""
     if config.condition == "class":
         return ClassLabels(jnp.zeros(batch, jnp.int32))
     length = config.text.max_length if length is None else length

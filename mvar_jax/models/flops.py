@@ -12,10 +12,10 @@ def matmul_flops(config: ModelConfig, schedule: ScaleSchedule, logits: int) -> i
 
     A matmul of [a, b] and [b, c] counts 2abc. Counted are the projections of attention,
     state-space layers and feed-forwards, the matmuls of queries, keys and values within the
-    reach of each kind of block, cross-attention to a text of the most tokens, adaLN, and the head. The state-space recurrence counts as
-    `h = decay h + x b^T; y = h c` token by token, not as the chunked form that the program
-    computes. Not counted are elementwise arithmetic, convolutions, the word embedding, and
-    recomputation.
+    reach of each kind of block, cross-attention to a text of the most tokens, adaLN, and the
+    head. The state-space recurrence counts as `h = decay h + x b^T; y = h c` token by token, not
+    as the chunked form that the program computes. Not counted are elementwise arithmetic,
+    convolutions, the embedding of words and texts, and recomputation.
     """
     width, tokens = config.width, schedule.total
     blocks = sum(_block(config, kind, schedule) for kind in config.kinds)

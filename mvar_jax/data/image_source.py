@@ -53,10 +53,11 @@ class ImageSource:
         self.skipped = SkippedRecords(f"{name} split {split!r}", len(records))
         known = records.find_unreadable()
         self.skipped.add_known({i: (records.describe(i), cause) for i, cause in known.items()})
-        self._records = records
+        self.records = records
         self._decoded: dict[int, Example] = {}
         self._room = CACHE_BYTES  # that is left
-        self[0]  # where nothing can be read, that shows here
+        if len(records):
+            self[0]  # where nothing can be read, that shows here
         weakref.finalize(self, self.skipped.report)  # when it is no longer used, or at the end
 
     @property
@@ -65,7 +66,7 @@ class ImageSource:
         return len(self.class_names)
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self.records)
 
     def __repr__(self) -> str:
         return f"ImageSource({self.name!r}, {self.split!r}, {len(self)} images)"
@@ -79,7 +80,7 @@ class ImageSource:
                 return example
         raise ValueError(
             f"data: none of the {len(self)} images of {self.name} split {self.split!r} can be read "
-            f"({self._records.describe(index)}: {self.skipped.causes[index]}), expected some good "
+            f"({self.records.describe(index)}: {self.skipped.causes[index]}), expected some good "
             "ones; replace the files."
         )
 
@@ -90,9 +91,9 @@ class ImageSource:
         if index in self.skipped:
             return None
         try:
-            example = decode_record(self._records[index], self.num_classes)
+            example = decode_record(self.records[index], self.num_classes)
         except Exception as error:  # readers of files raise many kinds over damage
-            self.skipped.add(index, self._records.describe(index), first_line(error))
+            self.skipped.add(index, self.records.describe(index), first_line(error))
             return None
         if example["image"].nbytes <= self._room:
             self._room -= example["image"].nbytes
@@ -106,7 +107,7 @@ def decode_record(record: dict, num_classes: int) -> Example:
     Raises ValueError as `decode_image` does, and for a label that no class has.
     """
     if "caption" in record:
-        return {"image": decode_image(record["image"]), "caption": record["caption"]}
+        return record | {"image": decode_image(record["image"])}
     label = int(record["label"])
     check(0 <= label < num_classes, f"its label is {label}, no class has it")
     return {"image": decode_image(record["image"]), "label": np.int32(label)}

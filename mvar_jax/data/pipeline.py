@@ -13,6 +13,7 @@ from mvar_jax.array_types import Example
 from mvar_jax.checks import check
 from mvar_jax.config import DataConfig
 from mvar_jax.data.augment import center_crop, cover, random_crop, random_shift
+from mvar_jax.data.caption_choice import choose_caption
 from mvar_jax.data.image_source import ImageSource
 from mvar_jax.data.source import load_source
 from mvar_jax.data.token_source import TokenSource
@@ -165,7 +166,12 @@ def augment(
     data: DataConfig,
     image_size: tuple[int, int],
 ) -> dict[str, Any]:
-    """A record whose image is changed at random, as `data` says; uint8 as it was."""
+    """A record whose image is changed at random, as `data` says; uint8 as it was.
+
+    Of a long caption some of it is chosen.
+    """
+    if "caption" in record:
+        record = choose_captions(record, generator, data.short_caption_rate)
     image = _fit(record["image"], data, image_size)
     if data.augmentation == "crop":
         image = random_crop(image, image_size, generator)
@@ -174,8 +180,20 @@ def augment(
     return record | {"image": image}
 
 
+def choose_captions(
+    record: dict[str, Any], generator: np.random.Generator, short_rate: float
+) -> dict[str, Any]:
+    """A record with one caption, of those that it has (see `caption_choice`)."""
+    record = dict(record)
+    short, long = record.pop("short_caption", None), record["caption"]
+    if short_rate:
+        record["caption"] = choose_caption(long, short, short_rate, generator)
+    return record
+
+
 def center(record: dict[str, Any], data: DataConfig, image_size: tuple[int, int]) -> dict[str, Any]:
     """A record whose image is brought to `image_size` (height, width) without chance."""
+    record = {name: value for name, value in record.items() if name != "short_caption"}
     image = _fit(record["image"], data, image_size)
     return record | {"image": center_crop(image, image_size)}
 

@@ -14,6 +14,7 @@ from etils import epath
 from tensorflow_datasets.core import read_only_builder
 
 from mvar_jax.checks import check, first_line
+from mvar_jax.data.caption_lines import scan_lines
 from mvar_jax.data.captions import scan_captions
 from mvar_jax.data.digits import Digits
 from mvar_jax.data.folder import scan_folder
@@ -24,6 +25,7 @@ from mvar_jax.data.shapes import Shapes, ShapesConfig
 
 OWN_BUILDERS = ("digits", "shapes/SIDE", "imagenet")
 FOLDER = "folder"
+SCANS = {FOLDER: scan_captions, "jsonl": scan_lines}  # of captioned images, by name
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def load_source(
     """The decoded images of a split; arguments and errors are those of `open_split`.
 
     With `captions` they have captions in place of labels: those of `shapes` describe the scenes,
-    those of a folder lie in a .txt beside each image.
+    those of a "folder" lie in a .txt beside each image, those of "jsonl" in lines of JSON.
     """
     if captions:
         return ImageSource(name, split, open_captioned(name, split, directory), class_names=())
@@ -57,13 +59,13 @@ def load_source(
 
 def open_captioned(name: str, split: str, directory: str = "") -> Records:
     """Opens a split of captioned images. Raises ValueError as `open_split` does, and for others."""
-    if name == FOLDER:
+    if name in SCANS:
         check(directory != "", "data.directory: got nothing, expected the folder of images.")
-        return scan_captions(Path(directory).expanduser(), split)
+        return SCANS[name](Path(directory).expanduser(), split)
     check(
         name.startswith("shapes/"),
-        f"data.captions: {name} has none; expected 'shapes/SIDE', or 'folder' with a .txt beside "
-        "every image.",
+        f"data.captions: {name} has none; expected 'shapes/SIDE', 'folder' with a .txt beside "
+        "every image, or 'jsonl'.",
     )
     return CaptionedScenes(open_split(name, split, directory).records, split)
 

@@ -1,14 +1,17 @@
 """The data of the two trainings: checks of the examples, and global batches on the mesh."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 from jax.sharding import Mesh
 
 from mvar_jax.array_types import Example
 from mvar_jax.checks import check
 from mvar_jax.config import Config, TrainingConfig
 from mvar_jax.convert.text_encoder import open_text_encoder
+from mvar_jax.data.aspect_batches import AspectBatches, by_aspect
 from mvar_jax.data.global_batches import GlobalBatches, GlobalEvaluation
 from mvar_jax.data.image_source import ImageSource
 from mvar_jax.data.pipeline import (
@@ -71,6 +74,36 @@ def check_tokens(config: Config, tokenizer: str, class_names: tuple[str, ...]) -
     on_first_process(check_all)
 
 
+def _read_training(
+    config: Config, rows: np.ndarray, source: TokenSource | ImageSource, encode: Encode
+) -> Callable[[int], Iterable]:
+    """What reads this process's rows of the training batches from a number on."""
+    sizes = list(config.schedules)
+    sources = [source]
+    if config.data.aspects:
+        assert isinstance(source, ImageSource)
+        sources = by_aspect(source, [height / width for height, width in sizes])
+
+    def read_one(number, first):
+        return train_batches(
+            config.data,
+            sizes[number],
+            config.batch_size,
+            seed=config.seed,
+            source=sources[number],
+            rows=rows,
+            first=first,
+            encode=encode,
+        )
+
+    if len(sources) == 1:
+        return partial(read_one, 0)
+    counts = [len(each) for each in sources]
+    return lambda first: AspectBatches(
+        read_one, counts, config.batch_size, seed=config.seed, first=first
+    )
+
+
 def make_layout(config: Config, training: TrainingConfig) -> tuple[Mesh, BatchLayout]:
     """The mesh of the config, which must divide the batch; says what devices there are."""
     mesh = make_mesh(config.mesh)
@@ -121,20 +154,8 @@ def make_data(
     training batches are computed in.
     """
     data, size, batch_size = config.data, config.tokenizer.image_size, config.batch_size
-    rows = layout.rows(batch_size)
-    batches = GlobalBatches(
-        lambda first: train_batches(
-            data,
-            size,
-            batch_size,
-            seed=config.seed,
-            source=source,
-            rows=rows,
-            first=first,
-            encode=encode,
-        ),
-        partial(layout.place, size=batch_size),
-    )
+    read = _read_training(config, layout.rows(batch_size), source, encode)
+    batches = GlobalBatches(read, partial(layout.place, size=batch_size))
     check(
         not data.tokens or bool(data.validation_tokens or data.directory) or data.name != FOLDER,
         "data.validation_tokens: got none, so that validation reads images, but data.directory "

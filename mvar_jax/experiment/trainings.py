@@ -211,7 +211,14 @@ def _trunk_programs(
     """The programs of the trunk's training, with their frozen inputs."""
     trunk, tokenizer = build_trunk(config), build_tokenizer(config.tokenizer)
     sampler = Sampler(trunk, tokenizer, smooth=config.sampling.smooth)
-    step = make_trunk_step(trunk, tokenizer, optimizer, config=config.training, seed=config.seed)
+    step = make_trunk_step(
+        trunk,
+        tokenizer,
+        optimizer,
+        config=config.training,
+        seed=config.seed,
+        schedules=config.schedules,
+    )
     return Programs(
         partial(step, frozen=frozen),
         partial(make_trunk_evaluation(trunk, tokenizer), frozen=frozen),

@@ -13,11 +13,14 @@ less, `--ratio` or `--budget` says how much. Trunk and tokenizer may lie in two 
 by `--checkpoint` and `--tokenizer`.
 """
 
+from dataclasses import replace
+
 from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.checks import check
 from mvar_jax.cli import asked
+from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.pictures.drawing import Drawing
 from mvar_jax.pictures.image_files import KINDS
 
@@ -48,10 +51,9 @@ def main() -> None:
         names = asked.get_model().class_names
         print("\n".join(f"{index}\t{name}" for index, name in enumerate(names)))
         return
-    folder = cli.output_folder()
-    out = folder or cli.output_file(*KINDS, ".npz", "/")
-    arrays = folder is None and out.suffix.lower() == ".npz"
+    out = cli.output_folder() or cli.output_file(*KINDS, ".npz", "/")
     plain = not values.grow and values.scale is None
+    arrays = out.suffix.lower() == ".npz" and not out.is_dir()
     check(plain or not arrays, "--out: a .npz has no --grow and no --scale; leave them out.")
     policy = cli.get_policy()
     model = asked.get_model()
@@ -62,15 +64,12 @@ def main() -> None:
     numbers = cli.get_indices("numbers", len(rows.names) * values.columns)
     images = rows.pick([number // values.columns for number in numbers])
     settings = cli.get_settings(model.config.tokenizer.vocabulary)
-    drawing = Drawing(model, images, values.seed, numbers, settings)
-    if arrays:
-        drawing.save_arrays(out)
-    elif folder:
-        drawing.save_each(folder, scale=values.scale or 1, grow=values.grow)
-    else:
-        scale = values.scale or max(1, 64 // model.image_size[1])
+    with TaskProgress("drawing", len(numbers), "image") as progress:
+        progress.reach(0)  # the first batch may take long to compile
+        model = replace(model, report=progress.advance)
+        drawing = Drawing(model, images, values.seed, numbers, settings)
         columns = values.columns if values.numbers is None else 1
-        drawing.save_grid(out, columns=columns, scale=scale, grow=values.grow)
+        drawing.save(out, columns=columns, scale=values.scale, grow=values.grow)
     print(f"Wrote {values.out}.")
 
 

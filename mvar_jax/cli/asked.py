@@ -1,5 +1,6 @@
 """The flags that say what is drawn: a model, and classes or prompts."""
 
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -33,9 +34,10 @@ def get_model() -> Model:
     one = (values.workdir is None) != (values.checkpoint is None)
     check(one, "expected one of --workdir and --checkpoint, with or without --tokenizer.")
     aspect = None if values.aspect is None else parse_aspect(values.aspect)
-    # Features need no encoder; others are found before anything is computed.
+    directory = values.workdir or values.checkpoint
+    sys.stderr.write(f"loading {directory}\n")
     model = load(
-        values.workdir or values.checkpoint,
+        directory,
         values.tokenizer,
         verify=get_verify(),
         text_encoder=values.text_encoder,

@@ -9,12 +9,13 @@ import numpy as np
 from einops import rearrange
 
 from mvar_jax.files import written_whole
-from mvar_jax.pictures.image_files import check_fits, save_images, save_picture
+from mvar_jax.pictures.image_files import KINDS, check_fits, save_images, save_picture
 from mvar_jax.pictures.image_grid import growth_grid, image_grid
 from mvar_jax.pictures.pixels import to_uint8
 from mvar_jax.sampling.model import Model
 from mvar_jax.text.features import TextFeatures
 
+SEEN = 64  # pixels that an image of a picture is enlarged to
 LONGEST_NAME = 60  # characters of a class or prompt in the name of a file
 
 
@@ -45,6 +46,21 @@ class Drawing:
     seed: int
     numbers: list[int]
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(
+        self, out: Path, *, columns: int, scale: int | None = None, grow: bool = False
+    ) -> None:
+        """Writes a picture, a .npz, or into a folder, whichever `out` names.
+
+        A picture's pixels are enlarged so that small images can be seen, unless `scale` is given.
+        """
+        if out.suffix.lower() == ".npz" and not out.is_dir():
+            self.save_arrays(out)
+        elif out.suffix.lower() in KINDS and not out.is_dir():
+            scale = scale or max(1, SEEN // self.model.image_size[1])
+            self.save_grid(out, columns=columns, scale=scale, grow=grow)
+        else:
+            self.save_each(out, scale=scale or 1, grow=grow)
 
     def save_grid(self, path: Path, *, columns: int, scale: int, grow: bool = False) -> None:
         """Writes one picture, each pixel drawn as `scale` x `scale`.

@@ -28,7 +28,7 @@ def trunk(architecture, **changes):
 def text_trunk(depth=2, schedule=SCHEDULE, bits=5):
     """A trunk of texts, with levels for more scales than it has."""
     config = ModelConfig(
-        **MODEL, depth=depth, width=32, heads=2, levels=4, mlp_ratio=2.5, text=TextConfig(16, 6)
+        **MODEL, depth=depth, width=32, heads=2, levels=4, mlp_ratio=2.5, text=TextConfig(32, 20)
     )
     return Trunk(config, schedule, 2 * bits, bits)
 

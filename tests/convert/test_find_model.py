@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
+from mvar_jax.convert.find_model import find_state_dict
 from mvar_jax.convert.safetensors import write_safetensors
-from mvar_jax.convert.tensor_file import find_state_dict
 from tests.convert import files
 
 ONE = np.ones((1, 2), np.float32)
 VAR = {"pos_1LC": ONE, "blocks.0.ffn.fc1.bias": ONE}
 MVAR = {**VAR, "blocks.0.mamba.D": ONE}
 VQVAE = {"quantize.embedding.weight": ONE, "encoder.conv_in.bias": ONE}
+INFINITY = {"text_proj_for_sos.ca.mat_q": ONE, "blocks.0.ada_gss": ONE}
 BSQVAE = {"encoder.conv_in.conv.weight": ONE, "decoder.norm_out.norm.bias": ONE}
 OPTIMIZER = {"state": {0: {"exp_avg": ONE, "step": 3.0}}, "param_groups": [{"lr": 0.1}]}
 
@@ -25,7 +26,13 @@ def find(folder, tree, architecture=None):
 
 @pytest.mark.parametrize(
     ("name", "state"),
-    [("var", VAR), ("mvar", MVAR), ("vqvae", VQVAE), ("bsqvae", BSQVAE)],
+    [
+        ("var", VAR),
+        ("mvar", MVAR),
+        ("infinity", INFINITY),
+        ("vqvae", VQVAE),
+        ("bsqvae", BSQVAE),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize(
@@ -85,8 +92,28 @@ def test_several_models_are_refused(tmp_path):
         find(tmp_path, {"model": VAR, "ema": VAR})
 
 
+def test_the_average_is_meant_where_there_is_one(tmp_path):
+    average = {name: tensor + 1 for name, tensor in INFINITY.items()}
+    for wrap in (lambda state: state, lambda state: prefixed("module.", state)):
+        trainer = {"gpt_fsdp": wrap(INFINITY), "gpt_ema_fsdp": wrap(average), "gpt_opt": OPTIMIZER}
+        found = find(tmp_path, {"trainer": trainer, "epoch": 3})
+        assert found.architecture == "infinity" and found.averaged
+        np.testing.assert_array_equal(np.asarray(found.tensors["blocks.0.ada_gss"]), ONE + 1)
+    found = find(tmp_path, {"trainer": {"gpt_fsdp": INFINITY, "gpt_ema_fsdp": None}})
+    assert list(found.tensors) == list(INFINITY) and not found.averaged
+    with pytest.raises(ValueError, match="holds several models infinity: gpt_ema_fsdp/, other/;"):
+        find(tmp_path, {"gpt_fsdp": INFINITY, "gpt_ema_fsdp": average, "other": INFINITY})
+
+
+def test_two_trunks_are_told_apart_by_the_architecture(tmp_path):
+    both = {"a": INFINITY, "b": VAR}
+    with pytest.raises(ValueError, match="holds the weights of infinity, var; say which"):
+        find(tmp_path, both)
+    assert list(find(tmp_path, both, "var").tensors) == list(VAR)
+
+
 def test_other_models_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"holds neither pos_1LC .*; it begins with fc/weight\."):
+    with pytest.raises(ValueError, match=r"holds none of .*pos_1LC.*; it begins with fc/weight\."):
         find(tmp_path, {"fc": {"weight": ONE}})
     with pytest.raises(ValueError, match="it begins with no tensor"):
         find(tmp_path, {})

@@ -50,7 +50,7 @@ def tokenizer_state(config: TokenizerConfig) -> dict[str, Item]:
         weights = _buffer((config.code_channels,), np.int64, partial(_powers, config))
         # One module has two names.
         masks = {"quantizer.lfq.mask": weights, "quantize.lfq.mask": weights}
-        return _state(tokenizer_entries(config), {"decoder.conv_out.bias": masks})
+        return _state(tokenizer_entries(config), {"decoder.conv_out.conv.bias": masks})
     shape = (len(config.schedule), config.vocabulary)
     usage = _buffer(shape, np.float32, partial(np.zeros, shape))
     after = {"decoder.conv_out.bias": {"quantize.ema_vocab_hit_SV": usage}}

@@ -149,8 +149,8 @@ def test_texts_need_levels_and_chunks_of_one_length():
     sizes = {name: item.shape for name, item in state.items()}
     with pytest.raises(ValueError, match=r"its chunks have \[1, 2\] blocks, expected as many"):
         find_trunk("infinity", Shapes(sizes | {"block_chunks.1.module.1.x": (1,)}), SCHEDULE)
-    with pytest.raises(ValueError, match=r"the tensors block_chunks\.1\.\* are missing"):
-        find_chunks(Shapes(sizes | {"block_chunks.2.module.0.x": (1,)}))
+    with pytest.raises(ValueError, match=r"the tensors block_chunks\.2\.\* are missing"):
+        find_chunks(Shapes(sizes | {"block_chunks.3.module.0.x": (1,)}))
 
 
 def test_numbers_run_on_without_a_gap():

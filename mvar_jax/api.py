@@ -3,10 +3,13 @@
 from pathlib import Path
 
 from mvar_jax.array_types import in_32_bits
+from mvar_jax.checks import check
+from mvar_jax.config import ModelConfig
 from mvar_jax.data.imagenet_names import imagenet_names
 from mvar_jax.models import build_trunk
 from mvar_jax.models.checksum import checksum
 from mvar_jax.sampling import Model, Sampler, Samples, Weights
+from mvar_jax.text.encoder import TextEncoder
 from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.weights import (
     check_learned_from,
@@ -21,26 +24,58 @@ __all__ = ["Model", "Samples", "load"]
 
 @in_32_bits
 def load(
-    workdir: str | Path, tokenizer: str | Path | None = None, *, verify: bool = False
+    workdir: str | Path,
+    tokenizer: str | Path | None = None,
+    *,
+    text_encoder: str | Path | TextEncoder | None = None,
+    verify: bool = False,
 ) -> Model:
     """The model of a working directory; its tokenizer may be that of another `tokenizer`.
 
     Classes that the directory has no names for, as those of imported weights, are named as those of
-    ImageNet where they are as many, or else by their indices.
+    ImageNet where they are as many, or else by their indices. A model of texts has none; it reads
+    prompts by its `text_encoder`: a folder or "wordllama", as `load_text_encoder` takes them, or
+    one that is loaded. Without it, it draws `TextFeatures` alone.
 
     Raises ValueError, in one sentence, when there is none, its files are damaged, the two do not
-    fit or, with `verify`, there is no seal to tell whether files are damaged.
+    fit or, with `verify`, there is no seal to tell whether files are damaged, and for a text
+    encoder that is none, or of a model of classes.
     """
     directory = Workdir.of(workdir)
     other = directory if tokenizer is None else Workdir.of(tokenizer)
     config = directory.config()
+    check(
+        text_encoder is None or config.model.condition == "text",
+        "text_encoder: the model draws classes, not prompts; leave it out.",
+    )
     if tokenizer is not None:
         config = with_tokenizer(config, other.tokenizer.config().tokenizer)
     weights = Weights(
         load_trunk(config, directory, verify=verify), load_tokenizer(config, other, verify=verify)
     )
     check_learned_from(directory, lambda: checksum(weights.tokenizer), other.tokenizer.path)
-    count, official = config.model.num_classes, () if directory.names_classes else imagenet_names()
-    names = official if len(official) == count else directory.class_names(count)
-    sampler = Sampler(build_trunk(config), build_tokenizer(config.tokenizer))
-    return Model(config, names, sampler, weights)
+    return Model(
+        config=config,
+        class_names=_class_names(config.model, directory),
+        sampler=Sampler(build_trunk(config), build_tokenizer(config.tokenizer)),
+        weights=weights,
+        text_encoder=_text_encoder(text_encoder),
+    )
+
+
+def _class_names(model: ModelConfig, workdir: Workdir) -> tuple[str, ...]:
+    """The names of a model's classes, none where it is one of texts."""
+    if model.condition == "text":
+        return ()
+    official = () if workdir.names_classes else imagenet_names()
+    named = len(official) == model.num_classes
+    return official if named else workdir.class_names(model.num_classes)
+
+
+def _text_encoder(given: str | Path | TextEncoder | None) -> TextEncoder | None:
+    """The encoder by its name or folder, or the one that is given."""
+    if not isinstance(given, (str, Path)):
+        return given
+    from mvar_jax.convert.text_encoder import load_text_encoder  # noqa: PLC0415  few need it
+
+    return load_text_encoder(given)

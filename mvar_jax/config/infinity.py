@@ -1,6 +1,7 @@
 """The official sizes of Infinity (arXiv 2412.04431) and how they are trained, as data."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -8,6 +9,7 @@ from mvar_jax.checks import check
 from mvar_jax.config import Config, infinity_schedule
 from mvar_jax.config.infinity_schedules import BUDGETS, STRIDE
 from mvar_jax.config.tree import to_config_dict
+from mvar_jax.scales import ScaleSchedule
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,11 @@ class Size:
     bits: int = 32
     patch: int = 1
 
+    @property
+    def token_bits(self) -> int:
+        """Bits of a token, which folds `patch` x `patch` positions."""
+        return self.bits * self.patch**2
+
 
 SIZES = {
     "125m": Size(12, 768, 8, 4),
@@ -33,6 +40,17 @@ SIZES = {
     "8.8b": Size(48, 3360, 28, 4),
 }
 """By preset; 2b and 8b are the released models, the others those of the paper's study of sizes."""
+
+MODEL: dict[str, Any] = {
+    "condition": "text",
+    "pattern": ("history+text",),
+    "positions": "rotary",
+    "shared_modulation": True,
+}
+"""The settings that trunks of all sizes share."""
+
+SAMPLING: dict[str, Any] = {"guidance": 3.0, "guidance_ramp": False, "top_k": 0, "top_p": 0.97}
+"""The settings of sampling."""
 
 
 def infinity(preset: str) -> ConfigDict:
@@ -50,34 +68,41 @@ def infinity(preset: str) -> ConfigDict:
     size, schedule = SIZES[name], infinity_schedule("1", pixels or "1M")
     config = to_config_dict(Config())
     config.mesh.update(data=1, fsdp=-1)
-    config.tokenizer.update(
-        quantizer="bsq",
-        image_size=tuple(STRIDE * side for side in schedule.last),
-        scales=schedule.sizes,
-        code_channels=size.bits,
-        patch=size.patch,
-        base_channels=128,
-        channel_multipliers=(1, 2, 4, 4, 4)[: 5 if size.patch == 1 else 4],
-        attention=False,
-    )
+    config.tokenizer.update(tokenizer_settings(size.token_bits, schedule))
     config.model.update(
-        condition="text",
+        MODEL,
         depth=size.depth,
         width=size.width,
         heads=size.heads,
-        pattern=("history+text",),
-        positions="rotary",
         levels=15,
         mlp_ratio=hidden_width(size.width) / size.width,
-        shared_modulation=True,
         drop_path_rate=0.1,
         compute_dtype="bfloat16",
         remat="full",
     )
     config.model.init.update(modulation=1e-3, gate=5e-6)
     _train(config)
-    config.sampling.update(guidance=3.0, guidance_ramp=False, top_k=0, top_p=0.97)
+    config.sampling.update(SAMPLING)
     return config
+
+
+def tokenizer_settings(token_bits: int, schedule: ScaleSchedule) -> dict[str, Any]:
+    """The settings of the tokenizer whose tokens have so many bits.
+
+    It folds positions as that of an official size with as many bits does, otherwise none.
+    """
+    sizes = ((size.bits, size.patch) for size in SIZES.values() if size.token_bits == token_bits)
+    bits, patch = next(sizes, (token_bits, 1))
+    return {
+        "quantizer": "bsq",
+        "image_size": tuple(STRIDE * side for side in schedule.last),
+        "scales": schedule.sizes,
+        "code_channels": bits,
+        "patch": patch,
+        "base_channels": 128,
+        "channel_multipliers": (1, 2, 4, 4, 4)[: 5 if patch == 1 else 4],
+        "attention": False,
+    }
 
 
 def hidden_width(width: int) -> int:

@@ -1,12 +1,13 @@
-"""Converts official weights of VAR, M-VAR, their VQVAE and Infinity's tokenizer, both ways.
+"""Converts official weights of VAR, M-VAR, Infinity and their tokenizers, both ways.
 
     python -m mvar_jax.convert import --checkpoint=var_d16.pth --out=runs/var_d16
     python -m mvar_jax.convert import --checkpoint=vae_ch160v4096z32.pth --out=runs/var_d16
+    python -m mvar_jax.convert import --checkpoint=infinity_8b_weights --out=runs/infinity_8b
     python -m mvar_jax.convert export --workdir=runs/var_d16 --out=var_d16.safetensors
     python -m mvar_jax.convert export --for=sampling --workdir=runs/digits --out=digits
 
-A directory that got a trunk and a tokenizer can be sampled from, and fine-tuned by --init. With
---for=sampling, such a directory is made of any run: all that sampling needs, to share.
+The last checkpoint is a folder of shards with their index. A directory that got a trunk and a
+tokenizer can be sampled from, and fine-tuned by --init; --for=sampling makes one of any run.
 """
 
 from pathlib import Path
@@ -17,8 +18,8 @@ from mvar_jax import cli
 from mvar_jax.checks import check
 from mvar_jax.convert.export_model import export_model
 from mvar_jax.convert.export_weights import SUFFIXES, export_weights
+from mvar_jax.convert.find_model import ARCHITECTURES
 from mvar_jax.convert.import_weights import import_weights
-from mvar_jax.convert.tensor_file import ARCHITECTURES
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.workdir import Workdir
 
@@ -26,8 +27,8 @@ from mvar_jax.workdir import Workdir
 def define_import() -> None:
     """Defines the flags of the command `import`."""
     _define_both()
-    flags.DEFINE_string("checkpoint", None, "A .pth or .safetensors.", required=True)
-    flags.DEFINE_list("schedule", None, "Sides of a tokenizer's scales in tokens, 1,2,3 and so on.")
+    flags.DEFINE_string("checkpoint", None, "A .pth or .safetensors, or a folder.", required=True)
+    flags.DEFINE_list("schedule", None, "Sides of the scales in tokens, 1,2,3 and so on.")
 
 
 def define_export() -> None:

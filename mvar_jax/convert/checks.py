@@ -16,7 +16,14 @@ from mvar_jax.models import Trunk
 
 FLOATS = tuple(np.dtype(kind) for kind in (np.float32, np.float16, ml_dtypes.bfloat16))
 # What a state dict cannot hold, so that reading it back would take the default.
-TRUNK_FIELDS = ("heads", "mlp_ratio", "norm_epsilon")
+TRUNK_FIELDS = (
+    "condition",
+    "positions",
+    "shared_modulation",
+    "heads",
+    "mlp_ratio",
+    "norm_epsilon",
+)
 TOKENIZER_FIELDS = ("norm_groups", "residual_ratio", "normalize_codes", "patch", "attention")
 
 
@@ -40,7 +47,7 @@ def check_tensors(tensors: Mapping[str, StoredTensor], state: Mapping[str, Item]
 
 
 def official_architecture(trunk: Trunk) -> str:
-    """The official architecture, "mvar" or "var".
+    """The official architecture: "mvar", "var" or "infinity".
 
     Raises ValueError for a trunk that no official model is like.
     """
@@ -52,13 +59,15 @@ def official_architecture(trunk: Trunk) -> str:
         "no official file can hold this model.",
     )
     check(
-        all(height == width for height, width in trunk.schedule.sizes),
+        names == ["infinity"]  # whose files hold no scales
+        or all(height == width for height, width in trunk.schedule.sizes),
         f"tokenizer.scales: got {trunk.schedule.sizes}, but official models have square scales; "
         "no official file can hold this model.",
     )
     shapes = Shapes({name: item.shape for name, item in trunk_state(trunk).items()})
-    found = find_trunk(names[0], shapes, trunk.schedule).config
-    _check_fields("model", trunk.config, found, TRUNK_FIELDS)
+    found = find_trunk(names[0], shapes, trunk.schedule)
+    _check_fields("model", trunk.config, found.config, TRUNK_FIELDS)
+    _check_fields("model", trunk, found, ("levels", "logits"))
     return names[0]
 
 

@@ -7,11 +7,11 @@ import jax
 from mvar_jax.array_types import Params
 from mvar_jax.checks import check
 from mvar_jax.convert.checks import check_official_tokenizer, official_architecture
+from mvar_jax.convert.find_model import TOKENIZERS
 from mvar_jax.convert.find_tokenizer import tokenizer_architecture
 from mvar_jax.convert.pth import check_writable, write_pth
 from mvar_jax.convert.safetensors import write_safetensors
 from mvar_jax.convert.state_dict import Item, make_tensors, tokenizer_state, trunk_state
-from mvar_jax.convert.tensor_file import TOKENIZERS
 from mvar_jax.files import written_whole
 from mvar_jax.models import build_trunk
 from mvar_jax.models.checksum import checksum

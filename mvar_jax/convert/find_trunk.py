@@ -1,4 +1,4 @@
-"""Finds the configuration of a VAR or M-VAR from the names and shapes of its official tensors."""
+"""Finds the configuration of a trunk from the names and shapes of its official tensors."""
 
 import math
 
@@ -6,20 +6,25 @@ import numpy as np
 
 from mvar_jax.checks import check
 from mvar_jax.config import ModelConfig, SSMConfig
+from mvar_jax.config.infinity import MODEL
+from mvar_jax.convert.find_infinity import find_infinity
 from mvar_jax.convert.shapes import Shapes
 from mvar_jax.models import Trunk
 from mvar_jax.scales import ScaleSchedule
 
-PATTERNS = {"mvar": ("scale+ssm",), "var": ("history",)}
+PATTERNS = {"mvar": ("scale+ssm",), "var": ("history",), "infinity": MODEL["pattern"]}
 HEAD_DIM = 64  # of every official model; needed where no tensor has a row a head
 
 
 def find_trunk(architecture: str, shapes: Shapes, schedule: ScaleSchedule) -> Trunk:
     """The trunk that has tensors of these names and shapes.
 
-    Heads are counted in `scale_mul_1H11`; a model without it has heads of 64 channels, as all
-    official ones. Raises ValueError for a tensor that every such model has, and this one not.
+    Heads are counted in `scale_mul_1H11`; a VAR without it has heads of 64 channels, as all
+    official ones. Raises ValueError for a tensor that every such model has, and this one not, and
+    as `find_infinity` does.
     """
+    if architecture == "infinity":
+        return find_infinity(shapes, schedule)
     width, code = shapes["word_embed.weight", 2]
     vocabulary, _ = shapes["head.weight", 2]
     classes, _ = shapes["class_emb.weight", 2]

@@ -7,25 +7,27 @@ import numpy as np
 
 from mvar_jax.checks import check, check_given
 from mvar_jax.config import Config, SamplingConfig, TokenizerConfig, infinity_schedule
+from mvar_jax.config.infinity import SAMPLING, tokenizer_settings
 from mvar_jax.convert.checks import check_tensors
+from mvar_jax.convert.find_infinity import find_chunks
+from mvar_jax.convert.find_model import TOKENIZERS, StateDict, find_state_dict
 from mvar_jax.convert.find_tokenizer import find_tokenizer
 from mvar_jax.convert.find_trunk import find_schedule, find_trunk
 from mvar_jax.convert.names import Entry, read_arrays
 from mvar_jax.convert.shapes import Shapes
 from mvar_jax.convert.state_dict import tokenizer_state, trunk_state
-from mvar_jax.convert.tensor_file import TOKENIZERS, StateDict, find_state_dict
 from mvar_jax.convert.tokenizer_names import tokenizer_entries
 from mvar_jax.convert.trunk_names import trunk_entries
 from mvar_jax.files import draft_folder
+from mvar_jax.models import Trunk
 from mvar_jax.scales import VAR_256, ScaleSchedule
 from mvar_jax.training.parameters import save_params
 from mvar_jax.training.weights import with_tokenizer
 from mvar_jax.workdir import Workdir
 
-SCHEDULES = {
-    "vqvae": VAR_256,
-    "bsqvae": infinity_schedule("1", "1M"),
-}  # of the published tokenizers
+# Of the published models whose files do not hold them.
+INFINITY_1M = infinity_schedule("1", "1M")
+SCHEDULES = {"vqvae": VAR_256, "bsqvae": INFINITY_1M, "infinity": INFINITY_1M}
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,12 @@ def import_weights(
 ) -> str:
     """Makes a working directory, or its missing part, from a file of official weights.
 
-    The file is a .pth or .safetensors of a VAR or an M-VAR, whose trunk goes to `out`, or of a
-    tokenizer (VAR's VQVAE, or Infinity's of bits), which goes to `out.tokenizer`. A tokenizer's
-    file does not hold its `schedule`: by default it is that of the trunk in `out`, or VAR's at 256
-    or Infinity's at 1024 pixels. Returns in words what was
-    found. Raises ValueError, with nothing written, for a file that is no such model, for parts
-    that do not fit, and where `out` has that part already.
+    The file is a .pth or .safetensors, or a folder of shards with their index, of a VAR, an M-VAR
+    or an Infinity, whose trunk goes to `out`, or of a tokenizer (VAR's VQVAE, or Infinity's of
+    bits), which goes to `out.tokenizer`. The files of tokenizers and of Infinity hold no
+    `schedule`: by default it is that of the other part in `out`, or VAR's at 256 or Infinity's at
+    1024 pixels. Returns in words what was found. Raises ValueError, with nothing written, for a
+    file that is no such model, for parts that do not fit, and where `out` has that part already.
     """
     state = find_state_dict(checkpoint, architecture)
     plan = _plan_tokenizer if state.architecture in TOKENIZERS else _plan_trunk
@@ -66,33 +68,66 @@ def import_weights(
 
 
 def _plan_trunk(state: StateDict, out: Workdir, schedule: ScaleSchedule | None) -> Part:
-    tensors, levels = state.tensors, state.tensors.get("lvl_1L")
+    other = out.tokenizer.config().tokenizer if out.tokenizer.is_trained else None
+    if state.architecture in SCHEDULES:
+        found = schedule or (SCHEDULES[state.architecture] if other is None else other.schedule)
+    else:
+        found = _schedule_of(state, schedule)
+    shapes = _shapes(state)
+    trunk, chunks = find_trunk(state.architecture, shapes, found), find_chunks(shapes)
+    check_tensors(state.tensors, trunk_state(trunk, chunks))
+    config = _trunk_config(trunk)
+    if other is not None:
+        config = with_tokenizer(config, other)
+    summary = f"{state.architecture} of {_trunk_summary(trunk)}"
+    if state.averaged:
+        summary += ", the average of a training checkpoint"
+    return Part(".", trunk_entries(trunk, chunks), {".": config}, summary)
+
+
+def _schedule_of(state: StateDict, given: ScaleSchedule | None) -> ScaleSchedule:
+    """The schedule that `lvl_1L` tells; without it the one given."""
+    levels = state.tensors.get("lvl_1L")
     found = check_given(
-        schedule if levels is None else find_schedule(np.asarray(levels)),
+        given if levels is None else find_schedule(np.asarray(levels)),
         "the tensor lvl_1L is missing, which tells the scales; give --schedule",
     )
     check(
-        schedule in (None, found),
+        given in (None, found),
         f"its lvl_1L is that of the schedule {_sides(found)}; leave --schedule out",
     )
-    trunk = find_trunk(state.architecture, _shapes(state), found)
-    check_tensors(tensors, trunk_state(trunk))
-    height, width = found.last
+    return found
+
+
+def _trunk_config(trunk: Trunk) -> Config:
+    """The config of a trunk, with the official tokenizer and sampling."""
+    schedule = trunk.schedule
+    if trunk.config.condition == "text":
+        tokenizer = TokenizerConfig(**tokenizer_settings(trunk.code_channels, schedule))
+        sampling = SamplingConfig(**SAMPLING)
+        return Config(tokenizer=tokenizer, model=trunk.config, sampling=sampling)
+    height, width = schedule.last
     tokenizer = TokenizerConfig(
         image_size=(16 * height, 16 * width),
-        scales=found.sizes,
+        scales=schedule.sizes,
         vocabulary=trunk.logits,
         code_channels=trunk.code_channels,
     )
-    config = replace(_config(tokenizer), model=trunk.config)
-    if out.tokenizer.is_trained:
-        config = with_tokenizer(config, out.tokenizer.config().tokenizer)
+    return replace(_config(tokenizer), model=trunk.config)
+
+
+def _trunk_summary(trunk: Trunk) -> str:
     model = trunk.config
-    summary = (
-        f"{state.architecture} of depth {model.depth}, width {model.width}, {model.heads} heads, "
-        f"{model.num_classes} classes, scales {_sides(found)}"
+    of = (
+        f"{trunk.code_channels} bits a token, texts of {model.text.max_length} tokens with "
+        f"{model.text.channels} channels"
+        if model.condition == "text"
+        else f"{model.num_classes} classes"
     )
-    return Part(".", trunk_entries(trunk), {".": config}, summary)
+    return (
+        f"depth {model.depth}, width {model.width}, {model.heads} heads, {of}, scales "
+        f"{_sides(trunk.schedule)}"
+    )
 
 
 def _plan_tokenizer(state: StateDict, out: Workdir, schedule: ScaleSchedule | None) -> Part:

@@ -3,9 +3,30 @@
 from collections.abc import Iterator
 
 from mvar_jax.config import ModelConfig
+from mvar_jax.config.infinity import SIZES
+from mvar_jax.convert.layer_names import attention_entries, linear_entries
 from mvar_jax.convert.names import IDENTITY, LINEAR, Entry
-from mvar_jax.convert.trunk_names import attention_entries, linear_entries
 from mvar_jax.models import Trunk
+
+CHUNKS = (8, 4, 2, 1)  # of sizes that are not official
+
+
+def official_chunks(config: ModelConfig) -> int:
+    """In how many chunks an official file has the blocks.
+
+    As many as the official size has; for others the most of 8, 4, 2 or 1 that divide the depth.
+    """
+    own = (config.depth, config.width)
+    official = (size.chunks for size in SIZES.values() if (size.depth, size.width) == own)
+    return next(official, next(count for count in CHUNKS if config.depth % count == 0))
+
+
+def block_name(layer: int, depth: int, chunks: int) -> str:
+    """What the names of a block's parameters begin with; a single chunk is not named."""
+    if chunks == 1:
+        return f"blocks.{layer}"
+    chunk, place = divmod(layer, depth // chunks)
+    return f"block_chunks.{chunk}.module.{place}"
 
 
 def infinity_entries(trunk: Trunk, chunks: int) -> list[Entry]:
@@ -31,8 +52,7 @@ def infinity_entries(trunk: Trunk, chunks: int) -> list[Entry]:
         *linear_entries("head", ("head",), (width,), (trunk.logits,)),
     ]
     for layer in range(config.depth):
-        chunk, place = divmod(layer, config.depth // chunks)
-        entries += _block_entries(f"block_chunks.{chunk}.module.{place}", config, layer)
+        entries += _block_entries(block_name(layer, config.depth, chunks), config, layer)
     return entries
 
 

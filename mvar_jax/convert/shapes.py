@@ -14,6 +14,10 @@ class Shapes:
     def __contains__(self, name: str) -> bool:
         return name in self._shapes
 
+    def has(self, prefix: str) -> bool:
+        """Whether any name begins with it."""
+        return any(name.startswith(prefix) for name in self._shapes)
+
     def __getitem__(self, key: tuple[str, int]) -> tuple[int, ...]:
         name, axes = key
         check(name in self, f"the tensor {name} is missing")

@@ -27,20 +27,21 @@ class Item:
     is_parameter: bool
 
 
-def trunk_state(trunk: Trunk) -> dict[str, Item]:
-    """The official state dict of a VAR or M-VAR, by name."""
+def trunk_state(trunk: Trunk, chunks: int | None = None) -> dict[str, Item]:
+    """The official state dict of a trunk, by name; for `chunks` see `trunk_entries`."""
     schedule, width = trunk.schedule, (trunk.config.width,)
     total, scales = schedule.total, len(schedule)
     ssm = trunk.config.kinds[0].ssm
     levels = _buffer((1, total), np.int64, partial(_levels, schedule))
     mask = _buffer((1, 1, total, total), np.float32, partial(_mask, schedule, history=not ssm))
     after = {"pos_1LC": {"lvl_1L": levels, "attn_bias_for_masking": mask}}
-    for i in range(trunk.config.depth):
-        name = f"blocks.{i}.attn"
-        zeros = {f"{name}.zero_k_bias": _buffer(width, np.float32, partial(np.zeros, width))}
-        sides = {f"{name}.patch_nums": _buffer((scales,), np.int32, partial(_sides, schedule))}
-        after[f"{name}.v_bias"] = zeros | (sides if ssm else {})
-    return _state(trunk_entries(trunk), after)
+    entries = trunk_entries(trunk, chunks)
+    for name in (entry.official for entry in entries if entry.official.endswith(".v_bias")):
+        module = name.removesuffix(".v_bias")
+        zeros = {f"{module}.zero_k_bias": _buffer(width, np.float32, partial(np.zeros, width))}
+        sides = {f"{module}.patch_nums": _buffer((scales,), np.int32, partial(_sides, schedule))}
+        after[name] = zeros | (sides if ssm else {})
+    return _state(entries, after)
 
 
 def tokenizer_state(config: TokenizerConfig) -> dict[str, Item]:
@@ -49,7 +50,7 @@ def tokenizer_state(config: TokenizerConfig) -> dict[str, Item]:
         weights = _buffer((config.code_channels,), np.int64, partial(_powers, config))
         # One module has two names.
         masks = {"quantizer.lfq.mask": weights, "quantize.lfq.mask": weights}
-        return _state(tokenizer_entries(config), {"decoder.conv_out.bias": masks})
+        return _state(tokenizer_entries(config), {"decoder.conv_out.conv.bias": masks})
     shape = (len(config.schedule), config.vocabulary)
     usage = _buffer(shape, np.float32, partial(np.zeros, shape))
     after = {"decoder.conv_out.bias": {"quantize.ema_vocab_hit_SV": usage}}

@@ -1,7 +1,6 @@
-"""The tensors of a file, whatever its format, and the models among them."""
+"""The tensors of a file, or of the files in a folder, whatever their format."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +8,11 @@ from mvar_jax.checks import check
 from mvar_jax.convert.pth import read_pth
 from mvar_jax.convert.safetensors import read_safetensors
 from mvar_jax.convert.stored_tensor import StoredTensor
-from mvar_jax.convert.tokenizer_names import with_wrappers
 
-TOKENIZERS = ("vqvae", "bsqvae")
-ARCHITECTURES = ("mvar", "var", *TOKENIZERS)
-TRUNK_MARK = "pos_1LC"
-# Tensors that tell a tokenizer; the first that is there counts. The last two are the same one.
-TOKENIZER_MARKS = {
-    "quantize.embedding.weight": "vqvae",
-    "encoder.conv_in.conv.weight": "bsqvae",
-    "encoder.conv_in.weight": "bsqvae",
-}
+# What a folder may hold: one of these files, or shards with their index.
+FILES = ("model.safetensors", "pytorch_model.bin")
+INDICES = tuple(f"{name}.index.json" for name in FILES)
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 
 # What files that hold no weights begin with.
 OTHERS = {
@@ -30,52 +23,64 @@ OTHERS = {
 }
 
 
-@dataclass(frozen=True)
-class StateDict:
-    """The state dict of one model in a file, under its official names."""
+def read_tensors(path: Path, *, unread: tuple[str, ...] = ()) -> dict[str, StoredTensor]:
+    """Every tensor of a .pth, .bin or .safetensors file, or of a folder, by name; none is loaded.
 
-    architecture: str  # one of ARCHITECTURES
-    tensors: Mapping[str, StoredTensor]
-
-
-def find_state_dict(file: Path, architecture: str | None = None) -> StateDict:
-    """The model in a .pth, .pt or .safetensors file, told apart by content; nothing is loaded.
-
-    Training checkpoints keep models in nested dicts; wrappers put "module." and the like before
-    every name. Where a file holds a trunk and a tokenizer, the trunk is meant unless
-    `architecture` says otherwise. Raises ValueError for a file that is damaged, holds anything
-    but tensors and plain containers, no such model or several.
+    A folder holds `model.safetensors`, `pytorch_model.bin`, shards of either with their index, or
+    one other file of weights. Shards are not opened for names that begin with one of `unread`.
+    Names in nested dicts are joined by "/". Raises ValueError for a file that is damaged or holds
+    anything but tensors and plain containers, and for an index that does not fit its folder.
     """
+    file = _file_in(path) if path.is_dir() else path
+    return _read_shards(file, unread) if file.name in INDICES else _read_file(file)
+
+
+def _file_in(folder: Path) -> Path:
+    """The file of all weights in a folder, or the index of its shards."""
+    for name in (*FILES, *INDICES):
+        if (folder / name).is_file():
+            return folder / name
+    files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    check(
+        len(files) == 1,
+        f"{folder}: holds {len(files)} files of weights, expected {' or '.join(FILES)}, the index "
+        f"of its shards, or a single other file that ends in {', '.join(SUFFIXES)}.",
+    )
+    return files[0]
+
+
+def _read_shards(index: Path, unread: tuple[str, ...]) -> dict[str, StoredTensor]:
+    """The tensors that an index names, each in the file where it says they are."""
     try:
-        tensors = _flatten(_read(file))
-        name, prefix = _choose(tensors, architecture)
-        inner = {
-            key.removeprefix(prefix): tensor
-            for key, tensor in tensors.items()
-            if key.startswith(prefix)
-        }
-        found = {key: tensor for key, tensor in inner.items() if "/" not in key}  # no dict inside
-        found = with_wrappers(found) if name == "bsqvae" else found
-        size, total = file.stat().st_size, sum(tensor.nbytes for tensor in found.values())
-        check(total <= size, f"its tensors take {total} bytes, more than the file's {size}")
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        sound = all(isinstance(file, str) and Path(file).name == file for file in places.values())
+    except (AttributeError, KeyError, TypeError, ValueError):
+        sound = False
+    check(sound, f"{index}: not an index of shards (names to files beside it); fetch it again.")
+    wanted = {name: file for name, file in places.items() if not name.startswith(unread)}
+    for file in sorted(set(wanted.values())):
+        check(
+            (index.parent / file).is_file(),
+            f"{index}: names the shard {file!r}, which is not there; fetch it too.",
+        )
+    shards = {file: _read_file(index.parent / file) for file in set(wanted.values())}
+    for name, file in wanted.items():
+        check(
+            name in shards[file],
+            f"{index.parent / file}: {name} is missing, which {index.name} says is there; fetch "
+            "both again.",
+        )
+    return {name: shards[file][name] for name, file in wanted.items()}
+
+
+def _read_file(file: Path) -> dict[str, StoredTensor]:
+    try:
+        return _flatten(_read_tree(file))
     except ValueError as error:
         raise ValueError(f"{file}: {error}.") from None
-    return StateDict(name, found)
 
 
-def read_tensors(file: Path) -> dict[str, StoredTensor]:
-    """Every tensor of a .pth, .bin or .safetensors file by name; nothing is loaded.
-
-    Names in nested dicts are joined by "/". Raises ValueError, without a final stop, for a file
-    that is damaged or holds anything but tensors and plain containers.
-    """
-    try:
-        return _flatten(_read(file))
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
-
-
-def _read(file: Path) -> Any:
+def _read_tree(file: Path) -> Any:
     with file.open("rb") as stream:
         head = stream.read(512)
     check(head != b"", "is empty, expected weights")
@@ -103,52 +108,3 @@ def _flatten(tree: Any) -> dict[str, StoredTensor]:
             inner = [(f"{path}/{key}".removeprefix("/"), value) for key, value in node.items()]
             waiting.extend(reversed(inner))
     return tensors
-
-
-def _choose(tensors: Mapping[str, StoredTensor], wanted: str | None) -> tuple[str, str]:
-    """Architecture and prefix of the model that is meant."""
-    models = _models(tensors)
-    first = next(iter(tensors), "no tensor")
-    check(
-        len(models) > 0,
-        f"holds neither {TRUNK_MARK} (of VAR and M-VAR) nor {_list(TOKENIZER_MARKS)} (of their "
-        f"tokenizers); it begins with {first}",
-    )
-    names = set(models.values())
-    if wanted is None:
-        wanted = next(name for name in ARCHITECTURES if name in names)
-    check(wanted in names, f"holds the weights of {_list(names)}, expected {wanted} by --arch")
-    prefixes = [prefix for prefix, name in models.items() if name == wanted]
-    check(
-        len(prefixes) == 1,
-        f"holds several models {wanted}: {_list(prefix or 'the outermost' for prefix in prefixes)}"
-        "; save the one that you mean alone",
-    )
-    return wanted, prefixes[0]
-
-
-def _models(tensors: Mapping[str, StoredTensor]) -> dict[str, str]:
-    """The architecture behind every prefix."""
-    models = {prefix: _architecture(tensors, prefix) for prefix in _before(tensors, TRUNK_MARK)}
-    for mark, name in TOKENIZER_MARKS.items():
-        for prefix in _before(tensors, mark):
-            models.setdefault(prefix, name)
-    return models
-
-
-def _before(tensors: Mapping[str, StoredTensor], mark: str) -> Iterator[str]:
-    """What stands before a name, wherever it is."""
-    for key in tensors:
-        prefix = key.removesuffix(mark)
-        if key.endswith(mark) and (prefix == "" or prefix[-1] in "/."):
-            yield prefix
-
-
-def _architecture(tensors: Mapping[str, StoredTensor], prefix: str) -> str:
-    blocks = f"{prefix}blocks."
-    ssm = any(key.startswith(blocks) and ".mamba." in key for key in tensors)
-    return "mvar" if ssm else "var"
-
-
-def _list(names) -> str:
-    return ", ".join(sorted(names))

@@ -28,10 +28,7 @@ from mvar_jax.text.prompts import MAX_LENGTH, read_json, read_prompt_tokenizer, 
 from mvar_jax.text.t5 import MAX_DISTANCE
 
 WORDS = "wordllama"
-INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-FILES = ("model.safetensors", "pytorch_model.bin")
 SMALL = ("scale", "position_bias")  # last names of paths
-SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 
 
 def load_text_encoder(
@@ -67,7 +64,7 @@ def find_encoder(
     folder: Path, *, dtype: str = "float32"
 ) -> tuple[T5Config, dict[str, StoredTensor]]:
     """The configuration of the T5 encoder in a folder, and its tensors; nothing is loaded."""
-    tensors = _encoder_tensors(_folder_tensors(folder))
+    tensors = _encoder_tensors(read_tensors(folder, unread=NOT_NEEDED))
     distance = _max_distance(folder / "config.json")
     try:
         shapes = Shapes({name: tensor.shape for name, tensor in tensors.items()})
@@ -105,42 +102,6 @@ def _place(path: tuple[str, ...], array: np.ndarray, mesh: Mesh | None) -> jax.A
         tree = {name: tree}
     (placed,) = jax.tree.leaves(jax.device_put(tree, param_shardings(tree, mesh)))
     return placed
-
-
-def _folder_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """All tensors of the weights in a folder."""
-    for name in FILES:
-        if (folder / name).is_file():
-            return read_tensors(folder / name)
-    for name in INDICES:
-        if (folder / name).is_file():
-            return _sharded_tensors(folder / name)
-    files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
-    check(
-        len(files) == 1,
-        f"{folder}: holds {len(files)} files of weights, expected {' or '.join(FILES)}, the index "
-        f"of its shards, or a single other file that ends in {', '.join(SUFFIXES)}.",
-    )
-    return read_tensors(files[0])
-
-
-def _sharded_tensors(index: Path) -> dict[str, StoredTensor]:
-    """The tensors that an index names, each in the file where it says they are."""
-    try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        sound = all(isinstance(file, str) and Path(file).name == file for file in places.values())
-    except (AttributeError, KeyError, TypeError, ValueError):
-        sound = False
-    check(sound, f"{index}: not an index of shards (names to files beside it); fetch it again.")
-    wanted = {name: file for name, file in places.items() if not name.startswith(NOT_NEEDED)}
-    shards = {file: read_tensors(index.parent / file) for file in set(wanted.values())}
-    for name, file in wanted.items():
-        check(
-            name in shards[file],
-            f"{index.parent / file}: {name} is missing, which {index.name} "
-            "says is there; fetch both again.",
-        )
-    return {name: shards[file][name] for name, file in wanted.items()}
 
 
 def _encoder_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:

@@ -20,6 +20,7 @@ def label_indices(labels: Labels, class_names: Sequence[str]) -> np.ndarray:
     Of a class with several names, "tench, Tinca tinca", any one will do. Raises ValueError for
     an unknown label, and for a name of several classes.
     """
+    _check_classes(class_names)
     asked = listed(labels)
     check(len(asked) > 0, "labels: got none, expected at least one.")
     return np.array([_label_index(label, class_names) for label in asked], np.int32)
@@ -31,6 +32,7 @@ def parse_labels(text: str, class_names: Sequence[str]) -> list[int | str]:
     Pieces that are a class's name together are one label, the longest first. "all" is every
     class, unless one has that name.
     """
+    _check_classes(class_names)
     names = {_pieces(name): name for name in class_names}
     longest = max(map(len, names))
     rest, labels = _pieces(text), list[int | str]()
@@ -71,6 +73,10 @@ def text_features(prompts: Prompts, encoder: TextEncoder | None, text: TextConfi
 def listed(value: Any) -> Sequence:
     """A value by itself as a list; a string is one value."""
     return list(value) if np.iterable(value) and not isinstance(value, str) else [value]
+
+
+def _check_classes(class_names: Sequence[str]) -> None:
+    check(len(class_names) > 0, "labels: the model has no classes; give prompts in their place.")
 
 
 def _label_index(label: int | str, names: Sequence[str]) -> int:

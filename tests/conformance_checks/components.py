@@ -11,7 +11,7 @@ from einops import rearrange
 
 from mvar_jax.cache import AttentionShape, prepare_compression
 from mvar_jax.config import BlockKind, ModelConfig, SSMConfig, TokenizerConfig
-from mvar_jax.convert import tokenizer_names, trunk_names
+from mvar_jax.convert import layer_names, tokenizer_names
 from mvar_jax.convert.names import read_params
 from mvar_jax.models.attention import SelfAttention
 from mvar_jax.models.block import Block, FeedForward, Modulation, empty_state
@@ -68,7 +68,7 @@ def _mamba2(file, case, about):
         about["d_state"], about["d_conv"], about["expand"], about["headdim"], about["chunk"]
     )
     config = ModelConfig(depth=1, width=about["d_model"], heads=1, ssm=ssm)
-    entries = list(trunk_names.state_space_entries(f"mamba2_{case}", (), config))
+    entries = list(layer_names.state_space_entries(f"mamba2_{case}", (), config))
     params, layer = read(file, entries), StateSpace(config)
     x = jnp.asarray(file.normal(f"input:mamba2_{case}", (about["B"], about["L"], about["d_model"])))
     weights = file.normal(f"input:mamba2_{case}_loss", x.shape)
@@ -126,7 +126,7 @@ def attention(file: ReferenceFile) -> dict[str, np.ndarray]:
     computed = {"x": x, "block_causal_bias": bias[None, None], "scale_mul_1H11": scales}
     for qk_norm in (True, False):
         config = ModelConfig(depth=1, width=x.shape[-1], heads=heads, qk_norm=qk_norm)
-        params = read(file, trunk_names.attention_entries("attention", (), config))
+        params = read(file, layer_names.attention_entries("attention", (), config))
         if qk_norm:
             params["query_scale"] = jnp.asarray(scales.reshape(heads))
         norm = "l2" if qk_norm else "nol2"
@@ -169,7 +169,7 @@ def blocks(file: ReferenceFile) -> dict[str, np.ndarray]:
     )
 
     def build(name, kind, config):
-        params = read(file, trunk_names.block_entries(name, (), kind, config))
+        params = read(file, layer_names.block_entries(name, (), kind, config))
         return Block(config, kind), {"params": params}
 
     var, own = build("block", BlockKind.parse("history"), config)
@@ -215,7 +215,7 @@ def _mvar_block(block, variables, x, condition, context):
 
 def _modulation(file, name, condition, groups):
     width = condition.shape[-1]
-    params = read(file, trunk_names.linear_entries(name, (), (width,), (groups, width)))
+    params = read(file, layer_names.linear_entries(name, (), (width,), (groups, width)))
     return Modulation(width, groups, (1.0,) * groups).apply({"params": params}, condition)
 
 

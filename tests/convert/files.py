@@ -1,11 +1,14 @@
 """Files of weights as tests need them, right or wrong, written without PyTorch."""
 
 import itertools
+import json
 import struct
 import zipfile
 from dataclasses import dataclass
 
 import numpy as np
+
+from mvar_jax.convert import safetensors
 
 STORAGE_NAMES = {
     "float32": "FloatStorage",
@@ -95,6 +98,24 @@ def named(name):
     """The pickle of a function or class."""
     module, _, last = name.rpartition(".")
     return f"c{module}\n{last}\n".encode()
+
+
+def write_shards(folder, tensors, suffix=".safetensors"):
+    """Arrays in two shards with their index, as large models are published; returns the folder."""
+    folder.mkdir(exist_ok=True)
+    names = list(tensors)
+    halves = {f"part-1{suffix}": names[::2], f"part-2{suffix}": names[1::2]}
+    for file, own in halves.items():
+        part = {name: tensors[name] for name in own}
+        if suffix == ".bin":
+            write_pth(folder / file, part)
+        else:
+            about = {name: (array.shape, array.dtype) for name, array in part.items()}
+            safetensors.write_safetensors(folder / file, about, part.items())
+    places = {name: file for file, own in halves.items() for name in own}
+    stem = "pytorch_model.bin" if suffix == ".bin" else "model.safetensors"
+    (folder / f"{stem}.index.json").write_text(json.dumps({"weight_map": places}))
+    return folder
 
 
 def write_safetensors(path, header, data=b""):

@@ -3,31 +3,62 @@
 import json
 
 from mvar_jax.config import TokenizerConfig, infinity_schedule
+from mvar_jax.config.infinity import infinity
+from mvar_jax.config.tree import from_config_dict
+from mvar_jax.models import build_trunk
 from tests.infinity_reference import KEPT
 from tests.reference import GOLDEN
 
 BITWISE = json.loads((KEPT / "vae_manifests.json").read_text())
 TRUNKS = json.loads((GOLDEN / "manifests.json").read_text())
+TEXT_TRUNKS = json.loads((KEPT / "trunk_manifests.json").read_text())
+PRESETS = {
+    "infinity_layer12": "125m",
+    "infinity_layer16": "361m",
+    "infinity_layer24": "940m",
+    "infinity_2b": "2b",
+    "infinity_layer32": "2.2b",
+    "infinity_layer40": "4.7b",
+    "infinity_8b": "8b",
+    "infinity_layer48": "8.8b",
+}
+"""Of the text-conditioned ones, by their official name."""
 T5S = json.loads((GOLDEN / "flan_t5.json").read_text())
 
 
 def trunk_manifest(name):
     """Every tensor of an official trunk: (name, shape, dtype, whether it is a parameter)."""
-    about = TRUNKS[name]
+    about = (TRUNKS | TEXT_TRUNKS)[name]
     items = []
     for parameter, shape in about["shapes"].items():
         items.append((parameter, tuple(shape), "float32", True))
         for buffer, (after, buffer_shape, dtype) in about["buffers"].items():
             if after == items[-1][0]:
                 items.append((buffer, tuple(buffer_shape), dtype, False))
-    first = [item for item in items if item[0].startswith("blocks.0.")]
+    names = block_names(about)
+    first = [item for item in items if item[0].startswith(names[0])]
     start = items.index(first[0])
     blocks = [
-        (block_name.replace("blocks.0.", f"blocks.{i}."), *rest)
-        for i in range(about["depth"])
-        for block_name, *rest in first
+        (block_name.replace(names[0], name), *rest) for name in names for block_name, *rest in first
     ]
     return [*items[:start], *blocks, *items[start + len(first) :]]
+
+
+def block_names(about):
+    """What the names of every block's tensors begin with."""
+    if "chunks" not in about:
+        return [f"blocks.{i}." for i in range(about["depth"])]
+    length = about["depth"] // about["chunks"]
+    return [
+        f"block_chunks.{chunk}.module.{i}."
+        for chunk in range(about["chunks"])
+        for i in range(length)
+    ]
+
+
+def text_trunk(name):
+    """Our trunk of an official text-conditioned size, for images of 1024 pixels."""
+    return build_trunk(from_config_dict(infinity(PRESETS[name])))
 
 
 def tokenizer_manifest():

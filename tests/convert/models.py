@@ -1,6 +1,7 @@
 """Small models of every official architecture."""
 
-from mvar_jax.config import ModelConfig, SSMConfig, TokenizerConfig
+from mvar_jax.config import ModelConfig, SSMConfig, TextConfig, TokenizerConfig
+from mvar_jax.config.infinity import MODEL
 from mvar_jax.convert.safetensors import write_safetensors
 from mvar_jax.convert.state_dict import tokenizer_state, trunk_state
 from mvar_jax.convert.tokenizer_names import tokenizer_entries
@@ -22,6 +23,14 @@ def trunk(architecture, **changes):
         num_classes=3, depth=2, width=64, heads=1, pattern=(pattern,), ssm=ssm, **changes
     )
     return Trunk(config, SCHEDULE, VOCABULARY, CODE)
+
+
+def text_trunk(depth=2, schedule=SCHEDULE, bits=5):
+    """A trunk of texts, with levels for more scales than it has."""
+    config = ModelConfig(
+        **MODEL, depth=depth, width=32, heads=2, levels=4, mlp_ratio=2.5, text=TextConfig(32, 20)
+    )
+    return Trunk(config, schedule, 2 * bits, bits)
 
 
 def tokenizer(**changes):
@@ -60,6 +69,8 @@ TRUNKS = {
     "var": trunk("var"),
     "var without norm": trunk("var", qk_norm=False),
     "var shared": trunk("var", shared_modulation=True),
+    "infinity": text_trunk(),
+    "infinity in a single chunk": text_trunk(depth=3),
 }
 TOKENIZERS = {
     "vqvae": tokenizer(),

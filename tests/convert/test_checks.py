@@ -14,7 +14,7 @@ from mvar_jax.convert.state_dict import trunk_state
 from mvar_jax.convert.stored_tensor import StoredTensor
 from mvar_jax.models import Trunk
 from mvar_jax.scales import ScaleSchedule
-from tests.convert.models import TOKENIZERS, TRUNKS, trunk
+from tests.convert.models import TOKENIZERS, TRUNKS, text_trunk, trunk
 from tests.reference import GOLDEN
 
 STATE = trunk_state(TRUNKS["mvar"])
@@ -84,6 +84,34 @@ def test_scales_that_are_no_squares():
     schedule = ScaleSchedule(((1, 1), (2, 8)))  # as many tokens as 4 x 4
     with pytest.raises(ValueError, match="official models have square scales"):
         official_architecture(Trunk(trunk("var").config, schedule, 24, 4))
+
+
+def test_scales_of_a_trunk_of_texts_may_be_of_any_shape():
+    schedule = ScaleSchedule(((1, 1), (2, 3), (3, 5)))
+    assert official_architecture(text_trunk(schedule=schedule)) == "infinity"
+
+
+def test_trunks_of_texts_that_no_official_file_can_hold():
+    model = text_trunk()
+    for name, value in (
+        ("pattern", ("history",)),
+        ("pattern", ("scale+ssm+text",)),
+        ("positions", "learned"),
+        ("shared_modulation", False),
+    ):
+        config = dataclasses.replace(model.config, **{name: value})
+        with pytest.raises(ValueError, match=r"no official file can hold this model"):
+            official_architecture(dataclasses.replace(model, config=config))
+    with pytest.raises(ValueError, match=r"model\.logits: got 24, .* read as 10"):
+        official_architecture(dataclasses.replace(model, logits=24))
+
+
+def test_levels_without_a_scale_and_rotary_classes():
+    model = trunk("var")
+    for name, value in (("levels", 5), ("positions", "rotary")):
+        config = dataclasses.replace(model.config, **{name: value})
+        with pytest.raises(ValueError, match=rf"model\.{name}: got {value!r}"):
+            official_architecture(dataclasses.replace(model, config=config))
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,22 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mvar_jax.config import ModelConfig, SSMConfig, TokenizerConfig, infinity_schedule
+from mvar_jax.config import InitConfig, ModelConfig, SSMConfig, TokenizerConfig, infinity_schedule
+from mvar_jax.convert.find_infinity import find_chunks
 from mvar_jax.convert.find_tokenizer import find_tokenizer
 from mvar_jax.convert.find_trunk import PATTERNS, find_schedule, find_trunk
 from mvar_jax.convert.shapes import Shapes
 from mvar_jax.convert.state_dict import tokenizer_state, trunk_state
 from mvar_jax.models import Trunk
 from mvar_jax.scales import VAR_256, VAR_512, ScaleSchedule
+from tests.convert import models
 from tests.convert.manifests import (
     BITWISE,
+    TEXT_TRUNKS,
     TRUNKS,
     bitwise_config,
     bitwise_manifest,
+    text_trunk,
     tokenizer_manifest,
     trunk_manifest,
 )
@@ -37,6 +41,17 @@ def test_official_trunks_are_found(name):
     manifest = Shapes({name: shape for name, shape, *_ in trunk_manifest(name)})
     found = find_trunk(about["kind"], manifest, schedule)
     assert found == Trunk(trunk_config(about), schedule, about["vocab_size"], about["z_channels"])
+
+
+@pytest.mark.parametrize("name", TEXT_TRUNKS)
+def test_official_trunks_of_texts_are_found(name):
+    manifest = Shapes({name: shape for name, shape, *_ in trunk_manifest(name)})
+    official = text_trunk(name)
+    found = find_trunk("infinity", manifest, official.schedule)
+    of_training = {"drop_path_rate": 0.0, "compute_dtype": "float32", "remat": "products"}
+    config = dataclasses.replace(official.config, init=InitConfig(), **of_training)
+    assert found == Trunk(config, official.schedule, official.logits, official.code_channels)
+    assert find_chunks(manifest) == TEXT_TRUNKS[name]["chunks"]
 
 
 def test_the_official_tokenizer_is_found():
@@ -124,6 +139,18 @@ def test_missing_tensors_are_named():
             find_trunk("mvar", without(state, name), SCHEDULE)
     with pytest.raises(ValueError, match=r"encoder\.conv_in\.weight is missing"):
         find_tokenizer(without(tokenizer_state(TOKENIZER), "encoder.conv_in.weight"), SCHEDULE)
+
+
+def test_texts_need_levels_and_chunks_of_one_length():
+    state = trunk_state(models.text_trunk())
+    for wrong in (ScaleSchedule.squares(2, 4), ScaleSchedule.squares(1, 2, 3, 4, 5)):
+        with pytest.raises(ValueError, match="begins with one token and has levels for 4 scales"):
+            find_trunk("infinity", shapes(state), wrong)
+    sizes = {name: item.shape for name, item in state.items()}
+    with pytest.raises(ValueError, match=r"its chunks have \[1, 2\] blocks, expected as many"):
+        find_trunk("infinity", Shapes(sizes | {"block_chunks.1.module.1.x": (1,)}), SCHEDULE)
+    with pytest.raises(ValueError, match=r"the tensors block_chunks\.2\.\* are missing"):
+        find_chunks(Shapes(sizes | {"block_chunks.3.module.0.x": (1,)}))
 
 
 def test_numbers_run_on_without_a_gap():

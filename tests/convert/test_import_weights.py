@@ -10,6 +10,8 @@ import pytest
 
 import mvar_jax
 from mvar_jax.config import ModelConfig
+from mvar_jax.config.infinity import infinity
+from mvar_jax.config.tree import from_config_dict
 from mvar_jax.convert.export_weights import export_weights
 from mvar_jax.convert.import_weights import import_weights
 from mvar_jax.convert.state_dict import trunk_state
@@ -24,10 +26,11 @@ from tests.convert.models import (
     TOKENIZERS,
     TRUNKS,
     official_weights,
+    text_trunk,
     write_official,
 )
 
-VAR, VQVAE = TRUNKS["var"], TOKENIZERS["vqvae"]
+VAR, VQVAE, TEXT = TRUNKS["var"], TOKENIZERS["vqvae"], TRUNKS["infinity"]
 
 
 def bring(path, model, out, schedule=None, **changes):
@@ -37,7 +40,9 @@ def bring(path, model, out, schedule=None, **changes):
 
 
 def schedule_of(model):
-    return None if isinstance(model, Trunk) else model.schedule
+    """What the file does not hold."""
+    held = isinstance(model, Trunk) and model.config.condition == "class"
+    return None if held else model.schedule
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -89,6 +94,53 @@ def test_a_trunk_and_a_tokenizer_can_be_sampled(imported, tmp_path):
     np.testing.assert_array_equal(
         model.weights.trunk["class_embedding"], official_weights(VAR)["class_emb.weight"]
     )
+
+
+def test_a_trunk_of_texts_from_shards_and_from_a_training(tmp_path):
+    weights = official_weights(TEXT)
+    given = write_official(tmp_path / "given.safetensors", weights)
+    average = {name: array + np.float32(1) for name, array in weights.items()}
+    checkpoint = {"trainer": {"gpt_fsdp": average, "gpt_ema_fsdp": weights}, "args": {"lr": 0.1}}
+    sources = {
+        "": files.write_shards(tmp_path / "shards", weights),
+        ", the average of a training checkpoint": files.write_pth(tmp_path / "a.pth", checkpoint),
+    }
+    for i, (more, source) in enumerate(sources.items()):
+        run, out = Workdir.of(tmp_path / f"run{i}"), tmp_path / f"{i}.safetensors"
+        assert import_weights(source, run, schedule=SCHEDULE) == (
+            "infinity of depth 2, width 32, 2 heads, 5 bits a token, texts of 20 tokens with 32 "
+            f"channels, scales 1,2{more}"
+        )
+        export_weights(run, out)
+        assert out.read_bytes() == given.read_bytes()
+
+
+def test_a_trunk_of_texts_gets_the_published_scales_tokenizer_and_sampling(tmp_path):
+    official = from_config_dict(infinity("8b"))
+    model = text_trunk(schedule=SCHEDULE, bits=official.tokenizer.token_channels)
+    weights = {name: array for name, array in official_weights(model).items()}
+    weights["lvl_embed.weight"] = np.ones((13, 32), np.float32)
+    import_weights(write_official(tmp_path / "a.pth", weights), Workdir.of(tmp_path / "run"))
+    config = Workdir.of(tmp_path / "run").config()
+    assert config.tokenizer == official.tokenizer and config.sampling == official.sampling
+    with pytest.raises(ValueError, match=r"a\.pth: the scales are .* levels for 4 scales; use"):
+        bring(tmp_path / "a.pth", TEXT, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_chunks_of_another_number_are_read(tmp_path):
+    depth = 4
+    model = text_trunk(depth=depth)
+    given = write_official(tmp_path / "a.safetensors", official_weights(model))
+    pairs = {
+        name.replace(f"block_chunks.{i}.module.0", f"block_chunks.{i // 2}.module.{i % 2}"): array
+        for name, array in official_weights(model).items()
+        for i in [int(name.split(".")[1]) if name.startswith("block_chunks.") else 0]
+    }
+    path = write_official(tmp_path / "b.safetensors", pairs)
+    import_weights(path, Workdir.of(tmp_path / "run"), schedule=SCHEDULE)
+    export_weights(Workdir.of(tmp_path / "run"), tmp_path / "c.safetensors")
+    assert (tmp_path / "c.safetensors").read_bytes() == given.read_bytes()
 
 
 def test_the_other_order_and_two_directories_give_the_same(imported, tmp_path):
@@ -153,7 +205,26 @@ def write_truncated(path):
     path.write_bytes(content[: len(content) // 2])
 
 
+def text_weights(**changes):
+    """Of a trunk of texts, with changed tensors; None leaves one out."""
+    weights = {**official_weights(TEXT), **changes}
+    return {name: array for name, array in weights.items() if array is not None}
+
+
+def of_texts(name, value, words):
+    """A trunk of texts with one wrong tensor, and what is said of it."""
+    return (lambda path: write_official(path, text_weights(**{name: value}))), words
+
+
+HEAD, PART = "head.weight", "block_chunks.1.module.0.ca.proj.bias"
 REFUSED = {
+    "text: missing": of_texts(PART, None, f"the tensor {PART} of shape (32,) is missing"),
+    "text: shape": of_texts(HEAD, np.ones((9, 32)), "head.weight has shape (9, 32), expected (10,"),
+    "text: levels": of_texts("lvl_embed.weight", None, "lvl_embed.weight is missing"),
+    "text: width": of_texts(
+        "word_embed.weight", np.ones((33, 5)), "width 33 is not divisible by heads 2"
+    ),
+    "text: another too": of_texts("pos_1LC", np.ones((1, 5, 32)), "the tensor class_emb"),
     "tensor missing": (lambda path: write_official(path, missing("head.bias")), "head.bias"),
     "levels missing": (lambda path: write_official(path, missing("lvl_1L")), "lvl_1L"),
     "truncated": (write_truncated, "truncated"),
@@ -180,8 +251,9 @@ def test_wrong_files_leave_nothing_behind(tmp_path, case, suffix):
     write, words = REFUSED[case]
     path = tmp_path / f"weights{suffix}"
     write(path)
+    schedule = SCHEDULE if case.startswith("text") else None
     with pytest.raises(ValueError) as error:
-        import_weights(path, Workdir.of(tmp_path / "deep" / "run"))
+        import_weights(path, Workdir.of(tmp_path / "deep" / "run"), schedule=schedule)
     message = str(error.value)
     assert message.startswith(f"{path}: ") and words in message
     assert "\n" not in message and message.endswith(".") and not message.endswith("..")

@@ -1,18 +1,23 @@
 """State dicts have the official names, shapes, dtypes and order, and the official buffers."""
 
+import jax
 import numpy as np
 import pytest
 
+from mvar_jax.array_types import path_name
 from mvar_jax.config import TokenizerConfig
 from mvar_jax.convert.names import read_params
 from mvar_jax.convert.state_dict import make_tensors, tokenizer_state, trunk_state
-from mvar_jax.models import Trunk
+from mvar_jax.convert.trunk_names import trunk_entries
+from mvar_jax.models import Trunk, example_inputs
 from mvar_jax.scales import ScaleSchedule
 from tests.convert.manifests import (
     BITWISE,
+    TEXT_TRUNKS,
     TRUNKS,
     bitwise_config,
     bitwise_manifest,
+    text_trunk,
     tokenizer_manifest,
     trunk_manifest,
 )
@@ -31,6 +36,26 @@ def test_official_trunks(name):
     schedule = ScaleSchedule.squares(*about["patch_nums"])
     trunk = Trunk(trunk_config(about), schedule, about["vocab_size"], about["z_channels"])
     assert listed(trunk_state(trunk)) == trunk_manifest(name)
+
+
+@pytest.mark.parametrize("name", TEXT_TRUNKS)
+def test_official_trunks_of_texts(name):
+    """Ours of the official size has all tensors, and every parameter here has its place there."""
+    trunk, about = text_trunk(name), TEXT_TRUNKS[name]
+    assert listed(trunk_state(trunk)) == trunk_manifest(name)
+    params = jax.eval_shape(trunk.init, jax.random.key(0), *example_inputs(trunk))["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == about["num_parameters"]
+    ours = {}
+    for entry in trunk_entries(trunk):
+        ours.setdefault("/".join(entry.path), []).append(entry)
+    assert {path: stacked_shape(entries) for path, entries in ours.items()} == {
+        path_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+
+
+def stacked_shape(entries):
+    first = entries[0]
+    return first.shape if first.layer is None else (len(entries), *first.shape)
 
 
 def test_the_official_tokenizer():

@@ -1,123 +1,68 @@
-"""The model that is meant is found in a file, wherever it lies in it."""
+"""All tensors of a file or of a folder, in every form that weights are published in."""
+
+import json
 
 import numpy as np
 import pytest
 
-from mvar_jax.convert.safetensors import write_safetensors
-from mvar_jax.convert.tensor_file import find_state_dict
+from mvar_jax.convert.tensor_file import INDICES, read_tensors
 from tests.convert import files
 
-ONE = np.ones((1, 2), np.float32)
-VAR = {"pos_1LC": ONE, "blocks.0.ffn.fc1.bias": ONE}
-MVAR = {**VAR, "blocks.0.mamba.D": ONE}
-VQVAE = {"quantize.embedding.weight": ONE, "encoder.conv_in.bias": ONE}
-BSQVAE = {"encoder.conv_in.conv.weight": ONE, "decoder.norm_out.norm.bias": ONE}
-OPTIMIZER = {"state": {0: {"exp_avg": ONE, "step": 3.0}}, "param_groups": [{"lr": 0.1}]}
+ARRAYS = {"a.weight": np.ones((2, 3), np.float32), "b": np.arange(4), "c.bias": np.zeros(2)}
 
 
-def prefixed(prefix, state):
-    return {prefix + name: tensor for name, tensor in state.items()}
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_shards_are_read_by_their_folder_and_by_their_index(tmp_path, suffix):
+    files.write_shards(tmp_path, ARRAYS, suffix)
+    (index,) = tmp_path.glob("*.index.json")
+    for path in (tmp_path, index):
+        tensors = read_tensors(path)
+        assert tensors.keys() == ARRAYS.keys()
+        for name, array in ARRAYS.items():
+            np.testing.assert_array_equal(np.asarray(tensors[name]), array)
 
 
-def find(folder, tree, architecture=None):
-    return find_state_dict(files.write_pth(folder / "a.pth", tree), architecture)
+def test_a_folder_with_a_single_file_is_that_file(tmp_path):
+    files.write_pth(tmp_path / "weights.pth", {"trainer": ARRAYS})
+    assert read_tensors(tmp_path).keys() == {f"trainer/{name}" for name in ARRAYS}
+    files.write_pth(tmp_path / "more.pth", ARRAYS)
+    with pytest.raises(ValueError, match=rf"{tmp_path}: holds 2 files of weights, expected .*\.$"):
+        read_tensors(tmp_path)
+
+
+def test_shards_that_nobody_reads_may_be_missing(tmp_path):
+    files.write_shards(tmp_path, ARRAYS)
+    (tmp_path / "part-2.safetensors").unlink()
+    assert read_tensors(tmp_path, unread=("b",)).keys() == {"a.weight", "c.bias"}
 
 
 @pytest.mark.parametrize(
-    ("name", "state"),
-    [("var", VAR), ("mvar", MVAR), ("vqvae", VQVAE), ("bsqvae", BSQVAE)],
+    ("file", "words"),
+    [
+        ("part-3.safetensors", "names the shard 'part-3.safetensors', which is not there"),
+        ("..", "names the shard '..', which is not there"),
+        ("../outside.safetensors", "not an index of shards"),
+        ("/etc/passwd", "not an index of shards"),
+        (7, "not an index of shards"),
+    ],
     ids=str,
 )
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda state: state,
-        lambda state: prefixed("module.", state),
-        lambda state: {"trainer": {"var_wo_ddp": state, "var_opt": OPTIMIZER}, "epoch": 3},
-        lambda state: {"trainer": {"x": prefixed("module._orig_mod.", state)}, "args": {"b": 1}},
-        lambda state: prefixed("model.", state) | {"other": ONE},
-        lambda state: state | {"optimizer": {"exp": ONE}},
-    ],
-    ids=["flat", "module", "nested", "both", "flat beside others", "dict beside"],
-)
-def test_models_are_found(tmp_path, name, state, wrap):
-    found = find(tmp_path, wrap(state))
-    assert found.architecture == name
-    assert list(found.tensors) == list(state)
-    for tensor in found.tensors.values():
-        np.testing.assert_array_equal(np.asarray(tensor), ONE)
-
-
-def test_the_architecture_chooses_between_two(tmp_path):
-    both = {"trainer": {"var_wo_ddp": MVAR, "vae_local": VQVAE}}
-    assert find(tmp_path, both).architecture == "mvar"
-    assert list(find(tmp_path, both, "vqvae").tensors) == list(VQVAE)
-    with pytest.raises(ValueError, match=r"a\.pth: holds the weights of mvar, vqvae, expected var"):
-        find(tmp_path, both, "var")
-
-
-def test_names_without_wrappers_are_those_with_them(tmp_path):
-    short = {
-        "encoder.conv_in.weight": ONE,
-        "encoder.down.0.downsample.conv.bias": ONE,
-        "decoder.up.1.block.2.norm1.weight": ONE,
-        "quantizer.lfq.mask": ONE,
-    }
-    found = find(tmp_path, {"vae": short, "epoch": 3})
-    assert found.architecture == "bsqvae"
-    assert list(found.tensors) == [
-        "encoder.conv_in.conv.weight",
-        "encoder.down.0.downsample.conv.conv.bias",
-        "decoder.up.1.block.2.norm1.norm.weight",
-        "quantizer.lfq.mask",
-    ]
-
-
-def test_the_format_is_told_by_content_not_by_name(tmp_path):
-    path = tmp_path / "weights.pth"
-    about = {name: (array.shape, array.dtype) for name, array in VAR.items()}
-    write_safetensors(path, about, VAR.items())
-    assert find_state_dict(path).architecture == "var"
-
-
-def test_several_models_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds several models var: ema/, model/; save the one"):
-        find(tmp_path, {"model": VAR, "ema": VAR})
-
-
-def test_other_models_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"holds neither pos_1LC .*; it begins with fc/weight\."):
-        find(tmp_path, {"fc": {"weight": ONE}})
-    with pytest.raises(ValueError, match="it begins with no tensor"):
-        find(tmp_path, {})
-    with pytest.raises(ValueError, match="it begins with no tensor"):
-        find(tmp_path, [1, 2])
-
-
-def test_tensors_that_share_their_numbers_are_no_bomb(tmp_path):
-    numbers = np.ones(10_000, np.float32)
-    blocks = {f"blocks.{i}.ada_gss": files.Strided(numbers, (10_000,), (1,)) for i in range(50)}
-    with pytest.raises(ValueError, match="its tensors take 2000008 bytes, more than the file's"):
-        find(tmp_path, blocks | {"pos_1LC": ONE})
-
-
-NO_WEIGHTS = {
-    b"": "is empty",
-    b"\n <!DOCTYPE html><html>Sign in</html>": "is an HTML page",
-    b"\xef\xbb\xbf<html>": "is an HTML page",
-    b"version https://git-lfs.github.com/spec/v1\noid sha256:1": "git lfs pull",
-    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": "before version 1.6",
-    b"\x89PNG\r\n": "is neither a zip archive",
-    b"PK\3\4": "truncated or damaged",
-}
-
-
-@pytest.mark.parametrize("content", NO_WEIGHTS, ids=NO_WEIGHTS.values())
-def test_what_is_no_weights_is_told_in_a_sentence(tmp_path, content):
-    path = tmp_path / "vae.pth"
-    path.write_bytes(content)
+def test_an_index_that_leads_elsewhere_is_refused(tmp_path, file, words):
+    folder = files.write_shards(tmp_path / "weights", ARRAYS)
+    files.write_pth(tmp_path / "outside.safetensors", ARRAYS)
+    index = folder / INDICES[0]
+    places = json.loads(index.read_text())["weight_map"] | {"b": file}
+    index.write_text(json.dumps({"weight_map": places}))
     with pytest.raises(ValueError) as error:
-        find_state_dict(path)
+        read_tensors(folder)
     message = str(error.value)
-    assert message.startswith(f"{path}: ") and message.endswith(".") and "\n" not in message
-    assert NO_WEIGHTS[content] in message
+    assert message.startswith(f"{index}: ") and words in message and message.endswith(".")
+
+
+def test_a_shard_without_what_the_index_says_is_refused(tmp_path):
+    folder = files.write_shards(tmp_path, ARRAYS)
+    index = folder / INDICES[0]
+    places = json.loads(index.read_text())["weight_map"] | {"d": "part-1.safetensors"}
+    index.write_text(json.dumps({"weight_map": places}))
+    with pytest.raises(ValueError, match=r"part-1\.safetensors: d is missing, which model"):
+        read_tensors(folder)

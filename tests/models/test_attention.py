@@ -7,8 +7,8 @@ import pytest
 
 from mvar_jax.cache import AttentionShape, memory_bytes, prepare_compression
 from mvar_jax.config import ModelConfig
+from mvar_jax.convert.layer_names import attention_entries
 from mvar_jax.convert.names import read_params
-from mvar_jax.convert.trunk_names import attention_entries
 from mvar_jax.models.attention import SelfAttention
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.scales import ScaleSchedule

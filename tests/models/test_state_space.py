@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mvar_jax.config import ModelConfig
+from mvar_jax.convert.layer_names import state_space_entries
 from mvar_jax.convert.names import read_params
-from mvar_jax.convert.trunk_names import state_space_entries
 from mvar_jax.models.block import empty_state
 from mvar_jax.models.state_space import StateSpace
 from tests.reference import recipe_array, recipe_weights

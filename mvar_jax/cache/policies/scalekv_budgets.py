@@ -25,7 +25,7 @@ class Budgets:
         reader = min(scale + 2, max(self.rows))
         check(
             reader in self.rows,
-            f"policy scalekv: the budgets have no row for scale {reader}, where the history exceeds "
+            f"policy scalekv: the budgets have no row for scale {reader}, whose history exceeds "
             f"{self.base} tokens; they are for scales like those of 1M pixels.",
         )
         return self.rows[reader]

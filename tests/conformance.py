@@ -8,9 +8,12 @@ description is built, its weights are drawn by the recipe of `tests/reference.py
 Prints one line an array: its name, the largest absolute error, that error as a share of the array's
 largest magnitude, and the absolute error that is allowed, which is ten times the original's own
 difference between float32 and float64 or 2e-6 of the largest magnitude. Integers must be equal;
-truncated pixels may differ by 1, as the original's do. Inputs of single components are taken from
-the file: GIVEN. No other array is out of scope: one that cannot be computed is UNCHECKED and counts
-as a failure. Exits with 1 on any failure, and with 2 when a file cannot be read.
+truncated pixels may differ by 1, as the original's do. Of ScaleKV's equal scores PyTorch keeps
+arbitrary ones: a `torch` run is computed with the tokens that the file keeps, after a check that no
+better one was passed over; `lowest_index` is the library's own choice. Inputs of single components
+are taken from the file: GIVEN. No other array is out of scope: one that cannot be computed is
+UNCHECKED and counts as a failure. Exits with 1 on any failure, and with 2 when a file cannot be
+read.
 """
 
 import sys
@@ -24,6 +27,8 @@ from tests.conformance_checks import (
     infinity,
     infinity_blocks,
     rotary,
+    scalekv,
+    scalekv_functions,
     text,
     tokenizer,
     trunk,
@@ -39,6 +44,16 @@ INFINITY = {
     "filters": (r"v\d+_logits", bitwise.sampling, bitwise.GIVEN),
     "a trunk": ("tf_logits", infinity.compute, infinity.GIVEN),
     "a block": ("block_masked", infinity_blocks.compute, infinity_blocks.GIVEN),
+    "runs under ScaleKV": (
+        r"\w+/\w+/cache_lengths_before_after",
+        scalekv.compute,
+        scalekv.GIVEN,
+    ),
+    "ScaleKV's choices": (
+        r"\w[^/]*/\w+/layer\d+_lengths_before_after",
+        scalekv_functions.compute,
+        scalekv_functions.GIVEN,
+    ),
     "rotary angles": ("apply_q", rotary.compute, rotary.GIVEN),
 }
 KINDS = {"vqvae": tokenizer.compute, "var": trunk.compute, "mvar": trunk.compute}

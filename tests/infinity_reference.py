@@ -101,7 +101,7 @@ class InfinityFile:
     @property
     def prefix(self) -> str:
         """What stands before every hashed name."""
-        return self.config.get("prefix", "")
+        return str(self.config.get("prefix", self.arrays.get("prefix", "")))
 
     def uniform(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """An input by the recipe: float32 numbers in [0, 1) seeded by its name."""

@@ -116,7 +116,7 @@ def prepare_compression(
     schedule, shape: the scales, and the layers and heads of attention over the history.
     ratio: the share of all scales' tokens that is evicted, as in HACK, above 0 and below 1.
     budget: the tokens that a head keeps, on average over heads and layers; in place of `ratio`.
-        "full" takes neither.
+        "full" takes neither, nor do policies whose settings say how much they keep.
     profile: of a calibration, for policies that need one.
     settings: further fields of the policy.
     """
@@ -133,9 +133,10 @@ def prepare_compression(
         )
         settings["order"] = order
     _check_settings(name, kind, settings)
-    policy = kind(_budget(kind.name, schedule, ratio, budget), **settings)
+    fixed = kind.fixed_budget(schedule, settings)
+    policy = kind(_budget(kind.name, schedule, ratio, budget, fixed), **settings)
     _check_budget(policy, schedule)
-    if policy.needs:
+    if policy.needed():
         policy.measured(profile)
     plan, full = policy.plan(schedule, shape, profile), plan_full(schedule, shape)
     if (plan.kept, plan.attended) == (full.kept, full.attended):
@@ -159,13 +160,13 @@ def _check_settings(name, policy, settings):
         )
 
 
-def _budget(name, schedule, ratio, budget):
-    if name == "full":
+def _budget(name, schedule, ratio, budget, fixed):
+    if fixed is not None:
         check(
             ratio is None and budget is None,
-            "policy full: it keeps everything; leave ratio and budget out.",
+            f"policy {name}: how much it keeps is settled already; leave ratio and budget out.",
         )
-        return schedule.total
+        return fixed
     check(
         (ratio is None) != (budget is None),
         f"policy {name}: got ratio {ratio} and budget {budget}, expected one of them.",

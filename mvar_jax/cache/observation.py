@@ -26,6 +26,7 @@ class Statistics:
     variance: Leaf  # [heads]
     mass: Leaf  # [heads, scales, scales]
     selectivity: Leaf  # [scales]
+    similarity: Leaf  # [scales]
     query: Leaf = None  # of the first image at the last scale, [heads, n, dim]
     key: Leaf = None  # of the first image, all scales, [heads, total, dim]
 
@@ -66,6 +67,7 @@ class Observation(Compression):
             variance=jnp.zeros(heads),
             mass=jnp.zeros((heads, scales, scales)),
             selectivity=jnp.zeros(scales),
+            similarity=jnp.zeros(scales),
         )
         return ObservedCache(**vars(cache), statistics=statistics)
 
@@ -85,6 +87,7 @@ def _observe(statistics, query, key, softmax_scale, schedule, scale):
         selectivity=statistics.selectivity.at[scale].add(
             _selectivity(query, key, softmax_scale, schedule.offsets[scale])
         ),
+        similarity=statistics.similarity.at[scale].add(_similarity(key, schedule, scale)),
     )
     if scale + 1 < len(schedule):
         return statistics
@@ -125,6 +128,25 @@ def _selectivity(query, key, softmax_scale, history):
     current = shares[..., history:].sum(axis=-1).mean(axis=-1)
     few = jax.lax.top_k(shares[..., :history], min(SELECTIVITY_KEYS, history))[0]
     return jnp.sum(current * few.sum(axis=-1).mean(axis=-1))
+
+
+def _similarity(key, schedule, scale):
+    """Cosine of each key with the one at the same place in the scale before, mean over heads.
+
+    AMS-KV (arXiv 2511.16047) compares adjacent scales; that the coarser one is enlarged to the
+    nearest token is inferred. Summed over images; 0 at the first scale.
+    """
+    if scale == 0:
+        return 0.0
+    coarse, fine = schedule.sizes[scale - 1 : scale + 1]
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int) for old, new in zip(coarse, fine)
+    )
+    before = schedule.offsets[scale - 1] + (rows[:, None] * coarse[1] + columns).reshape(-1)
+    wide = key.astype(jnp.promote_types(key.dtype, jnp.float32))
+    unit = wide / jnp.maximum(jnp.linalg.norm(wide, axis=-1, keepdims=True), 1e-12)
+    cosines = jnp.sum(unit[:, :, schedule.slices[scale]] * unit[:, :, before], axis=-1)
+    return jnp.sum(cosines.mean(axis=(1, 2)))
 
 
 def attention_map(

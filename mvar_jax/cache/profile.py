@@ -29,6 +29,9 @@ class Profile:
     head_variance: np.ndarray  # [layers, heads]: how much attention at the last scale varies
     mass: np.ndarray  # [layers, heads, scales, scales]: share of queries' scale on keys' scale
     selectivity: np.ndarray  # [layers, scales]: ScaleKV's attention selectivity index
+    # [layers, scales]: cosine of each key with the one at its place in the scale before, or None
+    # in files of earlier versions
+    key_similarity: np.ndarray | None = None
     format: str = FORMAT
 
     @property
@@ -70,6 +73,7 @@ class Profile:
         fields = {
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in vars(self).items()
+            if value is not None
         }
         names = {"format": fields.pop("format"), FORMATS[self.format]: fields.pop("checksum")}
         write_text(path, json.dumps(names | fields))
@@ -98,12 +102,16 @@ class Profile:
         return profile
 
     def _is_sound(self) -> bool:
-        """Whether the shapes of all arrays fit together, and all values are finite and >= 0."""
+        """Whether the shapes of all arrays fit together, and all values are finite and in range."""
         layers, heads = self.head_variance.shape
-        scales = len(self.schedule)
-        arrays = [value for value in vars(self).values() if isinstance(value, np.ndarray)]
+        scales, similarity = len(self.schedule), self.key_similarity
+        shares = (self.head_variance, self.mass, self.selectivity)
         return (
             self.mass.shape == (layers, heads, scales, scales)
             and self.selectivity.shape == (layers, scales)
-            and all(np.isfinite(array).all() and array.min() >= 0 for array in arrays)
+            and all(np.isfinite(array).all() and array.min() >= 0 for array in shares)
+            and (
+                similarity is None
+                or (similarity.shape == (layers, scales) and bool(np.all(abs(similarity) < 1.01)))
+            )
         )

@@ -41,6 +41,7 @@ def made_up_profile(schedule: ScaleSchedule, shape: AttentionShape) -> Profile:
         head_variance=rng.random(shape, np.float32),
         mass=rng.random((*shape, scales, scales), np.float32),
         selectivity=rng.random((shape.layers, scales), np.float32),
+        key_similarity=rng.random((shape.layers, scales), np.float32),
     )
 
 

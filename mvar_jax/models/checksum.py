@@ -31,9 +31,10 @@ def checksum(params: Params) -> str:
 def embeddings_checksum(params: Params) -> str:
     """The name of a trunk's weights in attention profiles of format 1, 16 hexadecimal digits.
 
-    It is computed from three embeddings only: trunks that share these share the name.
+    It is computed from three embeddings only, of which models of texts have two: trunks that share
+    these share the name.
     """
     digest = hashlib.sha256()
-    for name in EMBEDDINGS:
+    for name in filter(params.__contains__, EMBEDDINGS):
         digest.update(np.asarray(params[name], np.float32).tobytes())
     return digest.hexdigest()[:16]

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from mvar_jax.array_types import Float
 from mvar_jax.cache import AttentionShape, Policy, Profile
 from mvar_jax.cache.observation import attention_map
+from mvar_jax.cache.policies.ams_kv import AMSKV
 from mvar_jax.cache.policies.hack import HeadAware
 from mvar_jax.cache.policies.scalekv import ScaleKV
 from mvar_jax.scales import ScaleSchedule
@@ -23,6 +24,8 @@ def draw_profile(profile: Profile, policy: Policy) -> Figure:
         return draw_head_kinds(profile, policy)
     if isinstance(policy, ScaleKV):
         return draw_layer_kinds(profile, policy)
+    if isinstance(policy, AMSKV):
+        return draw_similarity(profile, policy)
     return draw_demand(profile)
 
 
@@ -60,6 +63,22 @@ def draw_layer_kinds(profile: Profile, policy: ScaleKV) -> Figure:
         values, profile.selectivity, "scale", "layer", "attention selectivity index", "viridis"
     )
     figure.colorbar(image, ax=values)
+    return figure
+
+
+def draw_similarity(profile: Profile, policy: AMSKV) -> Figure:
+    """How alike the keys of adjacent scales are by layer, and which layers are demanding."""
+    demanding, similarity = policy.demanding(profile), profile.key_similarity
+    assert similarity is not None  # else no layer could be called demanding
+    figure = Figure((9, 4), layout="constrained")
+    values, means = figure.subplots(1, 2)
+    image = _map(values, similarity[:, 1:], "scale", "layer", "similarity of keys", "viridis")
+    image.set_extent((0.5, similarity.shape[1] - 0.5, len(similarity) - 0.5, -0.5))
+    figure.colorbar(image, ax=values)
+    colours = ["black" if kind else "lightgrey" for kind in demanding]
+    means.barh(np.arange(len(demanding)), similarity[:, 1:].mean(axis=1), color=colours)
+    means.axvline(policy.threshold, color="black", linestyle=":")
+    means.set(xlabel="mean over scales", ylabel="layer", title="demanding layers (black)")
     return figure
 
 

@@ -61,6 +61,7 @@ def calibrate(
         head_variance=mean.variance,
         mass=mean.mass,
         selectivity=mean.selectivity,
+        key_similarity=mean.similarity,
     )
     return Calibration(profile, first.query, first.key)
 

@@ -1,7 +1,8 @@
 """The base class of policies: a plan of static lengths, and a pure selection at every scale."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ class Policy:
 
     name: ClassVar[str] = ""
     scored: ClassVar[bool] = False  # whether the cache accumulates a score over the scales
-    needs: ClassVar[tuple[str, ...]] = ()  # fields of a profile that it needs
+    needs: ClassVar[tuple[str, ...]] = ()  # fields of a profile that it is planned by
 
     budget: int
     order: str = "before"
@@ -98,17 +99,27 @@ class Policy:
             f"policy {self.name}: got pool {pool}, expected an odd number of at least 1.",
         )
 
+    @classmethod
+    def fixed_budget(cls, schedule: ScaleSchedule, settings: Mapping[str, Any]) -> int | None:
+        """The budget in tokens where the policy or its settings fix it, else None."""
+        return None
+
+    def needed(self) -> tuple[str, ...]:
+        """The fields of a profile that it needs with its settings; by default all of `needs`."""
+        return self.needs
+
     def forced(self, schedule: ScaleSchedule) -> int:
         """How many tokens every head keeps whatever their score; the budget must be larger."""
         return 0
 
     def measured(self, profile: Profile | None) -> Profile:
-        """The profile, for policies that `needs` one. Raises ValueError if it is None."""
-        return check_given(
-            profile,
-            f"policy {self.name}: it needs a profile ({', '.join(self.needs)}); make one with "
-            "python -m mvar_jax.calibrate and name it by --profile.",
-        )
+        """The profile, for policies that `needs` one. Raises ValueError if it lacks anything."""
+        how = "make one with python -m mvar_jax.calibrate and name it by --profile."
+        names = ", ".join(self.needs)
+        found = check_given(profile, f"policy {self.name}: it needs a profile ({names}); {how}")
+        missing = [name for name in self.needs if getattr(found, name) is None]
+        check(not missing, f"policy {self.name}: the profile has no {', '.join(missing)}; {how}")
+        return found
 
     def plan(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None

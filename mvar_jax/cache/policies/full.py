@@ -1,6 +1,8 @@
 """Everything is kept."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mvar_jax.cache.plan import AttentionShape, CachePlan, plan_full
 from mvar_jax.cache.policies.base import Policy
@@ -15,6 +17,11 @@ class Full(Policy):
     name = "full"
 
     budget: int = 0
+
+    @classmethod
+    def fixed_budget(cls, schedule: ScaleSchedule, settings: Mapping[str, Any]) -> int:
+        """All tokens."""
+        return schedule.total
 
     def plan(
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None

@@ -1,7 +1,8 @@
 """ScaleKV: drafter layers keep the history and refiners little of it, at each scale."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from mvar_jax.array_types import Array, Bool, Float, Int
 from mvar_jax.cache.kv_cache import KVCache
 from mvar_jax.cache.plan import AttentionShape, CachePlan, GroupPlan
 from mvar_jax.cache.policies.base import MOST, Policy, Probe, attention_shares
+from mvar_jax.cache.policies.scalekv_budgets import PUBLISHED, Budgets
 from mvar_jax.cache.policies.snapkv import average_pool, max_pool
 from mvar_jax.cache.profile import Profile
 from mvar_jax.checks import check
@@ -30,6 +32,9 @@ class ScaleKV(Policy):
     is kept; the other tokens are ranked by its queries. `scoring` "exact" is the paper: softmax of
     the queries that attention uses, average pooling; "official" is the published code: queries
     before bias and normalisation, no softmax, max pooling.
+
+    `budgets` names a published table (`scalekv_budgets.PUBLISHED`) in place of budget and profile:
+    Infinity as released is `budgets="infinity-2b", scoring="official"`.
     """
 
     name = "scalekv"
@@ -40,6 +45,7 @@ class ScaleKV(Policy):
     drafter_share: float = 0.1
     grid: int = 4
     pool: int = 5
+    budgets: str = ""
 
     def __post_init__(self):
         super().__post_init__()
@@ -50,6 +56,16 @@ class ScaleKV(Policy):
         self.check_range("drafter_share", 0.0, 1.0)
         self.check_range("grid", 1, MOST)
         self.check_pool(self.pool)
+
+    @classmethod
+    def fixed_budget(cls, schedule: ScaleSchedule, settings: Mapping[str, Any]) -> int | None:
+        """The length of caches that published budgets leave alone."""
+        name = settings.get("budgets", "")
+        return min(_published(name).base, schedule.total) if name else None
+
+    def needed(self) -> tuple[str, ...]:
+        """No measurement, if the budgets are published."""
+        return () if self.budgets else self.needs
 
     def forced(self, schedule: ScaleSchedule) -> int:
         """The observation window."""
@@ -72,16 +88,43 @@ class ScaleKV(Policy):
         self, schedule: ScaleSchedule, shape: AttentionShape, profile: Profile | None
     ) -> CachePlan:
         """One group per layer; at every scale the mean over layers is the budget."""
-        drafters = self.drafters(schedule, shape, profile)
-        budgets = np.zeros((shape.layers, len(schedule)), int)
-        for scale in range(len(schedule)):
-            reader = min(scale + 1, len(schedule) - 1)  # the scale that will read this cache
-            budgets[:, scale] = self._share(schedule, scale, drafters[:, reader])
+        if self.budgets:
+            budgets = self._tabled(schedule, shape)
+        else:
+            budgets = self._calibrated(schedule, shape, profile)
         return CachePlan(
             tuple(
                 (self.plan_heads(schedule, shape.heads, tuple(map(int, row))),) for row in budgets
             )
         )
+
+    def _tabled(self, schedule, shape):
+        """Published budgets, [layers, scales], from the scale on whose history exceeds the base."""
+        table = _published(self.budgets)
+        rows = []
+        for scale, history in enumerate(np.cumsum(schedule.lengths)):
+            rows.append((history,) * shape.layers if history <= table.base else table.after(scale))
+            check(
+                len(rows[-1]) == shape.layers,
+                f"policy scalekv: budgets {self.budgets!r} are for {len(rows[-1])} layers, but the "
+                f"model has {shape.layers}; take the budgets of the model.",
+            )
+        least = min(map(min, table.rows.values()))
+        check(
+            least >= self.forced(schedule),
+            f"policy scalekv: budgets {self.budgets!r} go down to {least} tokens, fewer than the "
+            f"{self.forced(schedule)} of the window; choose a smaller grid.",
+        )
+        return np.array(rows).T
+
+    def _calibrated(self, schedule, shape, profile):
+        """Budgets by the profile, [layers, scales]."""
+        drafters = self.drafters(schedule, shape, profile)
+        budgets = np.zeros((shape.layers, len(schedule)), int)
+        for scale in range(len(schedule)):
+            reader = min(scale + 1, len(schedule) - 1)  # the scale that will read this cache
+            budgets[:, scale] = self._share(schedule, scale, drafters[:, reader])
+        return budgets
 
     def _share(self, schedule, scale, drafts):
         """Budgets of all layers after one scale."""
@@ -115,6 +158,14 @@ class ScaleKV(Policy):
     def _window(self, length, probe):
         size = probe.schedule.sizes[probe.scale]
         return observation_window(size, self.grid, length)
+
+
+def _published(name: str) -> Budgets:
+    check(
+        name in PUBLISHED,
+        f"policy scalekv: got budgets {name!r}, expected one of {', '.join(PUBLISHED)}.",
+    )
+    return PUBLISHED[name]
 
 
 def observation_window(size: tuple[int, int], grid: int, length: int) -> Int[np.ndarray, "window"]:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from absl import logging
+
 from mvar_jax.array_types import in_32_bits
 from mvar_jax.checks import check
 from mvar_jax.config import ModelConfig
@@ -34,8 +36,8 @@ def load(
 
     Classes that the directory has no names for, as those of imported weights, are named as those of
     ImageNet where they are as many, or else by their indices. A model of texts has none; it reads
-    prompts by its `text_encoder`: a folder or "wordllama", as `load_text_encoder` takes them, or
-    one that is loaded. Without it, it draws `TextFeatures` alone.
+    prompts by its `text_encoder`: a folder or "wordllama", as `open_text_encoder` takes them, or
+    one that is loaded; by default that of its training. Without one, it draws `TextFeatures` alone.
 
     Raises ValueError, in one sentence, when there is none, its files are damaged, the two do not
     fit or, with `verify`, there is no seal to tell whether files are damaged, and for a text
@@ -59,7 +61,7 @@ def load(
         class_names=_class_names(config.model, directory),
         sampler=Sampler(build_trunk(config), build_tokenizer(config.tokenizer)),
         weights=weights,
-        text_encoder=_text_encoder(text_encoder),
+        text_encoder=_text_encoder(text_encoder, config.data.text_encoder),
     )
 
 
@@ -72,10 +74,19 @@ def _class_names(model: ModelConfig, workdir: Workdir) -> tuple[str, ...]:
     return official if named else workdir.class_names(model.num_classes)
 
 
-def _text_encoder(given: str | Path | TextEncoder | None) -> TextEncoder | None:
-    """The encoder by its name or folder, or the one that is given."""
-    if not isinstance(given, (str, Path)):
-        return given
-    from mvar_jax.convert.text_encoder import load_text_encoder  # noqa: PLC0415  few need it
+def _text_encoder(given: str | Path | TextEncoder | None, trained: str) -> TextEncoder | None:
+    """The encoder that is given, or by its name or folder, or else that of the training.
 
-    return load_text_encoder(given)
+    That of the training may have gone since, or was of stored features, which serves few prompts.
+    """
+    if not isinstance(given, (str, Path)) and (given is not None or not trained):
+        return given
+    from mvar_jax.convert.text_encoder import open_text_encoder  # noqa: PLC0415  few need it
+
+    try:
+        return open_text_encoder(trained if given is None else given)
+    except ValueError as error:
+        if given is not None:
+            raise
+        logging.warning("text encoder of the training: %s", error)
+        return None

@@ -50,6 +50,9 @@ assert not named, named
 FORBIDDEN = (
     "grain",
     "matplotlib",
+    "sentencepiece",
+    "tokenizers",
+    "wordllama",
     "optax",
     "PIL",
     "sklearn",

@@ -11,6 +11,7 @@ from mvar_jax.cli.common import get_verify
 from mvar_jax.config import parse_aspect
 from mvar_jax.pictures.drawing import Rows
 from mvar_jax.sampling import Model
+from mvar_jax.sampling.asked import text_features
 from mvar_jax.text import read_features
 
 
@@ -69,4 +70,5 @@ def get_rows(model: Model) -> Rows:
         return Rows(stored.rows(range(len(stored))), stored.prompts)
     if "" in values.prompt:
         print("An empty prompt: it draws without a condition.")
-    return Rows(model.condition(values.prompt), tuple(values.prompt))
+    features = text_features(values.prompt, model.text_encoder, model.config.model.text)
+    return Rows(features, tuple(values.prompt))

@@ -11,8 +11,9 @@ LAYER = "encoder.block.0.layer"
 def find_t5(shapes: Shapes, **settings) -> T5Config:
     """The encoder that has tensors of these names and shapes.
 
-    `settings` are what tensors do not tell: the largest distance and the compute dtype. Raises
-    ValueError for a tensor that every such encoder has, and this one not, and for the first T5.
+    `settings` are what tensors do not tell: the largest distance, the norm's epsilon and the
+    compute dtype. Raises ValueError for a tensor that every such encoder has, and this one not, and
+    for the first T5.
     """
     vocabulary, width = shapes[EMBEDDING, 2]
     check(

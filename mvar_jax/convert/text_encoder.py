@@ -4,6 +4,7 @@ import importlib.util
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +26,13 @@ from mvar_jax.models.parameters import param_shardings
 from mvar_jax.text import T5Config, T5Encoder, TextEncoder, WordEmbeddings, read_features
 from mvar_jax.text.feature_file import holds_features
 from mvar_jax.text.prompts import MAX_LENGTH, read_json, read_prompt_tokenizer, read_tokenizer_file
-from mvar_jax.text.t5 import MAX_DISTANCE
 
 WORDS = "wordllama"
+SETTINGS = {  # of a config.json
+    "relative_attention_max_distance": "max_distance",
+    "layer_norm_epsilon": "norm_epsilon",
+}
+GATED = "gated-gelu"
 SMALL = ("scale", "position_bias")  # last names of paths
 
 
@@ -65,10 +70,10 @@ def find_encoder(
 ) -> tuple[T5Config, dict[str, StoredTensor]]:
     """The configuration of the T5 encoder in a folder, and its tensors; nothing is loaded."""
     tensors = _encoder_tensors(read_tensors(folder, unread=NOT_NEEDED))
-    distance = _max_distance(folder / "config.json")
+    settings = _settings(folder / "config.json")
     try:
         shapes = Shapes({name: tensor.shape for name, tensor in tensors.items()})
-        config = find_t5(shapes, max_distance=distance, compute_dtype=dtype)
+        config = find_t5(shapes, compute_dtype=dtype, **settings)
         check_tensors(tensors, t5_state(config))
     except ValueError as error:
         raise ValueError(f"{folder}: {str(error).rstrip('.')}.") from None
@@ -90,7 +95,8 @@ def load_t5(
             node = params
             for name in path[:-1]:
                 node = node.setdefault(name, {})
-            node[path[-1]] = _place(path, np.asarray(array, dtype), mesh)
+            # A copy of what is only mapped: JAX may compute on the memory that it is given.
+            node[path[-1]] = _place(path, np.require(array, dtype, "W"), mesh)
     return params
 
 
@@ -111,18 +117,20 @@ def _encoder_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTen
     return own if alias is None else {EMBEDDING: alias} | own
 
 
-def _max_distance(file: Path) -> int:
-    """The largest distance by a `config.json`, or that of all official models."""
+def _settings(file: Path) -> dict[str, Any]:
+    """What a `config.json` says that tensors do not tell; nothing where there is none."""
     if not file.is_file():
-        return MAX_DISTANCE
+        return {}
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        distance = settings.get("relative_attention_max_distance", MAX_DISTANCE)
+        said = json.loads(file.read_text(encoding="utf-8"))
+        kind = said.get("feed_forward_proj", GATED)
+        settings = {own: said[name] for name, own in SETTINGS.items() if name in said}
+        sound = all(type(value) in (int, float) and value > 0 for value in settings.values())
     except (AttributeError, ValueError):
-        distance = None
-    if type(distance) is not int:
-        raise ValueError(f"{file}: not the config of a T5; fetch it again, or delete it.")
-    return distance
+        sound = False
+    check(sound, f"{file}: not the config of a T5; fetch it again, or delete it.")
+    check(kind == GATED, f"{file}: feed_forward_proj is {kind!r}, expected {GATED!r} of T5 v1.1.")
+    return settings
 
 
 def _load_words() -> WordEmbeddings:

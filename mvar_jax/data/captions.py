@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mvar_jax.checks import check
 from mvar_jax.data.folder import SUFFIXES, FolderRecords, digest, part, walk
@@ -18,7 +19,7 @@ class CaptionedFolder:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> dict[str, bytes | str]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         file = (self.images.folder / self.images.files[index]).with_suffix(".txt")
         check(file.is_file(), f"it has no caption {file.name} beside it")
         check(file.stat().st_size <= MAX_CAPTION, f"its caption has more than {MAX_CAPTION} bytes")

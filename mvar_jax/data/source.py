@@ -25,7 +25,11 @@ from mvar_jax.data.shapes import Shapes, ShapesConfig
 
 OWN_BUILDERS = ("digits", "shapes/SIDE", "imagenet")
 FOLDER = "folder"
-SCANS = {FOLDER: scan_captions, "jsonl": scan_lines}  # of captioned images, by name
+SCANS: dict[str, Callable[[Path, str], Records]] = {
+    FOLDER: scan_captions,
+    "jsonl": scan_lines,
+}
+"""What opens a folder of captioned images, by the name of the data."""
 
 
 @dataclass(frozen=True)

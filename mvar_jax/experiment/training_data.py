@@ -1,6 +1,6 @@
 """The data of the two trainings: checks of the examples, and global batches on the mesh."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -79,7 +79,7 @@ def _read_training(
 ) -> Callable[[int], Iterable]:
     """What reads this process's rows of the training batches from a number on."""
     sizes = list(config.schedules)
-    sources = [source]
+    sources: Sequence[TokenSource | ImageSource] = [source]
     if config.data.aspects:
         assert isinstance(source, ImageSource)
         sources = by_aspect(source, [height / width for height, width in sizes])

@@ -5,7 +5,7 @@ looks inside: all other code passes conditions on, repeats them or indexes image
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import flax.struct
 import jax
@@ -37,6 +37,16 @@ class Embedded(NamedTuple):
 
     vectors: Array  # float32 [batch, width]: they modulate all blocks and start the first scale
     text: Text | None = None
+
+
+class Conditioner(Protocol):
+    """What embeds the conditions of one kind."""
+
+    def null(self, condition: Any) -> Any:
+        """The unconditional condition for as many images."""
+
+    def embed(self, condition: Any) -> Embedded:
+        """What the blocks take from the conditions."""
 
 
 @flax.struct.dataclass

@@ -16,7 +16,13 @@ from mvar_jax.checks import check
 from mvar_jax.config import BRANCHES, Config, ModelConfig
 from mvar_jax.mesh.axes import constrain
 from mvar_jax.models.block import Block, Drops, Modulation, empty_state
-from mvar_jax.models.conditioner import ClassConditioner, Condition, Embedded, choose
+from mvar_jax.models.conditioner import (
+    ClassConditioner,
+    Condition,
+    Conditioner,
+    Embedded,
+    choose,
+)
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import Projection, linear_std, modulated_norm
 from mvar_jax.models.parameters import constrain_params
@@ -112,7 +118,7 @@ class Trunk(nn.Module):
         return self.config.levels or len(self.schedule)
 
     @property
-    def conditioner(self) -> ClassConditioner | TextConditioner:
+    def conditioner(self) -> Conditioner:
         """What embeds the conditions."""
         if self.config.condition == "text":
             return self.text

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -200,8 +201,8 @@ class Model:
         """The labels of a text; see `sampling.asked.parse_labels`."""
         return parse_labels(text, self.class_names)
 
-    def condition(self, asked: Labels | Prompts) -> Condition:
-        """Labels, or prompts, as the trunk's condition. Raises ValueError for unknown ones."""
+    def condition(self, asked: Any) -> Condition:
+        """`Labels`, or `Prompts`, as the trunk's condition. Raises ValueError for unknown ones."""
         if self.config.model.condition == "text":
             return text_features(asked, self.text_encoder, self.config.model.text)
         return ClassLabels(self.label_indices(asked))
@@ -271,11 +272,10 @@ class Model:
         self, condition: Condition, negative: Prompts
     ) -> tuple[TextFeatures, TextFeatures]:
         """Prompts and negative prompts, as many and as long."""
-        check(
-            isinstance(condition, TextFeatures),
-            "negative: the model draws classes, not prompts; leave it out.",
-        )
-        away, count = self.condition(negative), batch_size(condition)
+        if not isinstance(condition, TextFeatures):
+            raise ValueError("negative: the model draws classes, not prompts; leave it out.")
+        count, text = batch_size(condition), self.config.model.text
+        away = text_features(negative, self.text_encoder, text)
         check(
             batch_size(away) in (1, count),
             f"negative: got {batch_size(away)} prompts for {count} images, expected 1 or {count}.",

@@ -18,10 +18,12 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from mvar_jax.array_types import Float, Int
 from mvar_jax.checks import check
 from mvar_jax.files import check_writable, draft_folder
 from mvar_jax.text.encoder import TextEncoder
 from mvar_jax.text.features import TextFeatures, pack, padded_length
+from mvar_jax.text.prompts import NO_PROMPT, check_prompts
 
 FORMAT = "mvar_jax text features 1"
 MANIFEST, DATA, PROMPTS = "manifest.json", "features.bin", "prompts.jsonl"
@@ -67,8 +69,8 @@ class StoredFeatures:
 
     manifest: FeatureManifest
     prompts: tuple[str, ...]
-    lengths: np.ndarray  # int32 [prompts]
-    data: np.ndarray  # [tokens, width], mapped from the file
+    lengths: Int[np.ndarray, "prompts"]
+    data: Float[np.ndarray, "total width"]  # of all tokens, mapped from the file
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -94,7 +96,8 @@ class StoredFeatures:
         return pack(rows, padded_length(max(map(len, rows), default=0)), self.width)
 
     def encode(self, prompts: Sequence[str]) -> TextFeatures:
-        """Looks prompts up. Raises ValueError for one that is not there."""
+        """Looks prompts up. Raises ValueError for one that is not there, and for none."""
+        check_prompts(prompts)
         for prompt in prompts:
             check(
                 prompt in self._places,
@@ -150,7 +153,7 @@ def write_features(
                     texts.write(json.dumps({"prompt": prompt, "tokens": length}) + "\n")
                     lengths.append(length)
                 done(len(batch))
-        check(len(lengths) > 0, "prompts: got none, expected at least one text; it may be empty.")
+        check(len(lengths) > 0, NO_PROMPT)
         manifest = FeatureManifest(
             encoder=encoder.name,
             encoder_checksum=encoder_checksum,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import flax.struct
 import numpy as np
 
-from mvar_jax.array_types import Leaf
+from mvar_jax.array_types import Bool, Float, Leaf
 from mvar_jax.checks import check
 
 LENGTHS = (16, 32, 64, 128, 256, 512)
@@ -48,7 +48,7 @@ class TextFeatures:
         )
         return pack([row[:count] for row, count in self._rows()], length, self.width)
 
-    def tokens(self) -> np.ndarray:
+    def tokens(self) -> Float[np.ndarray, "total width"]:
         """The features of all tokens of all prompts, without padding, float32 [total, width]."""
         return np.asarray(self.features)[np.asarray(self.mask)]
 
@@ -61,15 +61,15 @@ def padded_length(longest: int) -> int:
     return next((length for length in LENGTHS if length >= longest), longest)
 
 
-def pack(rows: Sequence[np.ndarray], length: int, width: int) -> TextFeatures:
-    """Puts prompts of different lengths together; each is `[its length, width]`, of any float."""
+def pack(rows: Sequence[Float[np.ndarray, "_ width"]], length: int, width: int) -> TextFeatures:
+    """Puts prompts of different lengths together, in float32."""
     features = np.zeros((len(rows), length, width), np.float32)
     for row, own in zip(features, rows):
         row[: len(own)] = own
     return TextFeatures(features, token_mask([len(row) for row in rows], length))
 
 
-def token_mask(lengths: Sequence[int], length: int) -> np.ndarray:
+def token_mask(lengths: Sequence[int], length: int) -> Bool[np.ndarray, "batch length"]:
     """True at the first `lengths[i]` of `length` positions of row i."""
     return np.arange(length) < np.asarray(lengths, np.int32)[:, None]
 

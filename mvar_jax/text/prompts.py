@@ -8,15 +8,27 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import logging
 
+from mvar_jax.array_types import Int
 from mvar_jax.checks import check, first_line
 
 MAX_LENGTH = 512
 """Tokens of the longest prompt, the end of the text included, as Infinity was trained."""
 END = "</s>"
+NO_PROMPT = "prompts: got none, expected at least one text; it may be empty."
+
+
+def check_prompts(prompts: Any) -> None:
+    """Raises ValueError for anything but a list of at least one text."""
+    check(
+        not isinstance(prompts, str) and all(isinstance(prompt, str) for prompt in prompts),
+        f"prompts: got {str(prompts)[:80]!r}, expected a list of texts.",
+    )
+    check(len(prompts) > 0, NO_PROMPT)
 
 
 @dataclass(frozen=True)
@@ -28,17 +40,13 @@ class PromptTokenizer:
     vocabulary: int
     max_length: int = MAX_LENGTH
 
-    def __call__(self, prompts: Sequence[str]) -> list[np.ndarray]:
+    def __call__(self, prompts: Sequence[str]) -> list[Int[np.ndarray, "_"]]:
         """The tokens of every prompt, int32, at most `max_length` of them.
 
         Says in one line how many prompts were cut, and what the first of them lost. Raises
         ValueError for no prompt, and for anything but texts.
         """
-        check(
-            not isinstance(prompts, str) and all(isinstance(prompt, str) for prompt in prompts),
-            f"prompts: got {str(prompts)[:80]!r}, expected a list of texts.",
-        )
-        check(len(prompts) > 0, "prompts: got none, expected at least one text; it may be empty.")
+        check_prompts(prompts)
         pieces = [self.split(prompt) for prompt in prompts]
         room = self.max_length - 1
         self._say_what_is_cut(prompts, [len(piece) - room for piece in pieces])

@@ -18,8 +18,6 @@ from mvar_jax.mesh.axes import constrain
 from mvar_jax.ops.attention import biased_attention
 from mvar_jax.ops.relative_position import relative_bias
 
-MAX_DISTANCE = 128  # of relative positions, in all official models
-
 
 @dataclass(frozen=True)
 class T5Config:
@@ -32,7 +30,7 @@ class T5Config:
     layers: int
     heads: int
     buckets: int = 32  # of relative positions
-    max_distance: int = MAX_DISTANCE
+    max_distance: int = 128
     norm_epsilon: float = 1e-6
     compute_dtype: str = "float32"  # or "bfloat16"
 

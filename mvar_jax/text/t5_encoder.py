@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mvar_jax.array_types import Array, Bool, Float, Int, Params, in_32_bits
+from mvar_jax.array_types import Params, in_32_bits
 from mvar_jax.checks import check
 from mvar_jax.text.features import TextFeatures, pack, padded_length, token_mask
 from mvar_jax.text.prompts import PromptTokenizer
@@ -79,11 +79,9 @@ class T5Encoder:
 
 
 @partial(jax.jit, static_argnums=0)
-def _apply(
-    config: T5Config, params: Params, tokens: Int[Array, "batch n"], mask: Bool[Array, "batch n"]
-) -> Float[Array, "batch n width"]:
-    features, _ = T5(config).apply({"params": params}, tokens, mask, mutable=[])
-    return features
+def _apply(config, params, tokens, mask):
+    """The features of a batch, float32 [batch, n, width]."""
+    return T5(config).apply({"params": params}, tokens, mask)
 
 
 def _at_once(length: int) -> int:

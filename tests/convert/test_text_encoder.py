@@ -79,9 +79,18 @@ def test_bfloat16_halves_the_memory_and_keeps_norms(tmp_path):
 def test_the_largest_distance_is_that_of_official_models_unless_said(tmp_path):
     save_safetensors(tmp_path / "model.safetensors", TENSORS)
     assert find_encoder(tmp_path)[0].max_distance == 128
-    (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"config\.json: not the config of a T5"):
-        find_encoder(tmp_path)
+    settings = tmp_path / "config.json"
+    settings.write_text('{"relative_attention_max_distance": 40, "layer_norm_epsilon": 1e-5}')
+    found, _ = find_encoder(tmp_path)
+    assert (found.max_distance, found.norm_epsilon) == (40, 1e-5)
+    for text, word in (
+        ("[]", "not the config of a T5"),
+        ('{"layer_norm_epsilon": "1e-6"}', "not the config of a T5"),
+        ('{"feed_forward_proj": "relu"}', "'relu', expected 'gated-gelu'"),
+    ):
+        settings.write_text(text)
+        with pytest.raises(ValueError, match=rf"config\.json: .*{word}"):
+            find_encoder(tmp_path)
 
 
 def renamed(old, new):

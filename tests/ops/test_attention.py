@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvar_jax.ops.attention import attend_in_parts, attention, cosine_normalize
+from mvar_jax.ops.attention import (
+    attend_in_parts,
+    attention,
+    biased_attention,
+    cosine_normalize,
+)
 
 SCALE = 0.3
 
@@ -35,6 +40,22 @@ def test_bfloat16_weights_come_from_a_float32_softmax():
     mixed = attention(query, key, value, softmax_scale=1.0)
     assert mixed.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.float32(mixed), jax.nn.sigmoid(1.0), rtol=1e-2)
+
+
+def test_a_bias_is_added_and_masked_keys_have_no_weight():
+    generator = np.random.default_rng(0)
+    query, key, value = generator.standard_normal((3, 2, 3, 5, 4))
+    bias, mask = generator.standard_normal((3, 5, 5)), np.arange(5) < np.array([[3], [5]])
+    logits = np.einsum("bhnd,bhmd->bhnm", query, key) + bias
+    weights = np.exp(logits) * mask[:, None, None]
+    weights /= weights.sum(axis=-1, keepdims=True)
+    expected = np.einsum("bhnm,bhmd->bhnd", weights, value)
+    inputs = jax.tree.map(jnp.float32, (query, key, value, bias))
+    mixed = biased_attention(*inputs, jnp.asarray(mask))
+    np.testing.assert_allclose(mixed, expected, rtol=0, atol=1e-5)
+    other = jnp.where(mask[:, None, :, None], inputs[2], 1e6)
+    again = biased_attention(*inputs[:2], other, inputs[3], jnp.asarray(mask))
+    np.testing.assert_array_equal(again, mixed)
 
 
 def test_cosine_attention_is_blind_to_lengths_and_clamped():

@@ -40,6 +40,8 @@ def test_it_is_an_encoder_of_its_prompts(stored):
     assert isinstance(features, TextEncoder)
     chosen = features.encode([PROMPTS[4], ""])
     jax.tree.map(np.testing.assert_array_equal, chosen, features.rows([4, 0]))
+    with pytest.raises(ValueError, match="prompts: got none"):
+        features.encode([])
     with pytest.raises(ValueError, match="'a new one' is not among the 7 prompts"):
         features.encode(["a new one"])
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mvar_jax.convert.t5_names import t5_entries
 from mvar_jax.text import FLAN_T5
 from mvar_jax.text.t5 import T5
 from tests.conformance_checks.text import t5_config, t5_params
@@ -42,6 +43,21 @@ def test_a_prompt_depends_neither_on_others_nor_on_padding():
         np.testing.assert_array_equal(made[0], made[1])  # what the padding holds
         for other in made[2:]:
             np.testing.assert_allclose(other, made[0], rtol=0, atol=1e-6 * np.abs(made[0]).max())
+
+
+def test_weights_of_the_reference_are_drawn_by_its_recipe():
+    """Values that were stored of the original's weights: the first four, and the sum of sizes."""
+    weights = FILE.weights(t5_entries(t5_config(FILE.config)))
+    block = "encoder.block.0.layer.0.SelfAttention"
+    for name, total, *first in (
+        ("shared.weight", 9801.612827, -0.6884406, 0.06109357, 0.9617168, 1.928852),
+        (f"{block}.q.weight", 249.549254, 0.1223295, -0.02037058, -0.05227358, 0.09596696),
+        (f"{block}.relative_attention_bias.weight", 104.113060, 0.897701, 0.6730552),
+        ("encoder.final_layer_norm.weight", 64.600663, 1.116426, 1.211838, 0.836305, 0.9950439),
+    ):
+        found = weights[name].ravel()[: len(first)]
+        np.testing.assert_allclose(found, first, rtol=1e-6)
+        assert np.abs(weights[name], dtype=np.float64).sum() == pytest.approx(total)
 
 
 def test_without_any_token_nothing_is_nan():

@@ -40,7 +40,7 @@ HostArray: TypeAlias = np.ndarray | jax.Array  # read on the host
 PyTree: TypeAlias = Any  # a nested dict, tuple or dataclass whose leaves are arrays
 Leaf: TypeAlias = Any  # an array, or a shape or sharding in its place
 Params: TypeAlias = dict[str, Any]  # plain nested dict of parameters
-Example: TypeAlias = dict[str, np.ndarray | np.int32]  # one image of a dataset, or its tokens
+Example: TypeAlias = dict[str, Any]  # one image of a dataset, or its tokens, by name
 
 __all__ = [
     "Array",

@@ -2,27 +2,30 @@
 
     python -m mvar_jax.compile_check --config=configs/mvar_imagenet256.py:d32 --topology=v5e:16x16
 
-Compiles the real training step (with `--sample` the real sampler) with the TPU compiler, on a
-machine without TPUs: pip install -e '.[tpu]'. Ends with exit code 1 if it does not fit.
+Compiles the real training step (with `--sample` the real sampler, perhaps under a cache `--policy`)
+with the TPU compiler, on a machine without TPUs: pip install -e '.[tpu]'. Without `--profile` a
+policy that needs one gets made-up statistics. Ends with exit code 1 if it does not fit.
 """
 
 import json
 import os
-import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
 
 from mvar_jax import cli
+from mvar_jax.cache import Profile, prepare_compression
 from mvar_jax.checks import check
-from mvar_jax.compilation.sampling_check import check_sampling
+from mvar_jax.compilation.report import largest_arrays
+from mvar_jax.compilation.sampling_check import Plan, check_sampling
 from mvar_jax.compilation.training_check import check_training
+from mvar_jax.evaluation.cache_benchmark import made_up_profile
 from mvar_jax.files import write_text
 
 DOES_NOT_FIT = 1  # exit code
-NAMED = 8  # of the largest arrays
 
 
 def define_flags() -> None:
@@ -30,6 +33,7 @@ def define_flags() -> None:
     cli.define_config()
     flags.DEFINE_string("topology", None, "Chips, as in v5e:16x16 or v4:4x4x4.", required=True)
     flags.DEFINE_bool("sample", False, "Check the sampler instead of the training step.")
+    cli.define_policy()
     flags.DEFINE_string("json", None, "File to write the figures to.")
 
 
@@ -41,12 +45,17 @@ def main() -> None:
     config, values = cli.get_config(), flags.FLAGS
     out = Path(values.json) if values.json else None
     check(out is None or out.parent.is_dir(), f"--json: {out.parent if out else ''} is no folder.")
+    policy = cli.get_policy()
+    check(values.sample or not policy, "--policy: it is of sampling; give --sample too.")
     try:
-        report = (check_sampling if values.sample else check_training)(config, values.topology)
+        if values.sample:
+            report = check_sampling(config, values.topology, _plan(**policy) if policy else None)
+        else:
+            report = check_training(config, values.topology)
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        print(_largest_arrays(str(error), values.topology), file=sys.stderr)
+        print(largest_arrays(str(error), values.topology), file=sys.stderr)
         sys.exit(DOES_NOT_FIT)
     print(report.as_text())
     if out is not None:
@@ -56,15 +65,12 @@ def main() -> None:
         sys.exit(DOES_NOT_FIT)
 
 
-def _largest_arrays(message: str, topology: str) -> str:
-    """The compiler's report on insufficient memory, in a few lines."""
-    need = re.search(r"Used [^.]*\.[^.]*\.", message)
-    arrays = re.findall(
-        r"Size: (\S+).*?(?:op_name=\"([^\"]*)\")?\s+Shape: (\S+)", message, re.DOTALL
-    )
-    lines = [f"error: does not fit into {topology}. {need[0] if need else ''} Largest arrays:"]
-    lines += [f"  {size} {shape} {source}" for size, source, shape in arrays[:NAMED]]
-    return "\n".join([*lines, "Use more chips, a smaller batch_size, accumulate or fsdp."])
+def _plan(policy: str, profile: Profile | None, **size: Any) -> Plan:
+    def plan(schedule, shape):
+        statistics = profile or made_up_profile(schedule, shape)
+        return prepare_compression(policy, schedule, shape, profile=statistics, **size)
+
+    return plan
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""Samples images from a trained model into one picture, a row of columns per label.
+r"""Samples images from a trained model into one picture, a row of columns per label or prompt.
 
     python -m mvar_jax.sample --workdir=runs/digits --labels=3,7 --seed=0 --out=grid.png
+    python -m mvar_jax.sample --workdir=runs/infinity_2b --prompt="a fox in snow" --aspect=3:2 \
+        --text_encoder=flan-t5-xl --out=fox.png
 
-`--labels=all` draws every class; `--classes` lists them. `--out` may also be a folder, written
+`--labels=all` draws every class; `--classes` lists them. A model of texts takes `--prompt`, or
+`--features` that `python -m mvar_jax.encode_text` wrote. `--out` may also be a folder, written
 `images/`, for a file per image, or a .npz for their arrays and tokens. Image 7 of the grid is drawn
 again alone by `--numbers=7`, with the same labels and columns. With `--grow`, each image has a row
 of its own, which shows it after every scale. With `--policy`, attention over the history remembers
@@ -10,27 +13,26 @@ less, `--ratio` or `--budget` says how much. Trunk and tokenizer may lie in two 
 by `--checkpoint` and `--tokenizer`.
 """
 
-import numpy as np
+from dataclasses import replace
+
 from absl import flags
 
 from mvar_jax import cli
-from mvar_jax.api import load
 from mvar_jax.checks import check
+from mvar_jax.cli import asked
+from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.pictures.drawing import Drawing
 from mvar_jax.pictures.image_files import KINDS
 
 
 def define_flags() -> None:
     """Defines the flags of this program."""
-    flags.DEFINE_string("workdir", None, "Directory of a trained model.")
-    flags.DEFINE_string("checkpoint", None, "Directory of the trunk, in its place.")
-    flags.DEFINE_string("tokenizer", None, "Directory of another tokenizer.")
+    asked.define_asked()
     cli.define_verify()
     flags.DEFINE_bool("classes", False, "List the model's classes, and draw nothing.")
-    flags.DEFINE_string("labels", None, "Classes by index or name, with commas between; or all.")
     flags.DEFINE_string("out", None, "A .png, .jpg or .webp to write, a .npz, or a folder/.")
     flags.DEFINE_integer("seed", 0, "Seed of the randomness.", lower_bound=0)
-    flags.DEFINE_integer("columns", 8, "Images per label.", lower_bound=1)
+    flags.DEFINE_integer("columns", 8, "Images per label or prompt.", lower_bound=1)
     flags.DEFINE_list("numbers", None, "Images of the grid to draw alone, from 0, as 3,12-15.")
     flags.DEFINE_bool("grow", False, "Draw a row per image, a column per scale.")
     flags.DEFINE_integer("scale", None, "Side of a drawn pixel, as 2.", lower_bound=1)
@@ -41,37 +43,33 @@ def define_flags() -> None:
 def main() -> None:
     """Samples, draws and writes."""
     values = flags.FLAGS
-    one = (values.workdir is None) != (values.checkpoint is None)
-    check(one, "expected one of --workdir and --checkpoint, with or without --tokenizer.")
-    given = values.labels is not None and bool(values.out)
-    check(given or values.classes, "expected --labels and --out, or --classes for a list.")
-    directory = values.workdir or values.checkpoint
+    check(
+        bool(values.out) or values.classes,
+        "expected --labels and --out (of a model of texts --prompt), or --classes for a list.",
+    )
     if values.classes:
-        model = load(directory, values.tokenizer, verify=cli.get_verify())
-        print("\n".join(f"{index}\t{name}" for index, name in enumerate(model.class_names)))
+        names = asked.get_model().class_names
+        print("\n".join(f"{index}\t{name}" for index, name in enumerate(names)))
         return
-    folder = cli.output_folder()
-    out = folder or cli.output_file(*KINDS, ".npz", "/")
-    arrays = folder is None and out.suffix.lower() == ".npz"
+    out = cli.output_folder() or cli.output_file(*KINDS, ".npz", "/")
     plain = not values.grow and values.scale is None
+    arrays = out.suffix.lower() == ".npz" and not out.is_dir()
     check(plain or not arrays, "--out: a .npz has no --grow and no --scale; leave them out.")
     policy = cli.get_policy()
-    model = load(directory, values.tokenizer, verify=cli.get_verify())
+    model = asked.get_model()
     if policy:
         model = model.compressed(**policy)
         print(model.cache_summary())
-    labels = np.repeat(model.label_indices(model.parse_labels(values.labels)), values.columns)
-    numbers = cli.get_indices("numbers", len(labels))
+    rows = asked.get_rows(model)
+    numbers = cli.get_indices("numbers", len(rows.names) * values.columns)
+    images = rows.pick([number // values.columns for number in numbers])
     settings = cli.get_settings(model.config.tokenizer.vocabulary)
-    drawing = Drawing(model, labels[numbers].tolist(), values.seed, numbers, settings)
-    if arrays:
-        drawing.save_arrays(out)
-    elif folder:
-        drawing.save_each(folder, scale=values.scale or 1, grow=values.grow)
-    else:
-        scale = values.scale or max(1, 64 // model.config.tokenizer.image_size[1])
+    with TaskProgress("drawing", len(numbers), "image") as progress:
+        progress.reach(0)  # the first batch may take long to compile
+        model = replace(model, report=progress.advance)
+        drawing = Drawing(model, images, values.seed, numbers, settings)
         columns = values.columns if values.numbers is None else 1
-        drawing.save_grid(out, columns=columns, scale=scale, grow=values.grow)
+        drawing.save(out, columns=columns, scale=values.scale, grow=values.grow)
     print(f"Wrote {values.out}.")
 
 

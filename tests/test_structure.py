@@ -20,7 +20,8 @@ FLOORS = (
     {"compilation"},
     {"convert"},
     {"experiment"},
-    {"api", "cli"},
+    {"api"},
+    {"cli"},
 )
 MAINS = len(FLOORS)  # the floor of the programs
 PROGRAM = '\nif __name__ == "__main__":'

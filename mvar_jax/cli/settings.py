@@ -12,6 +12,7 @@ def define_settings() -> None:
     """Defines the flags of `SamplingConfig`, of its presets and of batches; see `get_settings`."""
     flags.DEFINE_enum("preset", None, SAMPLING_PRESETS, "The official settings for a purpose.")
     flags.DEFINE_float("guidance", None, "Guidance at the last scale, 0 for none.")
+    flags.DEFINE_integer("guidance_layer", None, "Guide after so many blocks, 0 at the logits.")
     flags.DEFINE_integer("top_k", None, "Draw from the k likeliest tokens, 0 for all.")
     flags.DEFINE_float("top_p", None, "Draw from the likeliest share p, 0 for all.")
     flags.DEFINE_float("temperature", None, "Divides the logits.")
@@ -26,5 +27,6 @@ def get_settings(vocabulary: int) -> dict[str, Any]:
     """
     preset = flags.FLAGS.preset
     settings = {} if preset is None else sampling_preset(preset, vocabulary)
-    names = ("guidance", "top_k", "top_p", "temperature", "smooth", "batch_size")
-    return settings | given(*names)
+    names = ("guidance", "guidance_layer", "top_k", "top_p", "temperature", "smooth", "batch_size")
+    negative = given("negative") if "negative" in flags.FLAGS else {}
+    return settings | given(*names) | negative

@@ -3,13 +3,16 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 from jax.typing import DTypeLike
 
+from mvar_jax.config import ModelConfig
 from mvar_jax.evaluation.benchmark import ProgramMemory, program_memory
 from mvar_jax.mesh.axes import BATCH
+from mvar_jax.models import Condition, example_condition
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 WIDTHS = {"pred": 1, "bf16": 2, "f16": 2} | {f"{k}{8 * n}": n for k in "suf" for n in (1, 2, 4, 8)}
@@ -60,6 +63,12 @@ def by_image(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
     """The shape of an argument whose first axis counts images, sharded over the ambient mesh."""
     sharding = jax.sharding.NamedSharding(jax.sharding.get_mesh(), jax.P(BATCH))
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+
+def example_conditions(config: ModelConfig, batch_size: int) -> Condition:
+    """The shapes of conditions, one per image, sharded over the ambient mesh."""
+    shapes = jax.eval_shape(partial(example_condition, config, batch_size))
+    return jax.tree.map(lambda leaf: by_image(leaf.shape, leaf.dtype), shapes)
 
 
 class Program:

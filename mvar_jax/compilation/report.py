@@ -1,11 +1,13 @@
 """The cost of a program on a topology: memory, roofline time, utilisation."""
 
+import re
 from dataclasses import dataclass, field
 
 from mvar_jax.compilation.chips import Chip
 from mvar_jax.compilation.program import Cost, Instruction
 from mvar_jax.evaluation.benchmark import ProgramMemory, markdown_table
 
+NAMED = 8  # of the largest arrays
 PARTS_HEADER = ("part", "times", "TFLOP", "GB moved", "GB exchanged", "ms", "ms exchange")
 
 
@@ -132,3 +134,14 @@ class Report:
             f"{part.seconds(self.chip) * 1e3:.2f}",
             f"{part.exchange_seconds(self.chip) * 1e3:.2f}",
         )
+
+
+def largest_arrays(message: str, topology: str) -> str:
+    """The compiler's report on insufficient memory, in a few lines."""
+    need = re.search(r"Used [^.]*\.[^.]*\.", message)
+    arrays = re.findall(
+        r"Size: (\S+).*?(?:op_name=\"([^\"]*)\")?\s+Shape: (\S+)", message, re.DOTALL
+    )
+    lines = [f"error: does not fit into {topology}. {need[0] if need else ''} Largest arrays:"]
+    lines += [f"  {size} {shape} {source}" for size, source, shape in arrays[:NAMED]]
+    return "\n".join([*lines, "Use more chips, a smaller batch_size, accumulate or fsdp."])

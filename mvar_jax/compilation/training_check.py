@@ -1,13 +1,19 @@
 """The real training step of a config, compiled for a topology, and the cost of its parts."""
 
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import jax
 import jax.numpy as jnp
 
 from mvar_jax.compilation.chips import get_chip, topology_devices
-from mvar_jax.compilation.program import WHOLE_PRODUCTS, Program, by_image, split_cost
+from mvar_jax.compilation.program import (
+    WHOLE_PRODUCTS,
+    Program,
+    by_image,
+    example_conditions,
+    split_cost,
+)
 from mvar_jax.compilation.report import Part, Report
 from mvar_jax.config import Config
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
@@ -82,11 +88,7 @@ class _Step:
         self.gradient = make_trunk_gradient(trunk, tokenizer, training, seed=config.seed)
         self.state = state_shapes(trunk_shapes(config), optimizer, training.ema_decay)
         self.frozen = Frozen(with_shardings(tokenizer_shapes(config)))
-        total = config.tokenizer.schedule.total
-        self.batch = {
-            "tokens": by_image((batch_size, total), jnp.int32),
-            "label": by_image((batch_size,), jnp.int32),
-        }
+        self.batch = _batch(config, batch_size)
 
         def follow(state, gradients):
             metrics = {"loss": jnp.float32(0)}
@@ -95,3 +97,14 @@ class _Step:
             )
 
         self.update = jax.jit(follow, donate_argnums=0)
+
+
+def _batch(config: Config, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """A batch of tokens, or of images where tokens are of bits, with labels or texts."""
+    condition = example_conditions(config.model, batch_size)
+    height, width = config.tokenizer.image_size
+    data = {"image": by_image((batch_size, height, width, 3), jnp.float32)}
+    if config.tokenizer.quantizer == "vq":
+        total = config.tokenizer.schedule.total
+        data = {"tokens": by_image((batch_size, total), jnp.int32)}
+    return data | {field.name: getattr(condition, field.name) for field in fields(condition)}

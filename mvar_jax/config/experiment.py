@@ -7,9 +7,11 @@ from absl import logging
 
 from mvar_jax.checks import check, check_range, check_seed
 from mvar_jax.config.data import DataConfig
+from mvar_jax.config.infinity_schedules import reshaped
 from mvar_jax.config.model import ModelConfig
 from mvar_jax.config.tokenizer import TokenizerConfig
 from mvar_jax.config.training import OptimizerConfig, TrainingConfig
+from mvar_jax.scales import ScaleSchedule
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,28 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
+    @property
+    def schedules(self) -> dict[tuple[int, int], ScaleSchedule]:
+        """The scales by the size of images, (height, width) in pixels; the tokenizer's own first.
+
+        There is one for every aspect ratio that is trained on.
+        """
+        own, stride = self.tokenizer.schedule, self.tokenizer.stride
+        all_of_them = [own, *(reshaped(own, aspect, None) for aspect in self.data.aspects)]
+        return {(stride * each.last[0], stride * each.last[1]): each for each in all_of_them}
+
     def __post_init__(self):
         check_seed(self.seed)
+        check(
+            not self.data.aspects or self.model.positions == "rotary",
+            "data.aspects: got several ratios for learned positions, which fit one; set "
+            "model.positions to 'rotary'.",
+        )
+        check(
+            len(self.schedules) == 1 + len(self.data.aspects),
+            f"data.aspects: got {', '.join(self.data.aspects)}, of which two give the same size "
+            "of images, or one that of tokenizer.image_size; leave one out.",
+        )
         check(self.batch_size >= 1, f"batch_size: got {self.batch_size}, expected at least 1.")
         for name in ("training", "tokenizer_training"):
             parts = getattr(self, name).accumulate

@@ -22,7 +22,8 @@ from mvar_jax.convert.stored_tensor import StoredTensor
 from mvar_jax.convert.t5_names import ALIAS, EMBEDDING, NOT_NEEDED, t5_entries
 from mvar_jax.convert.tensor_file import read_tensors
 from mvar_jax.models.parameters import param_shardings
-from mvar_jax.text import T5Config, T5Encoder, WordEmbeddings
+from mvar_jax.text import T5Config, T5Encoder, TextEncoder, WordEmbeddings, read_features
+from mvar_jax.text.feature_file import holds_features
 from mvar_jax.text.prompts import MAX_LENGTH, read_json, read_prompt_tokenizer, read_tokenizer_file
 from mvar_jax.text.t5 import MAX_DISTANCE
 
@@ -48,6 +49,15 @@ def load_text_encoder(
     config, tensors = find_encoder(folder, dtype=dtype)
     params = load_t5(config, tensors, mesh=mesh)
     return T5Encoder(folder.resolve().name, config, params, tokenizer, mesh)
+
+
+def open_text_encoder(source: str | Path) -> TextEncoder:
+    """The text encoder that a config names: as `load_text_encoder`, or stored features.
+
+    Raises ValueError as that does, and as `read_features` does.
+    """
+    folder = Path(source).expanduser()
+    return read_features(folder) if holds_features(folder) else load_text_encoder(source)
 
 
 def find_encoder(

@@ -94,9 +94,9 @@ def scan_folder(folder: Path, split: str) -> tuple[FolderRecords, tuple[str, ...
     class_names = tuple(_subfolders(folder / "train" if place != folder else folder))
     labels = {name: label for label, name in enumerate(class_names)}
     found, passed_over = _files(folder, place, class_names)
-    files = sorted(found, key=_digest)
+    files = sorted(found, key=digest)
     if is_part:
-        files = _part(files, split)
+        files = part(files, split)
     check(
         len(files) > 0,
         f"data: split {split!r} of {folder} is empty, expected at least one image; add images.",
@@ -145,7 +145,7 @@ def _files(
     for name in here:
         images: list[str] = []
         others: list[str] = []
-        for file in _walk(place / name, (root, place)):
+        for file in walk(place / name, (root, place)):
             suitable = file.suffix.lower() in SUFFIXES
             (images if suitable else others).append(file.relative_to(place).as_posix())
         remedy = "convert its HEIC files to JPEG" if any(map(_is_heic, others)) else "add some"
@@ -186,7 +186,7 @@ def _warn_once(message: str) -> None:
     logging.warning("%s", message)
 
 
-def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+def walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
     """All visible files below a folder, every folder once, also where links lead round."""
     seen = {_identity(place) for place in above}
     for place, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
@@ -198,22 +198,22 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
         yield from (Path(place, name) for name in files if _is_visible(name))
 
 
-def _part(files: list[str], split: str) -> list[str]:
+def part(files: list[str], split: str) -> list[str]:
     """The training or the validation images of files in the order of their digests.
 
     Validation has one image at least: of very few, the first.
     """
-    chosen = [file for file in files if _digest(file)[0] % VALIDATION_EVERY == 0] or files[:1]
+    chosen = [file for file in files if digest(file)[0] % VALIDATION_EVERY == 0] or files[:1]
     if split == "validation":
         return chosen
     taken = set(chosen)
     return [file for file in files if file not in taken]
 
 
-def _digest(file: str) -> tuple[int, str]:
+def digest(file: str) -> tuple[int, str]:
     """A number that is spread evenly over paths, and the path, should two numbers be equal."""
-    digest = hashlib.blake2b(os.fsencode(file), digest_size=8).digest()
-    return int.from_bytes(digest, "little"), file
+    spread = hashlib.blake2b(os.fsencode(file), digest_size=8).digest()
+    return int.from_bytes(spread, "little"), file
 
 
 def _subfolders(folder: Path) -> list[str]:

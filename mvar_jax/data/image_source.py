@@ -21,7 +21,10 @@ class Records(Protocol):
         """The number of records."""
 
     def __getitem__(self, index: int) -> dict:
-        """A record: `image`, encoded bytes, and `label`. Raises any error if it is damaged."""
+        """A record: `image`, encoded bytes, and `label`, or `caption` in its place.
+
+        Raises any error if it is damaged.
+        """
 
     def describe(self, index: int) -> str:
         """What identifies the record for a user: its file, or its index."""
@@ -33,10 +36,11 @@ class Records(Protocol):
 class ImageSource:
     """Random access to the decoded images of one split.
 
-    `source[i]` is `{"image": uint8 [h, w, 3], "label": int32}`; `len(source)` counts the
-    examples, `class_names` has one name per label. In the place of a record that cannot be read
-    stands the next that can, so that the number and the order of the others stay; `skipped` holds
-    which, and a warning names each once. Raises ValueError when too many cannot be read.
+    `source[i]` is `{"image": uint8 [h, w, 3], "label": int32}`, or has a `caption`, a text, in the
+    label's place; `len(source)` counts the examples, `class_names` has one name per label. In the
+    place of a record that cannot be read stands the next that can, so that the number and the order
+    of the others stay; `skipped` holds which, and a warning names each once. Raises ValueError when
+    too many cannot be read.
 
     The first `CACHE_BYTES` of decoded images are kept: small datasets are read many times by small
     machines.
@@ -49,10 +53,11 @@ class ImageSource:
         self.skipped = SkippedRecords(f"{name} split {split!r}", len(records))
         known = records.find_unreadable()
         self.skipped.add_known({i: (records.describe(i), cause) for i, cause in known.items()})
-        self._records = records
+        self.records = records
         self._decoded: dict[int, Example] = {}
         self._room = CACHE_BYTES  # that is left
-        self[0]  # where nothing can be read, that shows here
+        if len(records):
+            self[0]  # where nothing can be read, that shows here
         weakref.finalize(self, self.skipped.report)  # when it is no longer used, or at the end
 
     @property
@@ -61,7 +66,7 @@ class ImageSource:
         return len(self.class_names)
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self.records)
 
     def __repr__(self) -> str:
         return f"ImageSource({self.name!r}, {self.split!r}, {len(self)} images)"
@@ -75,7 +80,7 @@ class ImageSource:
                 return example
         raise ValueError(
             f"data: none of the {len(self)} images of {self.name} split {self.split!r} can be read "
-            f"({self._records.describe(index)}: {self.skipped.causes[index]}), expected some good "
+            f"({self.records.describe(index)}: {self.skipped.causes[index]}), expected some good "
             "ones; replace the files."
         )
 
@@ -86,9 +91,9 @@ class ImageSource:
         if index in self.skipped:
             return None
         try:
-            example = decode_record(self._records[index], self.num_classes)
+            example = decode_record(self.records[index], self.num_classes)
         except Exception as error:  # readers of files raise many kinds over damage
-            self.skipped.add(index, self._records.describe(index), first_line(error))
+            self.skipped.add(index, self.records.describe(index), first_line(error))
             return None
         if example["image"].nbytes <= self._room:
             self._room -= example["image"].nbytes
@@ -97,10 +102,12 @@ class ImageSource:
 
 
 def decode_record(record: dict, num_classes: int) -> Example:
-    """A record's pixels, uint8 [h, w, 3], and its label.
+    """A record's pixels, uint8 [h, w, 3], and its label or caption.
 
     Raises ValueError as `decode_image` does, and for a label that no class has.
     """
+    if "caption" in record:
+        return record | {"image": decode_image(record["image"])}
     label = int(record["label"])
     check(0 <= label < num_classes, f"its label is {label}, no class has it")
     return {"image": decode_image(record["image"]), "label": np.int32(label)}

@@ -1,6 +1,7 @@
 """Grain pipelines from a dataset to batches of images, or of their tokens, and labels."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import grain
@@ -8,12 +9,21 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float32, UInt8
 
+from mvar_jax.array_types import Example
 from mvar_jax.checks import check
 from mvar_jax.config import DataConfig
 from mvar_jax.data.augment import center_crop, cover, random_crop, random_shift
+from mvar_jax.data.caption_choice import choose_caption
 from mvar_jax.data.image_source import ImageSource
 from mvar_jax.data.source import load_source
 from mvar_jax.data.token_source import TokenSource
+
+Encode = Callable[[Example], Example]
+
+
+def same(example: Example) -> Example:
+    """The example as it is, with its label or tokens."""
+    return example
 
 
 def load_examples(data: DataConfig, image_size: tuple[int, int]) -> TokenSource | ImageSource:
@@ -29,7 +39,7 @@ def load_examples(data: DataConfig, image_size: tuple[int, int]) -> TokenSource 
 
 def load_images(data: DataConfig, image_size: tuple[int, int], split: str) -> ImageSource:
     """The images of a split by index; raises ValueError as `load_examples` does."""
-    source = load_source(data.name, split, data.directory)
+    source = load_source(data.name, split, data.directory, captions=data.captions)
     center(source[0], data, image_size)  # one of another size shows here
     return source
 
@@ -43,6 +53,7 @@ def train_batches(
     source: TokenSource | ImageSource | None = None,
     rows: np.ndarray | None = None,
     first: int = 0,
+    encode: Encode = same,
 ) -> grain.IterDataset:
     """Endless batches of the training split, reshuffled in every epoch and augmented.
 
@@ -53,7 +64,8 @@ def train_batches(
     has `get_state` and `set_state` (saved in checkpoints), after which it goes on exactly where
     it was, with any number of threads, and the same number of worker processes.
     `source` is what `load_examples` gives, where it is at hand. With `rows` only these rows of
-    every batch are read; the first batch is number `first`.
+    every batch are read; the first batch is number `first`. `encode` turns the caption of an
+    example into arrays.
 
     Raises ValueError as `load_examples` does, and on iteration for too many images that cannot be
     read or, unless the augmentation is "crop", are not of `image_size`.
@@ -63,7 +75,7 @@ def train_batches(
     cropped = functools.partial(augment, data=data, image_size=image_size)
     prepare = _pick_crop if data.tokens else cropped
     records = grain.MapDataset.source(source).seed(seed % 2**32).shuffle().repeat()
-    records = batch_rows(records.random_map(prepare), batch_size, rows)
+    records = batch_rows(records.random_map(prepare).map(encode), batch_size, rows)
     size = batch_size if rows is None else len(rows)
     return batched(records[first * size :], size, data)
 
@@ -79,11 +91,13 @@ def eval_batches(
     return batched(eval_records(data, image_size, split), batch_size, data)
 
 
-def eval_records(data: DataConfig, image_size: tuple[int, int], split: str) -> grain.MapDataset:
-    """What `eval_batches` makes batches of."""
+def eval_records(
+    data: DataConfig, image_size: tuple[int, int], split: str, encode: Encode = same
+) -> grain.MapDataset:
+    """What `eval_batches` makes batches of; `encode` is as in `train_batches`."""
     source = load_images(data, image_size, split)
     prepare = functools.partial(center, data=data, image_size=image_size)
-    return grain.MapDataset.source(source).map(prepare)
+    return grain.MapDataset.source(source).map(prepare).map(encode)
 
 
 def eval_token_records(data: DataConfig) -> grain.MapDataset:
@@ -152,7 +166,12 @@ def augment(
     data: DataConfig,
     image_size: tuple[int, int],
 ) -> dict[str, Any]:
-    """A record whose image is changed at random, as `data` says; uint8 as it was."""
+    """A record whose image is changed at random, as `data` says; uint8 as it was.
+
+    Of a long caption some of it is chosen.
+    """
+    if "caption" in record:
+        record = choose_captions(record, generator, data.short_caption_rate)
     image = _fit(record["image"], data, image_size)
     if data.augmentation == "crop":
         image = random_crop(image, image_size, generator)
@@ -161,8 +180,20 @@ def augment(
     return record | {"image": image}
 
 
+def choose_captions(
+    record: dict[str, Any], generator: np.random.Generator, short_rate: float
+) -> dict[str, Any]:
+    """A record with one caption, of those that it has (see `caption_choice`)."""
+    record = dict(record)
+    short, long = record.pop("short_caption", None), record["caption"]
+    if short_rate:
+        record["caption"] = choose_caption(long, short, short_rate, generator)
+    return record
+
+
 def center(record: dict[str, Any], data: DataConfig, image_size: tuple[int, int]) -> dict[str, Any]:
     """A record whose image is brought to `image_size` (height, width) without chance."""
+    record = {name: value for name, value in record.items() if name != "short_caption"}
     image = _fit(record["image"], data, image_size)
     return record | {"image": center_crop(image, image_size)}
 

@@ -21,10 +21,16 @@ SHADOW = 0.6
 UPPER_LEFT = -0.75 * np.pi
 
 
+HUES = ("red", "orange", "lime", "green", "cyan", "blue", "violet", "pink")  # of objects
+GROUND_HUES = ("red", "yellow", "green", "cyan", "blue", "magenta")
+
+
 @dataclass(frozen=True)
 class Surface:
-    """A pattern in two colours, turned, moved and scaled."""
+    """A pattern in two colours, turned, moved and scaled. `hue` is the name of their hue."""
 
+    hue: str
+    bright: bool
     pattern: str
     colors: np.ndarray  # [2, 3], from 0 to 1
     angle: float
@@ -149,9 +155,11 @@ def _half_way(light: np.ndarray) -> np.ndarray:
 
 def _object_surface(random: np.random.Generator, bright: bool) -> Surface:
     """A vivid surface: light with a darker pattern, or dark with a lighter one."""
-    hue, value = random.integers(8) / 8 + random.uniform(-0.02, 0.02), 0.9 if bright else 0.5
-    color = _rgb(hue, random.uniform(0.7, 0.95), value)
+    hue, value = random.integers(len(HUES)), 0.9 if bright else 0.5
+    color = _rgb(hue / 8 + random.uniform(-0.02, 0.02), random.uniform(0.7, 0.95), value)
     return Surface(
+        hue=HUES[hue],
+        bright=bright,
         pattern=random.choice(list(PATTERNS)),
         colors=np.stack([color, color * 0.6 if bright else 1 - 0.55 * (1 - color)]),
         angle=random.integers(2) * np.pi / 2,
@@ -162,9 +170,11 @@ def _object_surface(random: np.random.Generator, bright: bool) -> Surface:
 
 def _ground_surface(random: np.random.Generator, bright: bool) -> Surface:
     """A dull surface, its pattern along the image's sides."""
-    hue, value = random.integers(6) / 6 + random.uniform(-0.02, 0.02), 0.85 if bright else 0.42
-    color = _rgb(hue, random.uniform(0.2, 0.35), value)
+    hue, value = random.integers(len(GROUND_HUES)), 0.85 if bright else 0.42
+    color = _rgb(hue / 6 + random.uniform(-0.02, 0.02), random.uniform(0.2, 0.35), value)
     return Surface(
+        hue=GROUND_HUES[hue],
+        bright=bright,
         pattern=random.choice(["plain", "stripes", "checks"]),
         colors=np.stack([color, color * 0.78]),
         angle=random.integers(2) * np.pi / 2,

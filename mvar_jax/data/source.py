@@ -14,14 +14,18 @@ from etils import epath
 from tensorflow_datasets.core import read_only_builder
 
 from mvar_jax.checks import check, first_line
+from mvar_jax.data.caption_lines import scan_lines
+from mvar_jax.data.captions import scan_captions
 from mvar_jax.data.digits import Digits
 from mvar_jax.data.folder import scan_folder
 from mvar_jax.data.image_source import ImageSource, Records
 from mvar_jax.data.imagenet import Imagenet, find_tars
+from mvar_jax.data.scene_captions import CaptionedScenes
 from mvar_jax.data.shapes import Shapes, ShapesConfig
 
 OWN_BUILDERS = ("digits", "shapes/SIDE", "imagenet")
 FOLDER = "folder"
+SCANS = {FOLDER: scan_captions, "jsonl": scan_lines}  # of captioned images, by name
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,31 @@ class Split:
     passed_over: tuple[str, ...] = ()
 
 
-def load_source(name: str, split: str, directory: str = "") -> ImageSource:
-    """The decoded images of a split; arguments and errors are those of `open_split`."""
+def load_source(
+    name: str, split: str, directory: str = "", *, captions: bool = False
+) -> ImageSource:
+    """The decoded images of a split; arguments and errors are those of `open_split`.
+
+    With `captions` they have captions in place of labels: those of `shapes` describe the scenes,
+    those of a "folder" lie in a .txt beside each image, those of "jsonl" in lines of JSON.
+    """
+    if captions:
+        return ImageSource(name, split, open_captioned(name, split, directory), class_names=())
     opened = open_split(name, split, directory)
     return ImageSource(opened.dataset, split, opened.records, class_names=opened.class_names)
+
+
+def open_captioned(name: str, split: str, directory: str = "") -> Records:
+    """Opens a split of captioned images. Raises ValueError as `open_split` does, and for others."""
+    if name in SCANS:
+        check(directory != "", "data.directory: got nothing, expected the folder of images.")
+        return SCANS[name](Path(directory).expanduser(), split)
+    check(
+        name.startswith("shapes/"),
+        f"data.captions: {name} has none; expected 'shapes/SIDE', 'folder' with a .txt beside "
+        "every image, or 'jsonl'.",
+    )
+    return CaptionedScenes(open_split(name, split, directory).records, split)
 
 
 def open_split(name: str, split: str, directory: str = "") -> Split:

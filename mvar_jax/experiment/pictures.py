@@ -1,7 +1,9 @@
 """Pictures of the samples of a training run, with the same labels and keys each time."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from PIL import Image
 
 from mvar_jax.array_types import HostArray, Params
 from mvar_jax.config import Config
-from mvar_jax.models import ClassLabels
+from mvar_jax.models import ClassLabels, Condition
 from mvar_jax.pictures.image_files import save_picture
 from mvar_jax.pictures.image_grid import image_grid, reconstruction_grid
 from mvar_jax.sampling import Filters, Sampler, Weights, generate
@@ -20,33 +22,44 @@ from mvar_jax.tokenizers import Tokenizer
 from mvar_jax.training.state import TrainState
 from mvar_jax.training.step import Frozen
 
-CLASSES = 8
-COLUMNS = 4  # images of each class
+ROWS = 8
+COLUMNS = 4  # images of each row
 RECONSTRUCTIONS = 10
 ENLARGE_BELOW = 64  # pixels, along the shorter side
 
 Draw = Callable[..., np.ndarray]
 
 
-def trunk_pictures(config: Config, sampler: Sampler, *, class_names: tuple[str, ...]) -> Draw:
+class Shown(NamedTuple):
+    """What pictures of samples are of: a condition per row, and what stands beside it."""
+
+    condition: Condition  # [rows]
+    names: tuple[str, ...]
+
+
+def classes_shown(class_names: tuple[str, ...]) -> Shown:
+    """Up to `ROWS` classes, spread over all."""
+    classes = np.linspace(0, len(class_names) - 1, min(ROWS, len(class_names))).astype(np.int32)
+    return Shown(ClassLabels(classes), tuple(class_names[i] for i in classes))
+
+
+def trunk_pictures(config: Config, sampler: Sampler, shown: Shown) -> Draw:
     """`draw(state, path, frozen)`: writes samples, returns their pixels.
 
-    Of up to `CLASSES` classes spread over all, `COLUMNS` images each, as the config samples.
+    Of each row `COLUMNS` images, as the config samples.
     """
-    classes = np.linspace(0, len(class_names) - 1, min(CLASSES, len(class_names))).astype(np.int32)
-    labels = np.repeat(classes, COLUMNS)
-    names = [class_names[i] for i in classes]
+    count = len(shown.names) * COLUMNS
     asked = NumberedRequest(
-        condition=ClassLabels(labels),
+        condition=jax.tree.map(partial(np.repeat, repeats=COLUMNS, axis=0), shown.condition),
         seed=np.uint32(config.seed),
-        numbers=np.arange(len(labels), dtype=np.uint32),
+        numbers=np.arange(count, dtype=np.uint32),
         filters=Filters.of(config.sampling, len(sampler.scales)),
     )
 
     def draw(state: TrainState, path: Path, frozen: Frozen) -> np.ndarray:
         weights = Weights(state.sampling_params, frozen.tokenizer)
         images = _on_host(generate(sampler, weights, asked.request()).images)
-        return _write(image_grid(images, COLUMNS, names, scale=_scale(images)), path)
+        return _write(image_grid(images, COLUMNS, shown.names, scale=_scale(images)), path)
 
     return draw
 

@@ -1,24 +1,47 @@
 """The data of the two trainings: checks of the examples, and global batches on the mesh."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 from jax.sharding import Mesh
 
+from mvar_jax.array_types import Example
 from mvar_jax.checks import check
 from mvar_jax.config import Config, TrainingConfig
+from mvar_jax.convert.text_encoder import open_text_encoder
+from mvar_jax.data.aspect_batches import AspectBatches, by_aspect
 from mvar_jax.data.global_batches import GlobalBatches, GlobalEvaluation
 from mvar_jax.data.image_source import ImageSource
-from mvar_jax.data.pipeline import eval_records, eval_token_records, train_batches
+from mvar_jax.data.pipeline import (
+    Encode,
+    eval_records,
+    eval_token_records,
+    same,
+    train_batches,
+)
 from mvar_jax.data.source import FOLDER
 from mvar_jax.data.token_source import TokenSource
 from mvar_jax.mesh.processes import announce, on_first_process
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
+from mvar_jax.sampling.asked import text_features
 from mvar_jax.training.loop import Data
 
 
 def with_classes(config: Config, source: TokenSource | ImageSource) -> Config:
-    """The config with the number of classes that the data has. Raises ValueError for another."""
+    """The config with the number of classes that the data has; of texts there are none.
+
+    Raises ValueError for another number, and for data without what the model is conditioned on.
+    """
+    text = config.model.condition == "text"
+    check(
+        text == config.data.captions,
+        f"data.captions: got {config.data.captions} for a model of condition "
+        f"{config.model.condition!r}, expected {text}; set --config.data.captions={text}.",
+    )
+    if text:
+        return config
     found = source.num_classes
     check(
         config.model.num_classes in (0, found),
@@ -51,6 +74,36 @@ def check_tokens(config: Config, tokenizer: str, class_names: tuple[str, ...]) -
     on_first_process(check_all)
 
 
+def _read_training(
+    config: Config, rows: np.ndarray, source: TokenSource | ImageSource, encode: Encode
+) -> Callable[[int], Iterable]:
+    """What reads this process's rows of the training batches from a number on."""
+    sizes = list(config.schedules)
+    sources = [source]
+    if config.data.aspects:
+        assert isinstance(source, ImageSource)
+        sources = by_aspect(source, [height / width for height, width in sizes])
+
+    def read_one(number, first):
+        return train_batches(
+            config.data,
+            sizes[number],
+            config.batch_size,
+            seed=config.seed,
+            source=sources[number],
+            rows=rows,
+            first=first,
+            encode=encode,
+        )
+
+    if len(sources) == 1:
+        return partial(read_one, 0)
+    counts = [len(each) for each in sources]
+    return lambda first: AspectBatches(
+        read_one, counts, config.batch_size, seed=config.seed, first=first
+    )
+
+
 def make_layout(config: Config, training: TrainingConfig) -> tuple[Mesh, BatchLayout]:
     """The mesh of the config, which must divide the batch; says what devices there are."""
     mesh = make_mesh(config.mesh)
@@ -60,22 +113,49 @@ def make_layout(config: Config, training: TrainingConfig) -> tuple[Mesh, BatchLa
     return mesh, layout
 
 
+def caption_encoder(config: Config) -> Encode:
+    """What turns an example's caption into the features of a text and their mask.
+
+    They are padded to the most tokens that the model reads. Raises ValueError for an encoder that
+    cannot be opened or gives features of another width, and on use for a longer caption.
+    """
+    check(
+        config.data.text_encoder != "",
+        "data.text_encoder: got none for the captions, expected the folder of a T5, features that "
+        "python -m mvar_jax.encode_text wrote, or wordllama.",
+    )
+    encoder, text = open_text_encoder(config.data.text_encoder), config.model.text
+
+    def encode(example: Example) -> Example:
+        features = text_features(example["caption"], encoder, text).padded(text.max_length)
+        rest = {name: value for name, value in example.items() if name != "caption"}
+        return rest | {"features": features.features[0], "mask": features.mask[0]}
+
+    return encode
+
+
+def without_captions(example: Example) -> Example:
+    """An example of captioned data, for the training of a tokenizer."""
+    return {name: value for name, value in example.items() if name != "caption"}
+
+
 def make_data(
-    config: Config, layout: BatchLayout, parts: int, *, source: TokenSource | ImageSource
+    config: Config,
+    layout: BatchLayout,
+    parts: int,
+    *,
+    source: TokenSource | ImageSource,
+    encode: Encode = same,
 ) -> Data:
     """Batches of both splits, of which every process reads the rows that its devices hold.
 
-    `source` are the examples to train on, as `load_examples` gives them. Batches to
-    evaluate on have the size of one of the parts that training batches are computed in.
+    `source` are the examples to train on, as `load_examples` gives them, `encode` is as in
+    `data.pipeline.train_batches`. Batches to evaluate on have the size of one of the parts that
+    training batches are computed in.
     """
     data, size, batch_size = config.data, config.tokenizer.image_size, config.batch_size
-    rows = layout.rows(batch_size)
-    batches = GlobalBatches(
-        lambda first: train_batches(
-            data, size, batch_size, seed=config.seed, source=source, rows=rows, first=first
-        ),
-        partial(layout.place, size=batch_size),
-    )
+    read = _read_training(config, layout.rows(batch_size), source, encode)
+    batches = GlobalBatches(read, partial(layout.place, size=batch_size))
     check(
         not data.tokens or bool(data.validation_tokens or data.directory) or data.name != FOLDER,
         "data.validation_tokens: got none, so that validation reads images, but data.directory "
@@ -84,5 +164,5 @@ def make_data(
     if data.validation_tokens:
         records = eval_token_records(data)
     else:
-        records = eval_records(data, size, data.validation_split)
+        records = eval_records(data, size, data.validation_split, encode)
     return Data(batches, GlobalEvaluation(records, batch_size // parts, data, layout=layout))

@@ -15,19 +15,31 @@ from absl import logging
 from mvar_jax.array_types import Params, PyTree, in_32_bits, path_name
 from mvar_jax.checks import check
 from mvar_jax.config import Config
-from mvar_jax.data.pipeline import load_examples
-from mvar_jax.experiment.pictures import tokenizer_pictures, trunk_pictures
+from mvar_jax.convert.text_encoder import open_text_encoder
+from mvar_jax.data.image_source import ImageSource
+from mvar_jax.data.pipeline import load_examples, same
+from mvar_jax.data.token_source import TokenSource
+from mvar_jax.experiment.pictures import (
+    ROWS,
+    Shown,
+    classes_shown,
+    tokenizer_pictures,
+    trunk_pictures,
+)
 from mvar_jax.experiment.training_data import (
+    caption_encoder,
     check_tokens,
     make_data,
     make_layout,
     with_classes,
+    without_captions,
 )
 from mvar_jax.mesh.processes import on_first_process
 from mvar_jax.models import build_trunk
 from mvar_jax.models.checksum import checksum
 from mvar_jax.models.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.sampling import Sampler
+from mvar_jax.sampling.asked import text_features
 from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.loop import Data, InitialState, Outcome, Programs, Run, fit
 from mvar_jax.training.optimizer import make_optimizer
@@ -65,7 +77,8 @@ def train_tokenizer(config: Config, workdir: Workdir, *, force: bool = False) ->
     own, training = workdir.tokenizer, config.tokenizer_training
     source = load_examples(config.data, config.tokenizer.image_size)
     mesh, layout = make_layout(config, training)
-    data = make_data(config, layout, training.accumulate, source=source)
+    encode = without_captions if config.data.captions else same
+    data = make_data(config, layout, training.accumulate, source=source, encode=encode)
     steps = training.total_steps(len(source), config.batch_size)
     optimizer = make_optimizer(config.tokenizer_optimizer, steps, config.batch_size)
     check_is_run(own.checkpoints)
@@ -141,7 +154,8 @@ def train_trunk(
     config = with_classes(config, source)
     training = config.training
     mesh, layout = make_layout(config, training)
-    data = make_data(config, layout, training.accumulate, source=source)
+    encode = caption_encoder(config) if config.data.captions else same
+    data = make_data(config, layout, training.accumulate, source=source, encode=encode)
     steps = training.total_steps(len(source), config.batch_size)
     optimizer = make_optimizer(config.optimizer, steps, config.batch_size)
     lender = None if workdir.tokenizer.is_trained else tokenizer_from or init
@@ -167,7 +181,7 @@ def train_trunk(
                 total_steps=steps,
                 cost=_step_cost(config),
             ),
-            _trunk_programs(config, optimizer, frozen, class_names=source.class_names),
+            _trunk_programs(config, optimizer, frozen, shown=_shown(config, source)),
             data,
             initial=_initial_trunk(
                 config,
@@ -192,17 +206,33 @@ def _trunk_programs(
     optimizer: optax.GradientTransformation,
     frozen: Frozen,
     *,
-    class_names: tuple[str, ...],
+    shown: Shown,
 ) -> Programs:
     """The programs of the trunk's training, with their frozen inputs."""
     trunk, tokenizer = build_trunk(config), build_tokenizer(config.tokenizer)
     sampler = Sampler(trunk, tokenizer, smooth=config.sampling.smooth)
-    step = make_trunk_step(trunk, tokenizer, optimizer, config=config.training, seed=config.seed)
+    step = make_trunk_step(
+        trunk,
+        tokenizer,
+        optimizer,
+        config=config.training,
+        seed=config.seed,
+        schedules=config.schedules,
+    )
     return Programs(
         partial(step, frozen=frozen),
         partial(make_trunk_evaluation(trunk, tokenizer), frozen=frozen),
-        partial(trunk_pictures(config, sampler, class_names=class_names), frozen=frozen),
+        partial(trunk_pictures(config, sampler, shown), frozen=frozen),
     )
+
+
+def _shown(config: Config, source: TokenSource | ImageSource) -> Shown:
+    """What a run's pictures are of: classes spread over all, or the captions of some images."""
+    if not config.data.captions:
+        return classes_shown(source.class_names)
+    encoder = open_text_encoder(config.data.text_encoder)
+    captions = [source[index]["caption"] for index in range(min(ROWS, len(source)))]
+    return Shown(text_features(captions, encoder, config.model.text), tuple(captions))
 
 
 def _initial_trunk(
@@ -240,7 +270,8 @@ def _begin_trunk(
 
     def write():
         _save_start(workdir, config, record)
-        workdir.save_class_names(class_names)
+        if class_names:
+            workdir.save_class_names(class_names)
         if lender is not None:
             workdir.adopt_tokenizer(lender)
         elif untrained:

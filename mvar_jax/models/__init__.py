@@ -1,7 +1,7 @@
 """The trunk of VAR, M-VAR and their mixtures."""
 
 from mvar_jax.models.conditioner import ClassLabels, Condition
-from mvar_jax.models.examples import example_inputs
+from mvar_jax.models.examples import example_condition, example_inputs
 from mvar_jax.models.trunk import Conditioning, Memory, Trunk, build_trunk
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "Memory",
     "Trunk",
     "build_trunk",
+    "example_condition",
     "example_inputs",
 ]

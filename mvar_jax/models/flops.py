@@ -12,10 +12,10 @@ def matmul_flops(config: ModelConfig, schedule: ScaleSchedule, logits: int) -> i
 
     A matmul of [a, b] and [b, c] counts 2abc. Counted are the projections of attention,
     state-space layers and feed-forwards, the matmuls of queries, keys and values within the
-    reach of each kind of block, adaLN, and the head. The state-space recurrence counts as
-    `h = decay h + x b^T; y = h c` token by token, not as the chunked form that the program
-    computes. Not counted are elementwise arithmetic, convolutions, the word embedding, and
-    recomputation.
+    reach of each kind of block, cross-attention to a text of the most tokens, adaLN, and the
+    head. The state-space recurrence counts as `h = decay h + x b^T; y = h c` token by token, not
+    as the chunked form that the program computes. Not counted are elementwise arithmetic,
+    convolutions, the embedding of words and texts, and recomputation.
     """
     width, tokens = config.width, schedule.total
     blocks = sum(_block(config, kind, schedule) for kind in config.kinds)
@@ -37,6 +37,10 @@ def _block(config: ModelConfig, kind: BlockKind, schedule: ScaleSchedule) -> int
         inner, state = config.ssm_width, config.ssm.state_size
         weights += width * (2 * inner + 2 * state + config.ssm_heads) + inner * width
         mixing += 4 * schedule.total * inner * state  # writing and reading the state
+    if kind.text:
+        text = config.text.max_length
+        weights += 2 * width * width  # queries and out
+        mixing += 4 * text * width * width + 4 * width * schedule.total * text  # keys, values
     return 2 * schedule.total * weights + mixing
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mvar_jax.array_types import Array, Float, Key, PyTree
+from mvar_jax.array_types import Array, Float, Key, PyTree, batch_size
 from mvar_jax.cache import AttentionShape, Compression, LayerMemory, prepare_compression
 from mvar_jax.checks import check
 from mvar_jax.config import BRANCHES, Config, ModelConfig
@@ -146,6 +146,8 @@ class Trunk(nn.Module):
         training, `keys` has one key per image, from which dropped conditions and stochastic depth
         are drawn.
         """
+        if self.is_initializing():
+            return self._initialize(condition, inputs, schedule)
         drops = None
         if keys is not None:
             dropped = uniform_per_image(keys) < self.config.class_drop_rate
@@ -156,6 +158,17 @@ class Trunk(nn.Module):
         x = self._embed(conditioning, inputs, context)
         x, _ = self._run(x, conditioning, context, None, drops)
         return self._logits(x, conditioning)
+
+    def _initialize(self, condition, inputs, schedule):
+        """Uses every parameter once, for `init`: what runs the blocks takes seconds to trace."""
+        vectors, _ = self.conditioner.embed(condition)
+        self.word_embedding(inputs)
+        if self.config.shared_modulation:
+            self.shared_modulation(vectors)
+        self.head_modulation(vectors)
+        self.head(vectors)
+        total = self._fitting(schedule).total
+        return jnp.zeros((batch_size(condition), total, self.logits))
 
     def null(self, condition: Condition) -> Condition:
         """The unconditional condition for as many images, for guidance."""

@@ -68,6 +68,7 @@ class Model:
     weights: Weights
     policy: str = ""  # the name that the weights' compression was asked for by
     text_encoder: TextEncoder | None = None  # of prompts
+    report: Callable[[int], None] = lambda count: None  # told how many images a batch drew
 
     @property
     def trunk(self) -> Trunk:
@@ -298,6 +299,7 @@ class Model:
         for rows in batch_rows(count, _filled_size(count, batch_size)):
             part = _draw(program, sampler, self.weights, asked.images(rows))
             parts.append(jax.device_get(part))
+            self.report(len(set(rows.tolist())))
         own = (*(slice(None),) * axis, slice(count))  # the last batch is filled up
         return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis)[own], *parts)
 

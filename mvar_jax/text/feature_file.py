@@ -166,6 +166,11 @@ def write_features(
     return manifest
 
 
+def holds_features(folder: Path) -> bool:
+    """Whether a folder looks as one that `write_features` wrote."""
+    return (folder / MANIFEST).is_file() and (folder / DATA).is_file()
+
+
 def read_features(folder: Path, *, verify: bool = False) -> StoredFeatures:
     """Maps the features of a folder; nothing but the prompts is loaded.
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from mvar_jax.array_types import batch_size
 from mvar_jax.checks import first_line
 from mvar_jax.config import TrainingConfig
 from mvar_jax.training.checkpoint import Checkpoints
@@ -231,7 +232,7 @@ class _Steps:
         config, rows, sizes = self.run.config, [], []
         for batch in islice(self.validation, config.validation_batches * config.accumulate):
             rows.append(jax.device_get(self.programs.evaluate(state, batch)))
-            sizes.append(len(batch["label"]))
+            sizes.append(batch_size(batch))
         if not rows:
             raise ValueError(
                 "validation: got no images, expected at least one; check data's splits."

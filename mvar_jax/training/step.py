@@ -9,7 +9,7 @@ resuming a run, other devices or another number of parts do not change it.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flax.struct
 import jax
@@ -21,11 +21,15 @@ from mvar_jax.config import TrainingConfig
 from mvar_jax.models import Trunk
 from mvar_jax.models.conditioner import read_condition
 from mvar_jax.ops.noise import make_key
+from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers import Tokenizer
 from mvar_jax.training.accumulation import accumulated_gradients
 from mvar_jax.training.losses import Metrics, tokenizer_loss, trunk_loss
 from mvar_jax.training.optimizer import current_learning_rate
 from mvar_jax.training.state import TrainState, apply_gradients
+
+Schedules = Mapping[tuple[int, int], ScaleSchedule]
+"""Scales by the size of images, (height, width) in pixels."""
 
 
 @flax.struct.dataclass
@@ -42,15 +46,18 @@ def make_trunk_step(
     *,
     config: TrainingConfig,
     seed: int,
+    schedules: Schedules | None = None,
 ) -> Callable:
     """An update of the trunk: `step(state, batch, frozen) -> (state, metrics)`.
+
+    Images of a size in `schedules` have its scales, others the tokenizer's own.
 
     Class dropout and stochastic depth draw from the seed, the step and the image's row in the
     batch. Metrics are those of `trunk_loss`, and `gradient_norm` before clipping, `learning_rate`
     of the last update, `skipped` and `skipped_in_a_row`.
     """
 
-    gradient = make_trunk_gradient(trunk, tokenizer, config, seed=seed)
+    gradient = make_trunk_gradient(trunk, tokenizer, config, seed=seed, schedules=schedules)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, batch, frozen):
@@ -61,7 +68,12 @@ def make_trunk_step(
 
 
 def make_trunk_gradient(
-    trunk: Trunk, tokenizer: Tokenizer, config: TrainingConfig, *, seed: int
+    trunk: Trunk,
+    tokenizer: Tokenizer,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    schedules: Schedules | None = None,
 ) -> Callable:
     """The gradients of an update of the trunk.
 
@@ -73,10 +85,16 @@ def make_trunk_gradient(
         keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch_size(batch)))
 
         def loss(params, part):
-            inputs, targets = _teacher_forcing(tokenizer, frozen.tokenizer, part)
-            logits = trunk.apply({"params": params}, read_condition(part), inputs, part["key"])
+            schedule = _schedule(tokenizer, schedules, part)
+            inputs, targets = _teacher_forcing(tokenizer, frozen.tokenizer, part, schedule)
+            condition = read_condition(part)
+            logits = trunk.apply(
+                {"params": params}, condition, inputs, part["key"], schedule=schedule
+            )
             smoothing, weights = config.label_smoothing, config.scale_weights
-            return trunk_loss(logits, targets, tokenizer, smoothing, scale_weights=weights)
+            return trunk_loss(
+                logits, targets, tokenizer, smoothing, schedule, scale_weights=weights
+            )
 
         return accumulated_gradients(loss, batch | {"key": keys}, config.accumulate)(params)
 
@@ -92,7 +110,8 @@ def make_trunk_evaluation(trunk: Trunk, tokenizer: Tokenizer) -> Callable:
 
     @jax.jit
     def evaluate(state, batch, frozen):
-        inputs, targets = _teacher_forcing(tokenizer, frozen.tokenizer, batch)
+        schedule = tokenizer.schedule
+        inputs, targets = _teacher_forcing(tokenizer, frozen.tokenizer, batch, schedule)
         logits = trunk.apply({"params": state.sampling_params}, read_condition(batch), inputs)
         return trunk_loss(logits, targets, tokenizer)[1]
 
@@ -155,16 +174,27 @@ def update(
     }
 
 
+def _schedule(
+    tokenizer: Tokenizer, schedules: Schedules | None, batch: dict[str, Array]
+) -> ScaleSchedule:
+    """The scales of a batch's images."""
+    if schedules is None or "tokens" in batch:
+        return tokenizer.schedule
+    height, width = batch["image"].shape[1:3]
+    return schedules[height, width]
+
+
 def _teacher_forcing(
-    tokenizer: Tokenizer, params: Params, batch: dict[str, Array]
+    tokenizer: Tokenizer, params: Params, batch: dict[str, Array], schedule: ScaleSchedule
 ) -> tuple[Array, Array]:
     """The trunk's inputs and target tokens for a batch of images, or of tokens."""
     variables, keys = {"params": params}, batch.get("key")
     if "tokens" in batch:
         tokens = batch["tokens"]
-        return tokenizer.apply(variables, tokens, keys, method="inputs_from_tokens"), tokens
-    features = tokenizer.apply(variables, batch["image"], method="encode")
-    return tokenizer.apply(variables, features, keys, method="training_pair")
+        inputs = tokenizer.apply(variables, tokens, keys, schedule, method="inputs_from_tokens")
+        return inputs, tokens
+    features = tokenizer.apply(variables, batch["image"], schedule, method="encode")
+    return tokenizer.apply(variables, features, keys, schedule, method="training_pair")
 
 
 def _tokenizer_loss(tokenizer: Tokenizer, params: Params, images: Array):

@@ -63,7 +63,7 @@ def test_what_was_skipped_is_not_read_again(caplog):
     source = source_of(10, [3])
     for _ in range(3):
         list(source)
-    assert source._records.reads.count(3) == 1
+    assert source.records.reads.count(3) == 1
 
 
 def test_the_count_is_said_when_the_source_is_no_longer_used(caplog):
@@ -115,7 +115,7 @@ def test_what_is_known_to_be_damaged_is_told_in_one_warning_and_never_read(caplo
         "data: skipped 2 of 10 images of photos split 'train': image 3, image 7 (no image)."
     ]
     assert brightness(source, *range(10)) == [0, 1, 2, 5, 5, 5, 6, 8, 8, 9]
-    assert not {3, 7} & set(source._records.reads)
+    assert not {3, 7} & set(source.records.reads)
     assert "skipped image 4" in caplog.text
 
 

@@ -70,7 +70,7 @@ def test_images_come_from_the_tars_with_their_classes(place):
     assert len(source) == 6 and source.class_names == tuple(IDS)
     assert sorted(int(example["label"]) for example in source) == [0, 0, 1, 1, 2, 2]
     assert source[0]["image"].shape == (20, 30, 3)
-    examples = load_source("imagenet", "validation", str(place))._records.examples
+    examples = load_source("imagenet", "validation", str(place)).records.examples
     found = {example["file_name"].decode(): int(example["label"]) for example in examples}
     expected = dict(zip((f"ILSVRC2012_val_{k:08d}.JPEG" for k in range(1, 5)), (2, 0, 0, 1)))
     assert found == expected

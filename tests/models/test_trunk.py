@@ -32,7 +32,7 @@ def tiny(pattern, schedule=SCHEDULE, **changes):
 
 def random_params(trunk, seed=0):
     """Parameters that leave no branch near zero, as the start of training does."""
-    labels, inputs = example(trunk)
+    labels, inputs = example_inputs(trunk)
     shapes = jax.eval_shape(trunk.init, jax.random.key(0), labels, inputs)["params"]
     leaves, tree = jax.tree.flatten(shapes)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
@@ -48,15 +48,15 @@ def example(trunk, batch=2):
     return ClassLabels(jnp.arange(batch, dtype=jnp.int32)), jnp.asarray(inputs)
 
 
-def decode(trunk, params, labels, inputs):
+def decode(trunk, params, condition, inputs, schedule=None):
     """Logits of all scales, decoded one by one, and the bytes carried after each."""
-    bound = trunk.bind({"params": params})
-    conditioning = bound.prepare(labels)
-    memory, logits, carried = bound.empty_memory(batch_size(labels)), [], []
-    first = trunk.schedule.lengths[0]
-    for scale, place in enumerate(trunk.schedule.slices):
+    bound, schedule = trunk.bind({"params": params}), schedule or trunk.schedule
+    conditioning = bound.prepare(condition)
+    memory = bound.empty_memory(batch_size(condition), schedule=schedule)
+    logits, carried, first = [], [], schedule.lengths[0]
+    for scale, place in enumerate(schedule.slices):
         own = None if scale == 0 else inputs[:, place.start - first : place.stop - first]
-        result, memory = bound.decode_scale(conditioning, own, scale, memory)
+        result, memory = bound.decode_scale(conditioning, own, scale, memory, schedule=schedule)
         logits.append(result)
         carried.append(memory_bytes(memory))
     return jnp.concatenate(logits, axis=1), carried

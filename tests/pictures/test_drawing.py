@@ -6,22 +6,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvar_jax.pictures.drawing import Drawing
+from mvar_jax.pictures.drawing import Drawing, Rows
 from mvar_jax.pictures.image_grid import GAP, growth_grid, image_grid
 from mvar_jax.pictures.pixels import enlarge, to_uint8
 from tests.sampling.test_model import tiny_model
 
 LABELS, NUMBERS = [2, 0], [7, 1]
+NAMES = ("tench, Tinca tinca", "dog", "Köttur/2")
 
 
 @pytest.fixture(scope="module")
 def model():
-    return replace(tiny_model(), class_names=("tench, Tinca tinca", "dog", "Köttur/2"))
+    return replace(tiny_model(), class_names=NAMES)
 
 
 @pytest.fixture
 def drawing(model):
-    return Drawing(model, LABELS, 3, NUMBERS, {"top_k": 4, "batch_size": 2})
+    rows = Rows(LABELS, tuple(NAMES[label] for label in LABELS))
+    return Drawing(model, rows, 3, NUMBERS, {"top_k": 4, "batch_size": 2})
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,8 @@ def test_arrays_hold_what_is_needed_to_draw_them_again(drawing, samples, model, 
 
 
 def test_a_picture_that_does_not_fit_is_refused_before_anything_is_drawn(model, tmp_path):
-    many = Drawing(model, [0] * 2000, 0, list(range(2000)), {"strength": 1})  # which is unknown
+    many = Drawing(
+        model, Rows([0], NAMES[:1]).pick([0] * 2000), 0, list(range(2000)), {"strength": 1}
+    )  # which is unknown
     with pytest.raises(ValueError, match=r"24 x 32000 pixels does not fit into a \.webp"):
         many.save_grid(tmp_path / "a.webp", columns=1, scale=2)

@@ -1,0 +1,72 @@
+"""The flags that say what is drawn: a model, and classes or prompts."""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from mvar_jax.api import load
+from mvar_jax.checks import check
+from mvar_jax.cli.common import get_verify
+from mvar_jax.config import parse_aspect
+from mvar_jax.pictures.drawing import Rows
+from mvar_jax.sampling import Model
+from mvar_jax.text import read_features
+
+
+def define_asked() -> None:
+    """Defines the flags of `get_model` and `get_rows`."""
+    flags.DEFINE_string("workdir", None, "Directory of a trained model.")
+    flags.DEFINE_string("checkpoint", None, "Directory of the trunk, in its place.")
+    flags.DEFINE_string("tokenizer", None, "Directory of another tokenizer.")
+    flags.DEFINE_string("text_encoder", None, "Folder of a T5, or wordllama, to read prompts.")
+    flags.DEFINE_string("labels", None, "Classes by index or name, with commas between; or all.")
+    flags.DEFINE_multi_string("prompt", None, "A text to draw; may be given several times.")
+    flags.DEFINE_string("features", None, "What encode_text wrote, in place of prompts.")
+    flags.DEFINE_string("negative", None, "A text that guidance leads away from.")
+    flags.DEFINE_string("aspect", None, "Width:height of the images, as 3:2.")
+    flags.DEFINE_string("pixels", None, "Budget of pixels: 0.06M, 0.25M, 0.60M or 1M.")
+
+
+def get_model() -> Model:
+    """The model that the flags name, for the image size that they ask for."""
+    values = flags.FLAGS
+    one = (values.workdir is None) != (values.checkpoint is None)
+    check(one, "expected one of --workdir and --checkpoint, with or without --tokenizer.")
+    aspect = None if values.aspect is None else parse_aspect(values.aspect)
+    directory = values.workdir or values.checkpoint
+    sys.stderr.write(f"loading {directory}\n")
+    model = load(
+        directory,
+        values.tokenizer,
+        verify=get_verify(),
+        text_encoder=values.text_encoder,
+    )
+    if aspect is None and values.pixels is None:
+        return model
+    return model.reshaped(aspect=aspect, pixels=values.pixels)
+
+
+def get_rows(model: Model) -> Rows:
+    """What to draw, a condition per row. Raises ValueError for flags that the model does not take.
+
+    An empty prompt is allowed: it is the unconditional one, which is said.
+    """
+    values, texts = flags.FLAGS, model.config.model.condition == "text"
+    given = [name for name in ("labels", "prompt", "features") if values[name].value is not None]
+    expected = "--prompt or --features" if texts else "--labels"
+    check(
+        len(given) == 1 and (given != ["labels"]) == texts,
+        f"got {' and '.join(f'--{name}' for name in given) or 'neither labels nor prompts'}, "
+        f"expected {expected}: the model draws {'texts' if texts else 'classes'}.",
+    )
+    if not texts:
+        check(values.negative is None, "--negative: the model draws classes; leave it out.")
+        labels = model.label_indices(model.parse_labels(values.labels))
+        return Rows(labels.tolist(), tuple(model.class_names[label] for label in labels))
+    if values.features is not None:
+        stored = read_features(Path(values.features).expanduser())
+        return Rows(stored.rows(range(len(stored))), stored.prompts)
+    if "" in values.prompt:
+        print("An empty prompt: it draws without a condition.")
+    return Rows(model.condition(values.prompt), tuple(values.prompt))

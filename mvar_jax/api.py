@@ -34,8 +34,8 @@ def load(
 
     Classes that the directory has no names for, as those of imported weights, are named as those of
     ImageNet where they are as many, or else by their indices. A model of texts has none; it reads
-    prompts by its `text_encoder`: a folder or "wordllama", as `load_text_encoder` takes them, or
-    one that is loaded. Without it, it draws `TextFeatures` alone.
+    prompts by its `text_encoder`: one that is loaded, or its name as `open_text_encoder` takes it.
+    Without one, it draws `TextFeatures` alone.
 
     Raises ValueError, in one sentence, when there is none, its files are damaged, the two do not
     fit or, with `verify`, there is no seal to tell whether files are damaged, and for a text
@@ -73,9 +73,9 @@ def _class_names(model: ModelConfig, workdir: Workdir) -> tuple[str, ...]:
 
 
 def _text_encoder(given: str | Path | TextEncoder | None) -> TextEncoder | None:
-    """The encoder by its name or folder, or the one that is given."""
+    """The encoder of a name or folder, or the one that is given."""
     if not isinstance(given, (str, Path)):
         return given
-    from mvar_jax.convert.text_encoder import load_text_encoder  # noqa: PLC0415  few need it
+    from mvar_jax.convert.text_encoder import open_text_encoder  # noqa: PLC0415  few need it
 
-    return load_text_encoder(given)
+    return open_text_encoder(given)

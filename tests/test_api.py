@@ -1,11 +1,13 @@
 """A model of texts is opened by `mvar_jax.load` and draws, as one of classes does."""
 
+import jax
 import numpy as np
 import pytest
 
 import mvar_jax
 from mvar_jax.config import Config
 from mvar_jax.convert.import_weights import import_weights
+from mvar_jax.experiment.trainings import inherit_trunk
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.text import TextFeatures
 from mvar_jax.text.features import token_mask
@@ -72,6 +74,11 @@ def test_prompts_need_a_text_encoder(model, imported, tmp_path):
     np.testing.assert_array_equal(again.sample(PROMPTS, seed=0).images, images)
     with pytest.raises(ValueError, match="no such folder, expected one with a T5"):
         mvar_jax.load(imported, text_encoder=tmp_path / "none")
+
+
+def test_another_run_starts_from_a_model_of_texts(model, imported):
+    params = inherit_trunk(model.config, Workdir.of(imported), ())
+    jax.tree.map(np.testing.assert_array_equal, params, model.weights.trunk)
 
 
 def test_classes_and_texts_are_not_mixed_up(model, tmp_path):

@@ -298,6 +298,8 @@ def inherit_trunk(config: Config, init: Workdir, class_names: tuple[str, ...]) -
             f"--init: {init.path} has {name} of shape {getattr(found, 'shape', None)}, expected "
             f"{leaf.shape}; set config.model and config.tokenizer as in its config.json.",
         )
+    if config.model.condition == "text":  # which has no classes
+        return params
     before = init.class_names(init.config().model.num_classes)
     unnamed = not init.names_classes and len(before) == len(class_names)  # as imported weights
     if before != class_names and not unnamed:

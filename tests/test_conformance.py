@@ -16,12 +16,17 @@ from tests import conformance
 from tests.infinity_reference import KEPT, InfinityFile
 from tests.reference import GOLDEN
 
-ELSEWHERE = ("scalekv_functions",)  # tests/cache/test_policies.py
-HEAVY = ("mvar_tiny_c_l2", "var_tiny_a_nol2", "var_tiny_a_saln")
+HEAVY = (
+    "mvar_tiny_c_l2",
+    "scalekv_functions",
+    "scalekv_model_0.06M",
+    "scalekv_model_nonsquare",
+    "var_tiny_a_nol2",
+    "var_tiny_a_saln",
+)
 FILES = [
     pytest.param(path, marks=[pytest.mark.slow] if path.stem in HEAVY else [], id=path.stem)
     for path in sorted([*GOLDEN.glob("*.npz"), *KEPT.glob("*.npz"), *GOLDEN.glob("networks/*.npz")])
-    if path.stem not in ELSEWHERE
 ]
 
 

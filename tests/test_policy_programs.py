@@ -37,7 +37,7 @@ def test_a_profile_comes_with_pictures(profile, var):
         assert Image.open(profile.with_suffix(f".{name}.png")).size[0] > 500
 
 
-@pytest.mark.parametrize("policy", ["scalekv", "heatkv"])
+@pytest.mark.parametrize("policy", ["scalekv", "heatkv", "ams_kv"])
 def test_other_policies_draw_their_own_picture(run, var, tmp_path, policy):
     path = tmp_path / "profile.json"
     arguments = ("--samples=1", f"--policy={policy}", f"--out={path}")

@@ -375,6 +375,7 @@ BAD = {
     "block heads": ("benchmark_training --heads=3", "divisible by heads 3"),
     "inner width": ("benchmark_training --width=48", "ssm.head_dim"),
     "long ratio": ("benchmark_policies --ratio=1", "below 1"),
+    "no images": ("cache_sizes --images=0", "whole numbers from 1"),
     "ratios": ("compare_policies --workdir={trained} --ratios=half --out={new}", "0.5,0.7"),
     "share": (
         "convert export --for=sampling --workdir={trained} --out={trained}",

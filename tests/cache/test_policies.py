@@ -1,7 +1,5 @@
 """Policies keep what they promise, as much as they say, and nothing changes where all fits."""
 
-import json
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,8 +8,7 @@ from hypothesis import strategies as st
 
 from mvar_jax.cache import POLICIES, AttentionShape, Policy, memory_bytes, prepare_compression
 from mvar_jax.cache.policies.hack import CONTEXTUAL, STRUCTURAL, merge_evicted
-from mvar_jax.cache.policies.scalekv import choose_beside, observation_window, official_scores
-from mvar_jax.cache.policies.snapkv import average_pool, max_pool
+from mvar_jax.cache.policies.scalekv import observation_window
 from mvar_jax.evaluation.cache_benchmark import made_up_profile
 from mvar_jax.scales import ScaleSchedule
 from tests.cache.attention import (
@@ -22,7 +19,6 @@ from tests.cache.attention import (
     random_tokens,
     run_layers,
 )
-from tests.reference import GOLDEN, recipe_array
 
 SCHEDULE = ScaleSchedule(((1, 1), (1, 2), (2, 2), (3, 4), (4, 5)))  # 39 tokens, 19 before the last
 DROPPING = sorted(set(POLICIES) - {"full"})
@@ -280,55 +276,6 @@ def test_scalekv_spends_the_mean_budget_on_drafters():
         assert not drafting.any() or min(np.array(budgets)[drafting]) == max(budgets)
 
 
-REFERENCE = np.load(GOLDEN / "infinity" / "scalekv_functions.npz")
-CASES = {
-    name: about
-    for name, about in json.loads(str(REFERENCE["config"])).items()
-    if "official_code_raises" not in about
-}
-POOLS = {"maxpool": max_pool, "avgpool": average_pool}
-OFFICIAL_SIDES = (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64)  # whatever the schedule
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_scalekv_equals_the_published_code(case):
-    about, cuts = CASES[case], 0
-    for layer in about["layers"]:
-        rows = (about["B"], about["H"])
-        keys, positions = np.zeros((*rows, 0, about["hd"]), np.float32), np.zeros((*rows, 0), int)
-        for scale, size in enumerate(about["sizes"]):
-            shape = (*rows, size, about["hd"])
-            new = sum(about["sizes"][:scale]) + np.arange(size)
-            keys = np.concatenate([keys, recipe_array(f"input:skv_k:{layer}:{scale}", shape)], 2)
-            positions = np.concatenate([positions, np.broadcast_to(new, shape[:3])], axis=2)
-            name = f"{case}/lowest_index/layer{layer}_scale{scale}"
-            if f"{name}_kept" not in REFERENCE:
-                continue
-            kept = REFERENCE[f"{name}_kept"]
-            window = official_window(about["window"], scale, keys.shape[2])
-            query = recipe_array(f"input:skv_q:{layer}:{scale}", shape)
-            query = jnp.asarray(query)[:, :, np.maximum(window - (keys.shape[2] - size), 0)]
-            pool = POOLS[about["pooling"]]
-            scores = official_scores(query, jnp.asarray(keys), window, about["kernel"], pool)
-            if f"{name}_masked_pooled_scores" in REFERENCE:
-                expected = REFERENCE[f"{name}_masked_pooled_scores"]
-                np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
-            chosen = np.asarray(choose_beside(scores, kept.shape[2], window))
-            positions = np.take_along_axis(positions, chosen, axis=2)
-            keys = np.take_along_axis(keys, chosen[..., None], axis=2)
-            np.testing.assert_array_equal(positions, kept)
-            cuts += 1
-    assert cuts > 0
-
-
-def official_window(count, scale, length):
-    """The window by the published constants: square maps, or else the last tokens."""
-    grid, side = round(count**0.5), OFFICIAL_SIDES[scale]
-    if grid**2 != count or length < side**2:
-        return np.arange(length - count, length)
-    return observation_window((side, side), grid, length)
-
-
 BAD = {
     "unknown": (("nonsense",), {"budget": 9}, "sliding_window"),
     "storage": (("hack+int4",), {"budget": 9}, "int8"),
@@ -347,6 +294,10 @@ BAD = {
     "no number": (("hack",), {"budget": 9, "contextual_share": "x"}, "expected a number"),
     "truth": (("hack",), {"budget": 9, "merge": "no"}, "true or false"),
     "pool": (("snapkv",), {"budget": 9, "pool": 4}, "odd"),
+    "share": (("heatkv",), {"share": 1.5}, "to 1"),
+    "share and budget": (("heatkv",), {"share": 0.5, "budget": 9}, "leave ratio and budget out"),
+    "threshold": (("ams_kv",), {"budget": 9, "threshold": 2.0}, "to 1.0"),
+    "weight": (("ams_kv",), {"budget": 9, "demanding_weight": 0.5}, "from 1"),
     "grid": (("scalekv",), {"budget": 9, "grid": 0}, "from 1"),
     "attend ratio": (("hackpp",), {"budget": 9, "attend_ratio": 0.5}, "from 1"),
     "tau": (("hackpp",), {"budget": 9, "tau": float("nan")}, "expected a number"),

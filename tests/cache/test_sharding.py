@@ -30,7 +30,7 @@ for name in sys.argv[1].split(","):
 SOME = "hack@before,scalekv@after"
 OTHERS = (
     "h2o@after,hackpp@before+int8,heatkv@before,snapkv@before,pyramidkv@after,streaming_llm@before,"
-    "sliding_window@after,scalekv@before"
+    "sliding_window@after,scalekv@before,ams_kv@after"
 )
 
 

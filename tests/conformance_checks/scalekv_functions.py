@@ -81,18 +81,28 @@ def _cut(cut, stored, follows):
 
 
 def _followed(cut, scores, stored, chosen):
-    """The stored choice of a row and head, unless it is not one of the best; then our own."""
+    """The stored choice of every row and head, unless it is not one of the best; then our own."""
     window = cut.policy._window(cut.union.length, cut.probe)
     followed = chosen.copy()
     for row in np.ndindex(scores.shape[:2]):
         places = np.asarray(cut.union.position[row], int)
-        found = np.minimum(np.searchsorted(places, stored[row]), len(places) - 1)
-        counts = np.bincount(found, minlength=len(places))
-        counts[window] -= 1
-        others = np.repeat(scores[row], np.maximum(counts, 0))
-        top = np.sort(scores[row])[::-1][: len(others)]
-        equal = np.isclose(np.sort(others)[::-1], top, rtol=0, atol=EQUAL)
-        if len(found) == cut.kept and counts.min() >= 0 and equal.all():
-            if np.array_equal(places[found], stored[row]):
-                followed[row] = found
+        others = _others(places, scores[row], window, stored[row])
+        top = np.sort(scores[row])[::-1][: cut.kept - len(window)]
+        found = np.sort(scores[row][others])[::-1]
+        if found.shape == top.shape and np.allclose(found, top, rtol=0, atol=EQUAL):
+            followed[row] = np.sort([*window, *others])
     return followed
+
+
+def _others(places, scores, window, stored):
+    """The indices of the stored positions beside the window's.
+
+    A token may be there several times, where average pooling left too few finite scores; of its
+    copies, which are equal, those with the highest scores are meant.
+    """
+    others = []
+    for place, count in zip(*np.unique(stored, return_counts=True)):
+        copies = np.flatnonzero(places == place)
+        beside = count - np.isin(copies, window).sum()
+        others += copies[np.argsort(-scores[copies], kind="stable")][: max(beside, 0)].tolist()
+    return others

@@ -75,6 +75,22 @@ def test_selectivity(observed):
         np.testing.assert_allclose(statistics.selectivity[scale], (current * few).sum(), rtol=1e-4)
 
 
+def test_similarity_of_adjacent_scales(observed):
+    """Every key against the one of the scale before whose token covers its centre."""
+    statistics, tokens = observed
+    assert statistics.similarity[0] == 0
+    unit = [np.asarray(part[1])[::2] for part in tokens]
+    unit = [key / np.linalg.norm(key, axis=-1, keepdims=True) for key in unit]
+    for scale in (1, 2, 3):
+        (height, width), (rows, columns) = SCHEDULE.sizes[scale - 1 : scale + 1]
+        total = 0
+        for row, column in np.ndindex(rows, columns):
+            place = int((row + 0.5) * height / rows) * width + int((column + 0.5) * width / columns)
+            total += unit[scale][:, :, row * columns + column] * unit[scale - 1][:, :, place]
+        expected = total.sum(axis=(0, 2)).mean() / (rows * columns)
+        np.testing.assert_allclose(statistics.similarity[scale], expected, atol=1e-5)
+
+
 def test_queries_and_keys_of_one_image_are_kept_for_plots(observed):
     statistics, tokens = observed
     shown = attention_map(np.asarray(statistics.query[1]), np.asarray(statistics.key[1]), 0.5)
@@ -91,7 +107,7 @@ def test_profiles_of_batches_are_averages():
     whole, halves = measure([0, 1, 2, 3]), [measure([0, 1]), measure([2, 3])]
     assert whole.samples == 4
     assert whole.head_variance.shape == (1, 2)  # one of two blocks sees the history
-    for name in ("head_variance", "mass", "selectivity"):
+    for name in ("head_variance", "mass", "selectivity", "key_similarity"):
         mean = sum(getattr(half, name) for half in halves) / 2
         np.testing.assert_allclose(getattr(whole, name), mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(whole.mass.sum(axis=-1), 1, atol=1e-5)
@@ -125,6 +141,18 @@ def test_a_profile_of_format_1_is_read_and_written_as_such(tmp_path):
     old = Profile.load(path)
     old.check_fits("71d049fe5d12aa25", SCHEDULE, *SHAPE)
     assert not old.names_all_weights
+    old.save(path)
+    assert json.loads(path.read_text()) == fields
+
+
+def test_a_profile_of_an_earlier_version_lacks_similarities(tmp_path):
+    path = tmp_path / "profile.json"
+    made_up_profile(SCHEDULE, SHAPE).save(path)
+    fields = json.loads(path.read_text())
+    del fields["key_similarity"]
+    path.write_text(json.dumps(fields))
+    old = Profile.load(path)
+    assert old.key_similarity is None and old.names_all_weights
     old.save(path)
     assert json.loads(path.read_text()) == fields
 

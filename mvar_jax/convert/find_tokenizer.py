@@ -1,7 +1,7 @@
 """Finds the configuration of a tokenizer from the names and shapes of its official tensors."""
 
 import math
-from collections.abc import Container
+from collections.abc import Mapping
 from typing import Any
 
 from mvar_jax.checks import check
@@ -32,7 +32,7 @@ def find_tokenizer(shapes: Shapes, schedule: ScaleSchedule) -> TokenizerConfig:
     )
 
 
-def tokenizer_architecture(names: Container[str]) -> str:
+def tokenizer_architecture(names: Shapes | Mapping[str, Any]) -> str:
     """The official architecture, "vqvae" or "bsqvae", from names as in `tokenizer_entries`."""
     return "bsqvae" if "encoder.conv_in.conv.weight" in names else "vqvae"
 

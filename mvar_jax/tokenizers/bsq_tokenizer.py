@@ -4,7 +4,6 @@ from mvar_jax.array_types import Array, Float, Key, UInt
 from mvar_jax.checks import check
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers.bit_tokens import BitTokens
-from mvar_jax.tokenizers.residual_bsq import BinaryQuantizer
 from mvar_jax.tokenizers.residual_tokenizer import ResidualTokenizer
 
 
@@ -40,6 +39,5 @@ class BSQTokenizer(ResidualTokenizer):
         return super().inputs_from_tokens(tokens, None, schedule)
 
     def _training_pyramid(self, features, keys, schedule):
-        quantizer: BinaryQuantizer = self.quantizer
-        flips = () if keys is None else quantizer.draw_flips(keys, schedule)
-        return quantizer.pyramid(features, schedule, flips)
+        flips = () if keys is None else self.quantizer.draw_flips(keys, schedule)
+        return self.quantizer.pyramid(features, schedule, flips)

@@ -1,18 +1,28 @@
 """Steps of the tokenizer and the trunk: what they learn, log and leave alone."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mvar_jax.config import TokenizerConfig
+from mvar_jax.models import build_trunk, example_inputs
 from mvar_jax.models.conditioner import read_condition
+from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.losses import trunk_loss
 from mvar_jax.training.placement import place
+from mvar_jax.training.state import create_state
+from mvar_jax.training.step import Frozen, make_tokenizer_step, make_trunk_step
 from tests.training.tiny import (
+    CONFIG,
     TOKENIZER,
     TRUNK,
     batch,
     frozen,
+    optimizer,
+    random_params,
     tokenizer_evaluation,
     tokenizer_params,
     tokenizer_state,
@@ -91,6 +101,41 @@ def test_tokenizer_learns_a_batch_and_reports_metrics():
     assert set(before) == {"loss", "reconstruction_loss", "vq_loss", "psnr"}
     assert float(metrics["loss"]) < 0.8 * float(before["loss"])
     assert float(metrics["psnr"]) > float(before["psnr"])
+
+
+def test_a_bitwise_tokenizer_and_its_trunk_learn_a_batch():
+    bitwise = TokenizerConfig(
+        quantizer="bsq",
+        image_size=(8, 8),
+        scales=((1, 1), (2, 2)),
+        code_channels=4,
+        base_channels=8,
+        channel_multipliers=(1,),
+        blocks_per_level=1,
+        stem_stride=2,
+        patch=2,
+        norm_groups=4,
+        attention=False,
+    )
+    config = replace(CONFIG, tokenizer=bitwise)
+    tokenizer, trunk = build_tokenizer(bitwise), build_trunk(config)
+    step = make_tokenizer_step(tokenizer, optimizer(), config.training)
+    params = random_params(tokenizer, jnp.zeros((1, 8, 8, 3)))
+    state, losses = place(create_state(params, optimizer(), config.training.ema_decay)), []
+    for _ in range(20):
+        state, metrics = step(state, batch())
+        losses.append(float(metrics["loss"]))
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:2])
+
+    step = make_trunk_step(trunk, tokenizer, optimizer(), config=config.training, seed=7)
+    inputs = Frozen(state.params)
+    params = random_params(trunk, *example_inputs(trunk))
+    state, losses = place(create_state(params, optimizer(), config.training.ema_decay)), []
+    for _ in range(20):
+        state, metrics = step(state, batch(), frozen=inputs)
+        losses.append(float(metrics["loss"]))
+    assert set(metrics) == METRICS | STEP
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
 
 
 @pytest.mark.parametrize("train", ["trunk", "tokenizer"])

@@ -33,7 +33,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, Key, UInt
+from jaxtyping import Bool, Float, Int, Key, Shaped, UInt
 
 Array: TypeAlias = jax.Array
 HostArray: TypeAlias = np.ndarray | jax.Array  # read on the host
@@ -53,6 +53,7 @@ __all__ = [
     "Leaf",
     "Params",
     "PyTree",
+    "Shaped",
     "UInt",
     "batch_size",
     "in_32_bits",

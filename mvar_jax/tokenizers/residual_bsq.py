@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
-from mvar_jax.array_types import Array, Bool, Float, Key, UInt
+from mvar_jax.array_types import Array, Bool, Float, Key, Shaped, UInt
 from mvar_jax.checks import check
 from mvar_jax.config import TokenizerConfig
 from mvar_jax.ops.noise import fold_each, token_uniform, uniform_per_image
@@ -111,8 +111,8 @@ class BinaryQuantizer:
             flips.append(noise < percent[:, None, None] / 100)
         return flips
 
-    def fold(self, maps: Array) -> Array:
-        """Maps `[batch, h, w, code]` as tokens `[batch, n, word]`.
+    def fold(self, maps: Shaped[Array, "batch h w code"]) -> Shaped[Array, "batch n word"]:
+        """Maps of codes, or of their bits, as tokens.
 
         Of the channels of a token, c patch^2 + patch y + x is channel c at row y, column x of
         what it covers.
@@ -120,7 +120,9 @@ class BinaryQuantizer:
         patch = self.config.patch
         return rearrange(maps, "b (h y) (w x) code -> b (h w) (code y x)", y=patch, x=patch)
 
-    def unfold(self, tokens: Array, size: tuple[int, int]) -> Array:
+    def unfold(
+        self, tokens: Shaped[Array, "batch n word"], size: tuple[int, int]
+    ) -> Shaped[Array, "batch h w code"]:
         """The inverse of `fold`, for a scale of `size` = (height, width) in tokens."""
         patch, (height, _) = self.config.patch, size
         return rearrange(

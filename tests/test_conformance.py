@@ -17,6 +17,7 @@ from tests.infinity_reference import KEPT, InfinityFile
 from tests.reference import GOLDEN
 
 HEAVY = (
+    "infinity_b_d14_patchify",
     "mvar_tiny_c_l2",
     "scalekv_functions",
     "scalekv_model_0.06M",

@@ -5,7 +5,7 @@ looks inside: all other code passes conditions on, repeats them or indexes image
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import flax.struct
 import jax
@@ -39,6 +39,7 @@ class Embedded(NamedTuple):
     text: Text | None = None
 
 
+@runtime_checkable
 class Conditioner(Protocol):
     """What embeds the conditions of one kind."""
 

@@ -13,9 +13,9 @@ from mvar_jax import cli
 from mvar_jax.api import load
 from mvar_jax.cache import POLICIES
 from mvar_jax.checks import check_seed
+from mvar_jax.cli import asked
 from mvar_jax.files import written_whole
 from mvar_jax.mesh.progress import TaskProgress
-from mvar_jax.models import ClassLabels
 from mvar_jax.pictures.attention import draw_attention, draw_profile
 from mvar_jax.sampling import Filters, calibrate
 from mvar_jax.sampling.request import NumberedRequest
@@ -27,6 +27,7 @@ def define_flags() -> None:
     """Defines the flags of this program."""
     flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)
     cli.define_verify()
+    asked.define_prompts()
     flags.DEFINE_enum("policy", "hack", CALIBRATED, "The policy that pictures are of.")
     flags.DEFINE_integer("samples", 50, "Images to average over.", lower_bound=1)
     flags.DEFINE_integer("batch_size", 10, "Images at a time.", lower_bound=1)
@@ -43,13 +44,13 @@ def main() -> None:
     model.check_remembers()
     schedule = model.sampler.scales
     numbers = np.arange(values.samples, dtype=np.uint32)
-    labels = numbers.astype(np.int32) % model.config.model.num_classes
+    condition = asked.get_condition(model, values.samples)
     filters = Filters.of(model.config.sampling, len(schedule))
-    asked = NumberedRequest(ClassLabels(labels), np.uint32(values.seed), numbers, filters)
+    numbered = NumberedRequest(condition, np.uint32(values.seed), numbers, filters)
     calibration = calibrate(
         model.sampler,
         model.weights,
-        asked.request(),
+        numbered.request(),
         batch_size=min(values.batch_size, values.samples),
         progress=TaskProgress("calibration", values.samples, "image").reach,
     )

@@ -8,6 +8,7 @@ samples.png. Policies that need a profile take it from --profile, which is best 
 another seed.
 """
 
+from functools import partial
 from pathlib import Path
 
 from absl import flags
@@ -16,10 +17,12 @@ from mvar_jax import cli
 from mvar_jax.api import load
 from mvar_jax.cache import POLICIES, parse_policy
 from mvar_jax.checks import check, check_seed
+from mvar_jax.cli import asked
 from mvar_jax.evaluation.class_conditional import ClassConditionalJudge
 from mvar_jax.evaluation.comparison_report import markdown, save_pictures, save_report
 from mvar_jax.evaluation.policy_comparison import compare_policies
 from mvar_jax.mesh.progress import TaskProgress
+from mvar_jax.models import ClassLabels
 
 
 def define_flags() -> None:
@@ -27,6 +30,7 @@ def define_flags() -> None:
     names = sorted(name for name in POLICIES if name != "full")
     flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)
     cli.define_verify()
+    asked.define_prompts()
     flags.DEFINE_list("policies", names, "As hack, scalekv@before, hack+int8, full+int8.")
     flags.DEFINE_list("ratios", ["0.3", "0.5", "0.7", "0.9"], "Shares to evict.")
     flags.DEFINE_integer("samples", 256, "Images of every run.", lower_bound=2)
@@ -49,18 +53,22 @@ def main() -> None:
     out = Path(values.out).expanduser()
     model = load(values.workdir, verify=cli.get_verify())
     model.check_remembers()
-    judge = ClassConditionalJudge.of(model.config) if values.judge else None
+    condition = asked.get_condition(model, values.samples)
+    judge, accuracy = None, None
+    if values.judge and isinstance(condition, ClassLabels):
+        judge = ClassConditionalJudge.of(model.config)
+        accuracy = partial(judge.accuracy, labels=condition.label)
     out.mkdir(parents=True, exist_ok=True)  # before anything runs long
     real = {"label_accuracy_real": judge.real()["label_accuracy_real"]} if judge else {}
     comparisons = compare_policies(
         model,
         values.policies,
         ratios,
-        samples=values.samples,
+        condition=condition,
         seed=values.seed,
         batch_size=values.batch_size,
         profile=profile,
-        accuracy=judge.accuracy if judge else None,
+        accuracy=accuracy,
         progress=lambda name: TaskProgress(name, values.samples, "image").reach,
     )
     for comparison in comparisons:

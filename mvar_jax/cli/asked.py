@@ -3,12 +3,14 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 from absl import flags
 
 from mvar_jax.api import load
 from mvar_jax.checks import check
 from mvar_jax.cli.common import get_verify
 from mvar_jax.config import parse_aspect
+from mvar_jax.models import Condition
 from mvar_jax.pictures.drawing import Rows
 from mvar_jax.sampling import Model
 from mvar_jax.sampling.asked import text_features
@@ -72,3 +74,24 @@ def get_rows(model: Model) -> Rows:
         print("An empty prompt: it draws without a condition.")
     features = text_features(values.prompt, model.text_encoder, model.config.model.text)
     return Rows(features, tuple(values.prompt))
+
+
+def define_prompts() -> None:
+    """Defines `--prompts`; see `get_condition`."""
+    flags.DEFINE_string("prompts", None, "Of a model of texts, a file with a text in every line.")
+
+
+def get_condition(model: Model, count: int) -> Condition:
+    """Conditions for so many images: all classes in turn, or all texts of `--prompts`.
+
+    Raises ValueError for a model of texts without prompts, and for prompts without such a model.
+    """
+    file = flags.FLAGS.prompts
+    if model.config.model.condition == "class":
+        check(file is None, "--prompts: the model draws classes; leave it out.")
+        labels = np.arange(count, dtype=np.int32) % model.config.model.num_classes
+        return model.condition(labels.tolist())
+    check(file is not None, "expected --prompts, a file with a text in every line.")
+    prompts = [line for line in Path(file).expanduser().read_text("utf-8").splitlines() if line]
+    check(len(prompts) > 0, f"--prompts: {file} holds no text, expected one in every line.")
+    return model.condition([prompts[i % len(prompts)] for i in range(count)])

@@ -1,4 +1,4 @@
-"""Runs policies of cache compression on one model, with the same labels and noise for all."""
+"""Runs policies of cache compression on one model, with the same conditions and noise for all."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import jax
 import numpy as np
 
+from mvar_jax.array_types import batch_size as count_images
 from mvar_jax.cache import POLICIES, Compression, Profile, parse_policy, prepare_compression
 from mvar_jax.checks import check
 from mvar_jax.evaluation.comparison import (
@@ -17,7 +18,7 @@ from mvar_jax.evaluation.comparison import (
     measure,
 )
 from mvar_jax.evaluation.policy_run import PolicyRun, Task, run_full, run_policy
-from mvar_jax.models import ClassLabels
+from mvar_jax.models import Condition
 from mvar_jax.sampling import Filters
 from mvar_jax.sampling.model import Model
 
@@ -29,11 +30,11 @@ def compare_policies(
     policies: Sequence[str],
     ratios: Sequence[float],
     *,
-    samples: int,
+    condition: Condition,
     seed: int,
     batch_size: int,
     profile: Profile | None,
-    accuracy: Callable[[np.ndarray, np.ndarray], float] | None,
+    accuracy: Callable[[np.ndarray], float] | None,
     progress: Callable[[str], Callable[[int], None]],
 ) -> Iterator[Comparison]:
     """Runs the full cache, then every policy at every ratio, "full+int8" and the like once.
@@ -44,22 +45,22 @@ def compare_policies(
 
     policies: names as `parse_policy` takes them
     ratios: shares of the tokens to evict, above 0 and below 1
-    samples, seed: the number of images of every run, and the seed of their noise
+    condition, seed: what the images of every run are of, and the seed of their noise
     batch_size: images per batch
     profile: of the model, for policies that need one
-    accuracy: returns the share of images in [-1, 1] that a classifier recognises as their labels
+    accuracy: returns the share of images in [-1, 1] that a classifier recognises as what they are of
     progress: takes the name of a run, returns a function that reports the number of images done
     """
-    labels = np.arange(samples, dtype=np.int32) % model.config.model.num_classes
+    samples = count_images(condition)
     filters = Filters.of(model.config.sampling, len(model.sampler.scales))
-    task = Task(model.sampler, ClassLabels(labels), seed, filters, batch_size)
+    task = Task(model.sampler, condition, seed, filters, batch_size)
     prepared, refused = _prepare(model, policies, ratios, profile=profile)
     check(len(prepared) > 0, f"--policies: none can run: {'; '.join(refused.values())}")
     schedule = model.sampler.scales
     full_cache = prepare_compression("full", schedule, model.trunk.attention_shape)
     weights = replace(model.weights, compression=full_cache)
     full, reference = run_full(task, weights, progress=progress("full"))
-    results = _Results(model, full, labels, accuracy)
+    results = _Results(model, full, accuracy)
     results.add(("full", 0.0), full, full_cache)
     for key, small in prepared.items():
         shown = progress(f"{key[0]} {key[1]:g}")
@@ -84,8 +85,7 @@ class _Results:
 
     model: Model
     full: PolicyRun
-    labels: np.ndarray
-    accuracy: Callable[[np.ndarray, np.ndarray], float] | None
+    accuracy: Callable[[np.ndarray], float] | None
     rows: list[Row] = field(default_factory=list)
     measures: dict[tuple[str, float], Measures] = field(default_factory=dict)
     images: dict[str, np.ndarray] = field(default_factory=dict)
@@ -101,7 +101,7 @@ class _Results:
             ratio=ratio,
             head_dim=self.model.config.model.head_dim,
             dtype=self.model.trunk.dtype,
-            accuracy=None if self.accuracy is None else self.accuracy(run.images, self.labels),
+            accuracy=None if self.accuracy is None else self.accuracy(run.images),
         )
         self.rows.append(row)
         self.measures[key] = measure(run, self.full)

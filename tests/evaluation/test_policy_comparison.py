@@ -38,9 +38,14 @@ def comparison(model):
         return lambda done: told.append((name, done))
 
     policies = ["streaming_llm@after", "sliding_window@after", "full+int8", "streaming_llm@before"]
-    accuracy = {"accuracy": lambda images, labels: 0.5}
+    accuracy = {"accuracy": lambda images: 0.5}
     results = compare_policies(
-        model, policies, [0.4, 0.6], samples=3, progress=progress, **SETTINGS | accuracy
+        model,
+        policies,
+        [0.4, 0.6],
+        condition=model.condition([0, 1, 2]),
+        progress=progress,
+        **SETTINGS | accuracy,
     )
     first, *_, last = results
     assert first.rows == last.rows[:2]  # the full cache and one policy; each run adds a row
@@ -93,7 +98,12 @@ def test_refusals_do_not_stop_the_others(model):
     with pytest.raises(ValueError, match=r"none can run.*only 9"):
         next(
             compare_policies(
-                model, ["snapkv"], [0.5], samples=2, progress=lambda _: None, **SETTINGS
+                model,
+                ["snapkv"],
+                [0.5],
+                condition=model.condition([0, 1]),
+                progress=lambda _: None,
+                **SETTINGS,
             )
         )
 

@@ -1,0 +1,102 @@
+"""The programs on a model of texts, trained for two steps on captioned scenes."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mvar_jax
+from tests.shared import made_once
+
+PROMPT = "--prompt=a small dark red plain gear on pale green"
+SMALL = (
+    "--config=configs/infinity_shapes.py:runlocal",
+    "--config.training.steps=2",
+    "--config.data.name=shapes/64-40",
+    "--config.model.depth=1",
+    "--config.model.width=32",
+    "--config.model.heads=2",
+    "--config.tokenizer.base_channels=16",
+    "--config.training.ema_decay=0.0",
+)
+
+
+@pytest.fixture(scope="module")
+def texts(run, tmp_path_factory):
+    """The working directory of a model of texts that hardly trained."""
+
+    def train(folder):
+        result = run("train", *SMALL, f"--workdir={folder}")
+        assert result.returncode == 0, result.stderr
+
+    return made_once(tmp_path_factory.getbasetemp(), "texts", train)
+
+
+def test_prompts_are_drawn(run, texts, tmp_path):
+    out = tmp_path / "grid.png"
+    arguments = (f"--workdir={texts}", "--columns=2", f"--out={out}")
+    result = run("sample", *arguments, PROMPT, "--prompt=", "--negative=a ball")
+    assert result.returncode == 0, result.stderr
+    assert "An empty prompt" in result.stdout and "loading" in result.stderr
+    assert "drawing: image 4/4" in result.stderr
+    with Image.open(out) as picture:
+        assert picture.height > 2 * 64
+    wide = tmp_path / "wide.npz"
+    result = run(
+        "sample", f"--workdir={texts}", "--columns=1", PROMPT, "--aspect=2:1", f"--out={wide}"
+    )
+    assert result.returncode == 0, result.stderr
+    with np.load(wide) as arrays:
+        assert arrays["images"].shape == (1, 48, 88, 3) and arrays["prompts"][0] == PROMPT[9:]
+        assert arrays["tokens"].dtype == np.uint8
+
+
+def test_stored_features_draw_what_prompts_draw(run, texts, tmp_path):
+    features = tmp_path / "features"
+    result = run("encode_text", "--encoder=wordllama", PROMPT, f"--out={features}")
+    assert result.returncode == 0, result.stderr
+    outs = [tmp_path / "a.npz", tmp_path / "b.npz"]
+    for source, out in zip((PROMPT, f"--features={features}"), outs):
+        result = run("sample", f"--workdir={texts}", "--columns=1", source, f"--out={out}")
+        assert result.returncode == 0, result.stderr
+    with np.load(outs[0]) as a, np.load(outs[1]) as b:
+        np.testing.assert_array_equal(a["images"], b["images"])
+
+
+def test_the_model_in_python(texts):
+    model = mvar_jax.load(texts)
+    assert "texts" in repr(model) and model.image_size == (64, 64)
+    images = model.sample(["a ball", "a gear"], seed=1).images
+    again = model.sample("a gear", seed=1, numbers=1).images
+    np.testing.assert_allclose(again[0], images[1], atol=1e-5)
+
+
+BAD = {
+    "labels": ("sample --workdir={texts} --labels=1 --out={new}.png", "the model draws texts"),
+    "nothing": ("sample --workdir={texts} --out={new}.png", "--prompt or --features"),
+    "aspect": ("sample --workdir={texts} --prompt=a --aspect=9:1 --out={new}.png", "width:height"),
+    "pixels": ("sample --workdir={texts} --prompt=a --pixels=1M --out={new}.png", "pixels"),
+    "width": (
+        "train --config=configs/infinity_shapes.py:runlocal --config.model.text.channels=128 "
+        "--workdir={new}",
+        "channels",
+    ),
+    "captions": (
+        "train --config=configs/infinity_shapes.py:runlocal --config.data.captions=False "
+        "--workdir={new}",
+        "data.captions",
+    ),
+    "encoder": (
+        "train --config=configs/infinity_shapes.py:runlocal --config.data.text_encoder=nowhere "
+        "--workdir={new}",
+        "nowhere",
+    ),
+    "calibration": ("calibrate --workdir={texts} --out={new}.json", "--prompts"),
+}
+
+
+@pytest.mark.parametrize("command, message", BAD.values(), ids=BAD)
+def test_bad_input_is_one_sentence(run, texts, tmp_path, command, message):
+    result = run(*command.format(texts=texts, new=tmp_path / "new").split())
+    last = result.stderr.strip().splitlines()[-1]
+    assert result.returncode == 2 and last.startswith("error: ") and message in last, result.stderr
+    assert not list(tmp_path.glob("new*"))

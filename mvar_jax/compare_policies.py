@@ -44,8 +44,7 @@ def define_flags() -> None:
 def main() -> None:
     """Runs all policies and writes the report."""
     values, profile = flags.FLAGS, cli.get_profile()
-    expected = "shares above 0 and below 1, as 0.5,0.7"
-    ratios = cli.get_numbers("ratios", lambda ratio: 0 < ratio < 1, expected)
+    ratios = cli.get_numbers("ratios", lambda ratio: 0 < ratio < 1, "shares below 1, as 0.5,0.7")
     check_seed(values.seed)
     check(len(values.policies) > 0, "--policies: got none, expected names as hack,snapkv.")
     for name in values.policies:
@@ -54,12 +53,12 @@ def main() -> None:
     model = load(values.workdir, verify=cli.get_verify())
     model.check_remembers()
     condition = asked.get_condition(model, values.samples)
-    judge, accuracy = None, None
+    judge = accuracy = None
     if values.judge and isinstance(condition, ClassLabels):
         judge = ClassConditionalJudge.of(model.config)
         accuracy = partial(judge.accuracy, labels=condition.label)
     out.mkdir(parents=True, exist_ok=True)  # before anything runs long
-    real = {"label_accuracy_real": judge.real()["label_accuracy_real"]} if judge else {}
+    real = {} if judge is None else {"label_accuracy_real": judge.real()["label_accuracy_real"]}
     comparisons = compare_policies(
         model,
         values.policies,

@@ -48,7 +48,7 @@ def compare_policies(
     condition, seed: what the images of every run are of, and the seed of their noise
     batch_size: images per batch
     profile: of the model, for policies that need one
-    accuracy: returns the share of images in [-1, 1] that a classifier recognises as what they are of
+    accuracy: returns the share of images in [-1, 1] that a classifier recognises
     progress: takes the name of a run, returns a function that reports the number of images done
     """
     samples = count_images(condition)

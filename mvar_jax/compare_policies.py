@@ -27,11 +27,12 @@ from mvar_jax.models import ClassLabels
 
 def define_flags() -> None:
     """Defines the flags of this program."""
-    names = sorted(name for name in POLICIES if name != "full")
     flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)
     cli.define_verify()
     asked.define_prompts()
-    flags.DEFINE_list("policies", names, "As hack, scalekv@before, hack+int8, full+int8.")
+    flags.DEFINE_list(
+        "policies", sorted({*POLICIES} - {"full"}), "As hack, scalekv@before, hack+int8, full+int8."
+    )
     flags.DEFINE_list("ratios", ["0.3", "0.5", "0.7", "0.9"], "Shares to evict.")
     flags.DEFINE_integer("samples", 256, "Images of every run.", lower_bound=2)
     flags.DEFINE_integer("batch_size", 32, "Images at a time.", lower_bound=1)

@@ -9,6 +9,7 @@ import zipfile
 import pytest
 from PIL import Image
 
+from tests.convert import files
 from tests.convert.models import TOKENIZERS, TRUNKS, official_weights, write_official
 
 
@@ -66,6 +67,14 @@ def test_a_checkpoint_that_runs_a_command_is_refused(run, tmp_path):
     result = run("convert import --checkpoint evil.pth --out new/run")
     assert refused(result, "evil.pth: it holds 'posix.system', expected tensors and plain")
     assert list(tmp_path.iterdir()) == before
+
+
+def test_shards_that_are_not_all_there_are_refused(run, tmp_path):
+    folder = files.write_shards(tmp_path / "infinity", official_weights(TRUNKS["infinity"]))
+    (folder / "part-2.safetensors").unlink()
+    result = run("convert import --checkpoint infinity --out new/run")
+    assert refused(result, "index.json: names the shard 'part-2.safetensors', which is not there")
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 BAD = {

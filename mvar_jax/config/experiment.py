@@ -26,12 +26,12 @@ class SamplingConfig:
     """
 
     guidance: float = 1.5
-    guidance_ramp: bool = True
-    guidance_layer: int = 0
     top_k: int = 900
     top_p: float = 0.96
     temperature: float = 1.0
     smooth: bool = False
+    guidance_ramp: bool = True
+    guidance_layer: int = 0
 
     def __post_init__(self):
         check_range("sampling.guidance", self.guidance, 0.0, 1000.0)

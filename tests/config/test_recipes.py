@@ -13,6 +13,8 @@ from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PRESETS = {
+    "infinity": ("125m", "361m", "940m", "2b", "2.2b", "4.7b", "8b", "8.8b", "2b@0.25M"),
+    "infinity_shapes": ("tiny", "tiny_mvar", "runlocal"),
     "digits": ("", "runlocal"),
     "folder": ("var64", "mvar64", "var256", "mvar256", "runlocal"),
     "shapes": ("var64", "mvar64", "var256", "mvar256", "runlocal"),

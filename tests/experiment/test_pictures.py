@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from mvar_jax.experiment.pictures import COLUMNS, tokenizer_pictures, trunk_pictures
+from mvar_jax.experiment.pictures import COLUMNS, classes_shown, tokenizer_pictures, trunk_pictures
 from mvar_jax.pictures.image_grid import GAP
 from mvar_jax.sampling import Sampler
 from tests.training.tiny import (
@@ -20,7 +20,7 @@ from tests.training.tiny import (
 
 def test_samples_of_every_class_from_the_average(tmp_path):
     names = ("tench, Tinca tinca", "pill", "star")
-    draw = trunk_pictures(CONFIG, Sampler(TRUNK, TOKENIZER), class_names=names)
+    draw = trunk_pictures(CONFIG, Sampler(TRUNK, TOKENIZER), classes_shown(names))
     state, path = trunk_state(), tmp_path / "samples" / "7.png"
     other = jax.tree.map(lambda array: -array, state.params)
     pixels = draw(state, path, frozen())

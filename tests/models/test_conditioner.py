@@ -16,7 +16,7 @@ from mvar_jax.models.conditioner import (
 def test_class_labels_pick_their_embeddings():
     conditioner = ClassConditioner(jnp.arange(8.0).reshape(4, 2))
     labels = read_condition({"label": jnp.array([2, 0]), "image": jnp.zeros((2, 1))})
-    np.testing.assert_array_equal(conditioner.vectors(labels), [[4, 5], [0, 1]])
+    np.testing.assert_array_equal(conditioner.embed(labels).vectors, [[4, 5], [0, 1]])
     np.testing.assert_array_equal(conditioner.null(labels).label, [3, 3])
 
 

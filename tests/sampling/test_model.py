@@ -120,7 +120,7 @@ def test_labels_are_parted_by_commas_but_names_with_commas_stay_whole(model):
 
 @pytest.mark.parametrize(
     ("numbers", "sentence"),
-    [([0], "got 1 for 2 labels"), ([0, -1], "from 0"), ([0, 2**32], "got 4294967296")],
+    [([0], "got 1 for 2 images"), ([0, -1], "from 0"), ([0, 2**32], "got 4294967296")],
 )
 def test_numbers_that_name_no_image_are_refused(model, numbers, sentence):
     with pytest.raises(ValueError, match=f"numbers.*{sentence}"):

@@ -11,7 +11,7 @@ class Shapes:
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]):
         self._shapes = shapes
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._shapes
 
     def has(self, prefix: str) -> bool:

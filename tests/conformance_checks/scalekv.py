@@ -22,6 +22,7 @@ from mvar_jax.ops.noise import image_keys
 from mvar_jax.sampling import Filters, Forced, Request, Sampler, Weights, generate_scales
 from mvar_jax.sampling.generate import begin, draw_scale
 from mvar_jax.scales import ScaleSchedule
+from mvar_jax.tokenizers.residual_bsq import BinaryQuantizer
 from tests.conformance_checks.infinity import Model, with_times
 from tests.infinity_reference import InfinityFile
 
@@ -123,11 +124,12 @@ def _request(file, model, run, forced):
     """The request of a run, whose first scales may be forced."""
     name = f"{run}_text" if f"{run}_text" in file.arrays else "text"
     batch, scales = len(file["lens"]), len(model.schedule)
-    given = []
-    for scale, tokens in enumerate(model.schedule.lengths):
-        numbers = file.uniform(f"input:skv_bits:{scale}", (batch, tokens, model.bits))
-        mask = np.full((batch, tokens), scale < forced, np.float32)
-        given.append(Forced((numbers > 0.5).astype(np.uint8), mask))
+    quantizer, given = BinaryQuantizer(model.tokenizer.config), []
+    for scale, size in enumerate(model.schedule.sizes):
+        shape = (batch, *quantizer._map_size(size), model.about["vae_type"])
+        bits = quantizer.fold(file.uniform(f"input:skv_bits:{scale}", shape) > 0.5)
+        mask = np.full(bits.shape[:2], scale < forced, np.float32)
+        given.append(Forced(bits.astype(np.uint8), mask))
     filters = Filters(
         guidance=np.full(scales, GUIDANCE, np.float32),
         temperature=np.ones(scales, np.float32),

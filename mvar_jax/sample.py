@@ -23,6 +23,7 @@ from mvar_jax.cli import asked
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.pictures.drawing import Drawing
 from mvar_jax.pictures.image_files import KINDS
+from mvar_jax.sampling.model import BATCH_SIZE
 
 
 def define_flags() -> None:
@@ -64,9 +65,10 @@ def main() -> None:
     numbers = cli.get_indices("numbers", len(rows.names) * values.columns)
     images = rows.pick([number // values.columns for number in numbers])
     settings = cli.get_settings(model.config.tokenizer.vocabulary)
+    print(f"Drawing {len(numbers)} images.", flush=True)  # the first ones may take long to compile
     with TaskProgress("drawing", len(numbers), "image") as progress:
-        progress.reach(0)  # the first batch may take long to compile
-        model = replace(model, report=progress.advance)
+        if len(numbers) > settings.get("batch_size", BATCH_SIZE):
+            model = replace(model, report=progress.advance)
         drawing = Drawing(model, images, values.seed, numbers, settings)
         columns = values.columns if values.numbers is None else 1
         drawing.save(out, columns=columns, scale=values.scale, grow=values.grow)

@@ -1,6 +1,5 @@
 """The flags that say what is drawn: a model, and classes or prompts."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +37,7 @@ def get_model() -> Model:
     check(one, "expected one of --workdir and --checkpoint, with or without --tokenizer.")
     aspect = None if values.aspect is None else parse_aspect(values.aspect)
     directory = values.workdir or values.checkpoint
-    sys.stderr.write(f"loading {directory}\n")
+    print(f"Loading {directory}.", flush=True)
     model = load(
         directory,
         values.tokenizer,

@@ -15,6 +15,7 @@ from mvar_jax.convert import layer_names, tokenizer_names
 from mvar_jax.convert.names import read_params
 from mvar_jax.models.attention import SelfAttention
 from mvar_jax.models.block import Block, FeedForward, Modulation, empty_state
+from mvar_jax.models.conditioner import Embedded
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import modulated_norm
 from mvar_jax.models.state_space import StateSpace
@@ -177,10 +178,10 @@ def blocks(file: ReferenceFile) -> dict[str, np.ndarray]:
     shared, offsets = build(
         "block", BlockKind.parse("history"), replace(config, shared_modulation=True)
     )
-    prepared = var.apply(own, condition, method="prepare")
+    prepared = var.apply(own, Embedded(condition), method="prepare")
     together = _modulation(file, "shared_ada_lin.1", condition, 6)
     head = _modulation(file, "head_nm.ada_lin.1", condition, 2)
-    shifted = shared.apply(offsets, condition, together, method="prepare")
+    shifted = shared.apply(offsets, Embedded(condition), together, method="prepare")
     computed = {
         "x": x,
         "cond": condition,
@@ -197,7 +198,7 @@ def blocks(file: ReferenceFile) -> dict[str, np.ndarray]:
 def _mvar_block(block, variables, x, condition, context):
     """The M-VAR block and its branches, one after another."""
     params, epsilon = variables["params"], block.config.norm_epsilon
-    prepared = block.apply(variables, condition, method="prepare")
+    prepared = block.apply(variables, Embedded(condition), method="prepare")
     gates, scales, shifts = rearrange(prepared.modulation, "b (three g) c -> three g b c", three=3)
     mixer = SelfAttention(block.config, "scale")
     normal = modulated_norm(x, scales[0], shifts[0], epsilon)

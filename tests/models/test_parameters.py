@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from mvar_jax.array_types import path_name
-from mvar_jax.config import Config, ModelConfig, SSMConfig
+from mvar_jax.config import Config, ModelConfig, SSMConfig, TextConfig
 from mvar_jax.config.recipes import imagenet256
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.models import Trunk, build_trunk, example_inputs
@@ -86,6 +86,28 @@ EXPECTED = {
     "word_embedding/bias": (WHOLE, False, None),
     "word_embedding/kernel": ((None, "fsdp"), True, None),
 }
+# The same of what a trunk has for texts.
+TEXTS = {
+    "blocks_0/cross_attention/key_value/kernel": ((None, "fsdp", None, "tensor", None), True, None),
+    "blocks_0/cross_attention/out/bias": (WHOLE, False, None),
+    "blocks_0/cross_attention/out/kernel": ((None, "tensor", None, "fsdp"), True, None),
+    "blocks_0/cross_attention/query/bias": (WHOLE, False, None),
+    "blocks_0/cross_attention/query/kernel": ((None, "fsdp", "tensor", None), True, None),
+    "blocks_0/cross_attention/value_bias": (WHOLE, False, None),
+    "blocks_0/cross_norm/bias": (WHOLE, False, None),
+    "blocks_0/cross_norm/scale": (WHOLE, False, None),
+    "text/down/bias": (WHOLE, False, None),
+    "text/down/kernel": (("tensor", "fsdp"), True, None),
+    "text/norm_scale": (WHOLE, False, None),
+    "text/null_features": (WHOLE, False, None),
+    "text/pool/key_value/kernel": (("fsdp", None, "tensor", None), True, None),
+    "text/pool/out/bias": (WHOLE, False, None),
+    "text/pool/out/kernel": (("tensor", None, "fsdp"), True, None),
+    "text/pool/query": (WHOLE, False, None),
+    "text/pool/value_bias": (WHOLE, False, None),
+    "text/up/bias": (WHOLE, False, None),
+    "text/up/kernel": (("fsdp", "tensor"), True, None),
+}
 # The same of the text encoder, whose heads no policy reorders.
 TEXT = {
     "final_norm/scale": (WHOLE, False, None),
@@ -119,6 +141,20 @@ def small_trunk(pattern, shared=False, qk_norm=True):
         shared_modulation=shared,
         qk_norm=qk_norm,
         ssm=SSMConfig(state_size=4, head_dim=14),
+    )
+    return Trunk(config, ScaleSchedule.squares(1, 2), 16, 4)
+
+
+def text_trunk():
+    """A small trunk that is conditioned on texts."""
+    config = ModelConfig(
+        condition="text",
+        text=TextConfig(16, 8),
+        depth=1,
+        width=16,
+        heads=2,
+        pattern=("history+text",),
+        positions="rotary",
     )
     return Trunk(config, ScaleSchedule.squares(1, 2), 16, 4)
 
@@ -160,6 +196,16 @@ def specs(tree, mesh=POD):
         for name, leaf in leaves(tree).items()
         for spec in [shardings[name].spec]
     }
+
+
+def test_sharding_and_decay_of_a_trunk_of_texts():
+    shapes = shapes_of(text_trunk())
+    shardings, decayed = leaves(param_shardings(shapes, ONE)), leaves(decays(shapes))
+    for name, expected in TEXTS.items():
+        found = (tuple(shardings[name].spec), decayed[name], parameter(name).heads)
+        assert found == expected, name
+    rest = set(leaves(shapes)) - set(TEXTS)
+    assert rest <= set(EXPECTED)
 
 
 @pytest.mark.parametrize("pattern, shared, qk_norm", trunks())
@@ -207,6 +253,7 @@ def test_every_row_is_of_some_parameter():
     names = {*leaves(tokenizer_shapes()), *leaves(text_shapes(FLAN_T5["small"]))}
     for arguments in (("scale+ssm",),), (("history",), True):
         names |= {*leaves(shapes_of(small_trunk(*arguments)))}
+    names |= {*leaves(shapes_of(text_trunk()))}
     for row in PARAMETERS:
         assert any(re.fullmatch(row.path, name) for name in names), row.path
 

@@ -49,14 +49,14 @@ def main() -> None:
         "expected --labels and --out (of a model of texts --prompt), or --classes for a list.",
     )
     if values.classes:
-        names = asked.get_model().class_names
-        print("\n".join(f"{index}\t{name}" for index, name in enumerate(names)))
+        print("\n".join(f"{i}\t{name}" for i, name in enumerate(asked.get_model().class_names)))
         return
     out = cli.output_folder() or cli.output_file(*KINDS, ".npz", "/")
-    plain = not values.grow and values.scale is None
-    arrays = out.suffix.lower() == ".npz" and not out.is_dir()
-    check(plain or not arrays, "--out: a .npz has no --grow and no --scale; leave them out.")
+    picture = values.grow or values.scale
+    both = picture and out.suffix.lower() == ".npz" and not out.is_dir()
+    check(not both, "--out: a .npz has no --grow and no --scale; leave them out.")
     policy = cli.get_policy()
+    print("Loading the model.", flush=True)
     model = asked.get_model()
     if policy:
         model = model.compressed(**policy)
@@ -65,12 +65,12 @@ def main() -> None:
     numbers = cli.get_indices("numbers", len(rows.names) * values.columns)
     images = rows.pick([number // values.columns for number in numbers])
     settings = cli.get_settings(model.config.tokenizer.vocabulary)
-    print(f"Drawing {len(numbers)} images.", flush=True)  # the first ones may take long to compile
+    print(f"Drawing {len(numbers)} images.", flush=True)  # the first take long to compile
     with TaskProgress("drawing", len(numbers), "image") as progress:
         if len(numbers) > settings.get("batch_size", BATCH_SIZE):
             model = replace(model, report=progress.advance)
-        drawing = Drawing(model, images, values.seed, numbers, settings)
         columns = values.columns if values.numbers is None else 1
+        drawing = Drawing(model, images, values.seed, numbers, settings)
         drawing.save(out, columns=columns, scale=values.scale, grow=values.grow)
     print(f"Wrote {values.out}.")
 

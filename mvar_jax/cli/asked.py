@@ -36,10 +36,8 @@ def get_model() -> Model:
     one = (values.workdir is None) != (values.checkpoint is None)
     check(one, "expected one of --workdir and --checkpoint, with or without --tokenizer.")
     aspect = None if values.aspect is None else parse_aspect(values.aspect)
-    directory = values.workdir or values.checkpoint
-    print(f"Loading {directory}.", flush=True)
     model = load(
-        directory,
+        values.workdir or values.checkpoint,
         values.tokenizer,
         verify=get_verify(),
         text_encoder=values.text_encoder,

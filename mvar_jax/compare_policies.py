@@ -3,9 +3,8 @@
     python -m mvar_jax.compare_policies --workdir=runs/shapes --policies=hack,scalekv,snapkv \
         --ratios=0.5,0.7 --samples=256 --out=comparison
 
-Writes comparison.json and comparison.md into --out after every run, and at the end curves.png and
-samples.png. Policies that need a profile take it from --profile, which is best calibrated with
-another seed.
+Writes comparison.json and .md into --out after every run, at the end curves.png and samples.png.
+Policies that need a profile take it from --profile, which is best calibrated with another seed.
 """
 
 from functools import partial
@@ -30,9 +29,8 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)
     cli.define_verify()
     asked.define_prompts()
-    flags.DEFINE_list(
-        "policies", sorted({*POLICIES} - {"full"}), "As hack, scalekv@before, hack+int8, full+int8."
-    )
+    names = sorted({*POLICIES} - {"full"})
+    flags.DEFINE_list("policies", names, "As hack, scalekv@before, hack+int8, full+int8.")
     flags.DEFINE_list("ratios", ["0.3", "0.5", "0.7", "0.9"], "Shares to evict.")
     flags.DEFINE_integer("samples", 256, "Images of every run.", lower_bound=2)
     flags.DEFINE_integer("batch_size", 32, "Images at a time.", lower_bound=1)
@@ -54,12 +52,12 @@ def main() -> None:
     model = load(values.workdir, verify=cli.get_verify())
     model.check_remembers()
     condition = asked.get_condition(model, values.samples)
-    judge = accuracy = None
+    out.mkdir(parents=True, exist_ok=True)  # before anything runs long
+    accuracy, real = None, {}
     if values.judge and isinstance(condition, ClassLabels):
         judge = ClassConditionalJudge.of(model.config)
         accuracy = partial(judge.accuracy, labels=condition.label)
-    out.mkdir(parents=True, exist_ok=True)  # before anything runs long
-    real = {} if judge is None else {"label_accuracy_real": judge.real()["label_accuracy_real"]}
+        real = {"label_accuracy_real": judge.real()["label_accuracy_real"]}
     comparisons = compare_policies(
         model,
         values.policies,

@@ -55,7 +55,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "colab": ["huggingface_hub"],
+        "colab": [*TEXT, "huggingface_hub"],
         "docs": DOCS,
         "test": [
             *DOCS,

@@ -44,7 +44,7 @@ def main() -> None:
     model.check_remembers()
     schedule = model.sampler.scales
     numbers = np.arange(values.samples, dtype=np.uint32)
-    condition = asked.get_condition(model, values.samples)
+    condition, _ = asked.get_condition(model, values.samples)
     filters = Filters.of(model.config.sampling, len(schedule))
     numbered = NumberedRequest(condition, np.uint32(values.seed), numbers, filters)
     calibration = calibrate(

@@ -7,7 +7,6 @@ Writes comparison.json and .md into --out after every run, at the end curves.png
 Policies that need a profile take it from --profile, which is best calibrated with another seed.
 """
 
-from functools import partial
 from pathlib import Path
 
 from absl import flags
@@ -17,11 +16,10 @@ from mvar_jax.api import load
 from mvar_jax.cache import POLICIES, parse_policy
 from mvar_jax.checks import check, check_seed
 from mvar_jax.cli import asked
-from mvar_jax.evaluation.class_conditional import ClassConditionalJudge
 from mvar_jax.evaluation.comparison_report import markdown, save_pictures, save_report
 from mvar_jax.evaluation.policy_comparison import compare_policies
+from mvar_jax.evaluation.recognition import find_recognizer
 from mvar_jax.mesh.progress import TaskProgress
-from mvar_jax.models import ClassLabels
 
 
 def define_flags() -> None:
@@ -35,7 +33,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("samples", 256, "Images of every run.", lower_bound=2)
     flags.DEFINE_integer("batch_size", 32, "Images at a time.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Seed of the noise.", lower_bound=0)
-    flags.DEFINE_bool("judge", True, "Fit a classifier on the data, for label accuracy.")
+    flags.DEFINE_bool("judge", True, "Fit a classifier on the data, for accuracy.")
     cli.define_profile()
     flags.DEFINE_string("out", None, "Directory to write into; made if missing.", required=True)
 
@@ -51,13 +49,10 @@ def main() -> None:
     out = Path(values.out).expanduser()
     model = load(values.workdir, verify=cli.get_verify())
     model.check_remembers()
-    condition = asked.get_condition(model, values.samples)
+    condition, prompts = asked.get_condition(model, values.samples)
     out.mkdir(parents=True, exist_ok=True)  # before anything runs long
-    accuracy, real = None, {}
-    if values.judge and isinstance(condition, ClassLabels):
-        judge = ClassConditionalJudge.of(model.config)
-        accuracy = partial(judge.accuracy, labels=condition.label)
-        real = {"label_accuracy_real": judge.real()["label_accuracy_real"]}
+    found = find_recognizer(model.config, condition, prompts) if values.judge else None
+    accuracy, real = found or (None, None)
     comparisons = compare_policies(
         model,
         values.policies,
@@ -70,7 +65,7 @@ def main() -> None:
         progress=lambda name: TaskProgress(name, values.samples, "image").reach,
     )
     for comparison in comparisons:
-        save_report(comparison, out, {"seed": values.seed, **real})
+        save_report(comparison, out, {"seed": values.seed, "label_accuracy_real": real})
     save_pictures(comparison, out)
     print(markdown(comparison))
 

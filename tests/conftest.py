@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 
 import mvar_jax
+from mvar_jax.cli.programs import OPTIMIZATION
 from mvar_jax.data.source import load_source
 from tests.shared import made_once
 
@@ -18,7 +19,10 @@ hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_configure(config):
-    """Lets programs, kernels and workers of a run share what they compile, and forget it after."""
+    """Compiles quickly, and once for all programs, kernels and workers of a run."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if OPTIMIZATION not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {OPTIMIZATION}=0".strip()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="mvar_jax_compiled_")
         config.add_cleanup(folder.cleanup)

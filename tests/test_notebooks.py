@@ -23,8 +23,16 @@ from nbclient import NotebookClient
 from PIL import Image
 
 import mvar_jax
+from mvar_jax.config.infinity_schedules import infinity_schedule
 from mvar_jax.pictures.image_grid import GAP
-from tests.convert.models import TOKENIZERS, TRUNKS, official_weights, write_official
+from tests.convert.models import (
+    TOKENIZERS,
+    TRUNKS,
+    official_weights,
+    text_trunk,
+    write_official,
+)
+from tests.text.builders import write_t5
 
 NOTEBOOK = Path(__file__).parents[1] / "colab" / "sample.ipynb"
 
@@ -45,7 +53,7 @@ def test_the_notebook_is_valid_and_holds_no_outputs(notebook):
 def test_the_form_offers_the_models_that_there_are(notebook):
     form, models = source_of(notebook, "form"), source_of(notebook, "model")
     offered = json.loads(re.search(r"model_name = .*@param (\[.*\])", form)[1])
-    assert offered == [*re.findall(r'"((?:M-)?VAR d\d+)":', models), "digits"]
+    assert offered == [*re.findall(r'"([^"]+)": \(', models), "digits"]
 
 
 def test_without_a_connection_it_draws_digits(notebook, trained, tmp_path):
@@ -80,25 +88,64 @@ def test_official_weights_are_downloaded_once_and_sampled(notebook, tmp_path, mo
     hub.mkdir()
     write_official(hub / "var_d16.pth", official_weights(TRUNKS["var"]))
     write_official(hub / "vae_ch160v4096z32.pth", official_weights(TOKENIZERS["vqvae"]))
-
-    def download(repo_id, filename):
-        asked.append((repo_id, filename))
-        return str(hub / filename)
-
-    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=download))
+    give(hub, asked, monkeypatch)
     monkeypatch.chdir(tmp_path)
-    form = source_of(notebook, "form").replace('"9"', '"1"', 1)
-    cells = [form, *(source_of(notebook, name) for name in ("install", "model", "growth"))]
     for _ in range(2):
-        space = {}
-        for cell in cells:
-            exec(cell, space)
+        space = run_cells(notebook, ('"9"', '"1"'))
     assert asked == [
         ("FoundationVision/var", "var_d16.pth"),
         ("FoundationVision/var", "vae_ch160v4096z32.pth"),
     ]
     assert space["images"].shape == (2, 4, 4, 4, 3)
     assert mvar_jax.load(tmp_path / "runs" / "var_d16").class_names == ("0", "1", "2")
+
+
+def test_prompts_are_drawn_with_official_weights(notebook, tmp_path, monkeypatch):
+    hub, asked = tmp_path / "hub", []
+    hub.mkdir()
+    trunk = text_trunk(schedule=infinity_schedule("1", "0.06M"), levels=15)
+    write_official(hub / "infinity_2b_reg.pth", official_weights(trunk))
+    write_official(hub / "infinity_vae_d32reg.pth", official_weights(TOKENIZERS["bsqvae"]))
+    write_t5(hub / "google" / "flan-t5-xl")
+    give(hub, asked, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    space = run_cells(
+        notebook,
+        ('"VAR d16"', '"Infinity 2B"'),
+        ('"a fox in snow, film photograph"', '"a red ball"'),
+        ("count = 4", "count = 1"),
+        ('aspect = "1:1"', 'aspect = "16:9"'),
+        ('pixels = "1M"', 'pixels = "0.06M"'),
+    )
+    assert [name for _, name in asked] == ["infinity_2b_reg.pth", "infinity_vae_d32reg.pth"]
+    scales, batch, height, width, _ = space["images"].shape
+    assert (scales, batch) == (7, 1) and 1.6 < width / height < 1.9
+
+
+def give(hub, asked, monkeypatch):
+    """Gives the files of `hub` in place of the Hugging Face Hub's; `asked` gets their names."""
+
+    def download(repo_id, filename):
+        asked.append((repo_id, filename))
+        return str(hub / filename)
+
+    def snapshot(repo_id, allow_patterns):
+        assert any((hub / repo_id).glob(pattern) for pattern in allow_patterns)
+        return str(hub / repo_id)
+
+    fake = SimpleNamespace(hf_hub_download=download, snapshot_download=snapshot)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
+
+
+def run_cells(notebook, *changes):
+    """The variables after the cells up to the images as they grow, with changes in the form."""
+    form, space = source_of(notebook, "form"), {}
+    for old, new in changes:
+        assert old in form
+        form = form.replace(old, new, 1)
+    for cell in (form, *(source_of(notebook, name) for name in ("install", "model", "growth"))):
+        exec(cell, space)
+    return space
 
 
 GITHUB = "https://github.com/someone/mvar_jax"

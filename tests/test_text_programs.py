@@ -1,5 +1,7 @@
 """The programs on a model of texts, trained for two steps on captioned scenes."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -89,13 +91,39 @@ BAD = {
         "--workdir={new}",
         "nowhere",
     ),
+    "judge of classes": ("judge_captions --workdir={trained} --out={new}", "got a model of class"),
     "calibration": ("calibrate --workdir={texts} --out={new}.json", "--prompts"),
 }
 
 
 @pytest.mark.parametrize("command, message", BAD.values(), ids=BAD)
-def test_bad_input_is_one_sentence(run, texts, tmp_path, command, message):
-    result = run(*command.format(texts=texts, new=tmp_path / "new").split())
+def test_bad_input_is_one_sentence(run, texts, trained, tmp_path, command, message):
+    places = {"texts": texts, "trained": trained, "new": tmp_path / "new"}
+    result = run(*command.format(**places).split())
     last = result.stderr.strip().splitlines()[-1]
     assert result.returncode == 2 and last.startswith("error: ") and message in last, result.stderr
     assert not list(tmp_path.glob("new*"))
+
+
+def test_captions_are_judged_and_policies_compared_on_them(run, texts, tmp_path):
+    judged, compared = tmp_path / "judged", tmp_path / "compared"
+    result = run("judge_captions", f"--workdir={texts}", "--samples=16", f"--out={judged}")
+    assert result.returncode == 0, result.stderr
+    figures = json.loads((judged / "judged.json").read_text("utf-8"))
+    assert figures["real images"]["hue"] > 0.9 and len(figures) == 5
+    assert figures["drawn, others"].keys() == {"label", "hue", "both"}
+    assert Image.open(judged / "samples.png").width > 8 * 128
+    result = run(
+        "compare_policies",
+        f"--workdir={texts}",
+        f"--prompts={judged / 'prompts.txt'}",
+        "--policies=sliding_window",
+        "--ratios=0.5",
+        "--samples=4",
+        "--batch_size=4",
+        f"--out={compared}",
+    )
+    assert result.returncode == 0, result.stderr
+    report = json.loads((compared / "comparison.json").read_text("utf-8"))
+    assert report["label_accuracy_real"] > 0.8
+    assert all(0 <= row["accuracy"] <= 1 for row in report["rows"])

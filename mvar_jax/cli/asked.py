@@ -78,8 +78,8 @@ def define_prompts() -> None:
     flags.DEFINE_string("prompts", None, "Of a model of texts, a file with a text in every line.")
 
 
-def get_condition(model: Model, count: int) -> Condition:
-    """Conditions for so many images: all classes in turn, or all texts of `--prompts`.
+def get_condition(model: Model, count: int) -> tuple[Condition, list[str]]:
+    """Conditions for so many images: all classes in turn, or all texts of `--prompts`, and these.
 
     Raises ValueError for a model of texts without prompts, and for prompts without such a model.
     """
@@ -87,8 +87,9 @@ def get_condition(model: Model, count: int) -> Condition:
     if model.config.model.condition == "class":
         check(file is None, "--prompts: the model draws classes; leave it out.")
         labels = np.arange(count, dtype=np.int32) % model.config.model.num_classes
-        return model.condition(labels.tolist())
+        return model.condition(labels.tolist()), []
     check(file is not None, "expected --prompts, a file with a text in every line.")
     prompts = [line for line in Path(file).expanduser().read_text("utf-8").splitlines() if line]
     check(len(prompts) > 0, f"--prompts: {file} holds no text, expected one in every line.")
-    return model.condition([prompts[i % len(prompts)] for i in range(count)])
+    repeated = [prompts[i % len(prompts)] for i in range(count)]
+    return model.condition(repeated), repeated

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mvar_jax.checks import check
 from mvar_jax.data.image_source import Records
 from mvar_jax.data.scenes import CLASSES, HUES, Scene, draw_scene
 from mvar_jax.data.shapes import SEEDS
@@ -20,6 +21,20 @@ def describe(scene: Scene) -> str:
         f"a {size} {shades[0]} {surface.hue} {pattern} {CLASSES[scene.label]} on {shades[1]} "
         f"{ground.hue}"
     )
+
+
+def parse_object(caption: str) -> tuple[int, str]:
+    """The label and the hue of the object that a caption of `describe` asks for.
+
+    Raises ValueError for a text that names no class and hue there.
+    """
+    words = caption.split(" on ", maxsplit=1)[0].split()
+    found = len(words) > 2 and words[-1] in CLASSES and words[-3] in HUES
+    check(
+        found,
+        f"captions: got {caption!r}, expected one as of a scene: {describe(draw_scene(0, 0))!r}.",
+    )
+    return CLASSES.index(words[-1]), words[-3]
 
 
 def is_held_out(label: int, hue: str) -> bool:

@@ -1,11 +1,13 @@
 """A small classifier of real images that judges generated ones."""
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
-from mvar_jax.array_types import Float, HostArray, Int
+from mvar_jax.array_types import Bool, Float, HostArray, Int
 from mvar_jax.checks import check
 from mvar_jax.evaluation.gradient_histograms import gradient_histograms
 
@@ -16,19 +18,21 @@ SMALL = 32  # pixels along the longer side up to which images are compared pixel
 class ImageClassifier:
     """A scikit-learn MLP (128 and 64 hidden units) on features of an image.
 
-    The features are the grey image averaged to 16x16 for images of up to `SMALL` pixels, and
-    gradient histograms for larger ones, whose objects may have any position and colour. For small
-    labelled image sets. It is fitted on real images only, independently of the tokenizer and the
-    model that it judges, with a fixed seed.
+    Unless others are given, the features are the grey image averaged to 16x16 for images of up to
+    `SMALL` pixels, and gradient histograms for larger ones, whose objects may have any position and
+    colour. For small labelled image sets. It is fitted on real images only, independently of the
+    tokenizer and the model that it judges, with a fixed seed.
     """
 
     def __init__(
         self,
         images: Float[HostArray, "batch height width_px 3"],
         labels: Int[HostArray, "batch"],
+        features: Callable[[HostArray], np.ndarray] | None = None,
     ):
         """Fits the classifier to images in [-1, 1] and their labels, which takes seconds.
 
+        `features` takes images and returns what the network sees of them, [batch, features].
         Raises ValueError when there are not as many labels as images, or fewer than two classes.
         """
         labels = _matching(images, labels)
@@ -37,6 +41,7 @@ class ImageClassifier:
             f"evaluation: got images of {len(np.unique(labels))} class, expected at least two to "
             "tell apart; choose a split with more.",
         )
+        self._inputs = features or _inputs
         # Fitting ends when the loss no longer falls, well before max_iter.
         self._network = MLPClassifier(
             hidden_layer_sizes=(128, 64),
@@ -46,13 +51,13 @@ class ImageClassifier:
         )
         # Threads cost such small matrices up to ten times what they save.
         with threadpool_limits(limits=1, user_api="blas"):
-            self._network.fit(_inputs(images), labels)
+            self._network.fit(self._inputs(images), labels)
 
     def predict(
         self, images: Float[HostArray, "batch height width_px 3"]
     ) -> Int[np.ndarray, "batch"]:
         """The most probable label of each image in [-1, 1]."""
-        return self._network.predict(_inputs(images))
+        return self._network.predict(self._inputs(images))
 
     def accuracy(
         self,
@@ -60,13 +65,21 @@ class ImageClassifier:
         labels: Int[HostArray, "batch"],
     ) -> float:
         """The share of images in [-1, 1], from 0 to 1, that are recognised as their labels."""
-        return float(np.mean(self.predict(images) == _matching(images, labels)))
+        return float(np.mean(self.matches(images, labels)))
+
+    def matches(
+        self,
+        images: Float[HostArray, "batch height width_px 3"],
+        labels: Int[HostArray, "batch"],
+    ) -> Bool[np.ndarray, "batch"]:
+        """Which of the images in [-1, 1] are recognised as their labels."""
+        return self.predict(images) == _matching(images, labels)
 
     def features(
         self, images: Float[HostArray, "batch height width_px 3"]
     ) -> Float[np.ndarray, "batch features"]:
         """The activations of the last hidden layer, float64 [batch, 64], of images in [-1, 1]."""
-        hidden = _inputs(images)
+        hidden = self._inputs(images)
         for weights, bias in zip(self._network.coefs_[:-1], self._network.intercepts_[:-1]):
             hidden = np.maximum(hidden @ weights + bias, 0)
         return hidden

@@ -25,11 +25,10 @@ def trunk(architecture, **changes):
     return Trunk(config, SCHEDULE, VOCABULARY, CODE)
 
 
-def text_trunk(depth=2, schedule=SCHEDULE, bits=5):
+def text_trunk(depth=2, schedule=SCHEDULE, bits=5, levels=4):
     """A trunk of texts, with levels for more scales than it has."""
-    config = ModelConfig(
-        **MODEL, depth=depth, width=32, heads=2, levels=4, mlp_ratio=2.5, text=TextConfig(32, 20)
-    )
+    text, size = TextConfig(32, 20), {"depth": depth, "width": 32, "heads": 2, "mlp_ratio": 2.5}
+    config = ModelConfig(**MODEL, **size, levels=levels, text=text)
     return Trunk(config, schedule, 2 * bits, bits)
 
 

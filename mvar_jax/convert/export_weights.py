@@ -50,6 +50,12 @@ def export_weights(
         trunk = build_trunk(config)
         found = official_architecture(trunk)
         _check_architecture(architecture, found, workdir.path)
+        quantizer = config.tokenizer.quantizer
+        check(
+            (found == "infinity") == (quantizer == "bsq"),
+            f"tokenizer.quantizer: got {quantizer}, but official models draw bits of texts and "
+            "codes of classes; no official file can hold this model.",
+        )
         if workdir.tokenizer.is_trained:
             check_learned_from(
                 workdir,

@@ -74,6 +74,14 @@ def test_hybrids_are_refused(tmp_path):
     assert not (tmp_path / "a.safetensors").exists()
 
 
+def test_classes_of_bits_are_refused(tmp_path):
+    model = ModelConfig(num_classes=3, depth=1, width=64, heads=1, pattern=("history",))
+    workdir = Workdir.of(tmp_path / "run")
+    workdir.save_config(Config(model=model, tokenizer=TOKENIZERS["bsqvae"]))
+    with pytest.raises(ValueError, match=r"tokenizer\.quantizer: got bsq, .* no official file"):
+        export_weights(workdir, tmp_path / "a.safetensors", "var")
+
+
 def test_an_empty_directory_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no config\.json"):
         export_weights(Workdir.of(tmp_path), tmp_path / "a.safetensors")

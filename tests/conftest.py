@@ -1,17 +1,22 @@
 """What tests of several rooms share."""
 
+import gc
 import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import hypothesis
+import jax
 import pytest
 
 import mvar_jax
 from mvar_jax.cli.programs import OPTIMIZATION
 from mvar_jax.data.source import load_source
-from tests.shared import made_once
+from tests.shared import UNOPTIMIZED, made_once
+
+MOST_MAPPINGS = 20_000
 
 # The same examples in every run; compiling takes longer than any deadline.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
@@ -19,15 +24,33 @@ hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_configure(config):
-    """Compiles quickly, and once for all programs, kernels and workers of a run."""
+    """Compiles quickly, and once for all programs, kernels and workers of a run.
+
+    XLA reads its flags once. Programs are left to theirs: they run longer than they compile.
+    """
     flags = os.environ.get("XLA_FLAGS", "")
     if OPTIMIZATION not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {OPTIMIZATION}=0".strip()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XLA_FLAGS", f"{flags} {UNOPTIMIZED}".strip())
+            jax.devices()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="mvar_jax_compiled_")
         config.add_cleanup(folder.cleanup)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name  # for workers and subprocesses
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+
+
+@pytest.fixture(autouse=True)
+def programs_leave_room():
+    """Forgets compiled programs before the process has as many memory mappings as Linux allows.
+
+    Each program takes dozens; at 65,530 the process is aborted.
+    """
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

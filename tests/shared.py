@@ -1,10 +1,20 @@
-"""What is made once in a run of the tests, and shared by its processes."""
+"""What the processes of a run of the tests share."""
 
 import fcntl
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+from mvar_jax.cli.programs import OPTIMIZATION
+
+UNOPTIMIZED = f"{OPTIMIZATION}=0"
+
+
+def eight_devices() -> dict[str, str]:
+    """The environment of a process with eight simulated devices, which compiles quickly."""
+    flags = f"--xla_force_host_platform_device_count=8 {UNOPTIMIZED}"
+    return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
 
 
 def made_once(root: Path, name: str, make: Callable[[Path], None]) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -15,7 +16,9 @@ from mvar_jax.text.prompts import PromptTokenizer
 class WordEmbeddings:
     """A text encoder (see `encoder.TextEncoder`) that looks tokens up, in order.
 
-    It knows what words mean, and nothing of what they mean together. For examples and tests that
+    It knows what words mean and where they stand, and nothing of what they mean together: an
+    embedding is added to a sinusoid of its place as in arXiv 1706.03762, of the same mean square as
+    an embedding, so that "red on green" is not "green on red". For examples and tests that
     need no download: `convert.text_encoder` reads those of the package `wordllama`.
     """
 
@@ -47,6 +50,21 @@ class WordEmbeddings:
         return self.tokenizer.max_length
 
     def encode(self, prompts: Sequence[str]) -> TextFeatures:
-        """The embeddings of every prompt's tokens, the end of the text included."""
-        rows = [self.embeddings[tokens] for tokens in self.tokenizer(prompts)]
-        return pack(rows, padded_length(max(map(len, rows))), self.width)
+        """The features of every prompt's tokens, the end of the text included."""
+        tokens = self.tokenizer(prompts)
+        length = padded_length(max(map(len, tokens)))
+        places = _sinusoids(length, self.width) * self._scale
+        rows = [self.embeddings[one] + places[: len(one)] for one in tokens]
+        return pack(rows, length, self.width)
+
+    @cached_property
+    def _scale(self) -> np.float32:
+        """What gives a sinusoid, whose mean square is 1/2, that of the embeddings."""
+        return np.sqrt(2 * np.mean(np.square(self.embeddings), dtype=np.float32))
+
+
+def _sinusoids(length: int, width: int) -> Float[np.ndarray, "length width"]:
+    """Sines and cosines of the places, with wave lengths from 2 pi to 20,000 pi tokens."""
+    frequencies = 1e4 ** -(np.arange(0, width, 2) / width)
+    angles = np.arange(length)[:, None] * frequencies
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)[:, :width].astype(np.float32)

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.shared import eight_devices
+
 SHARDED = """
 import sys
 import jax, numpy as np
@@ -38,15 +40,10 @@ OTHERS = (
     "names", [SOME, pytest.param(OTHERS, marks=pytest.mark.slow)], ids=["some", "others"]
 )
 def test_eight_devices_keep_the_same_tokens(pytestconfig, names):
-    environment = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "PATH": "",
-    }
     result = subprocess.run(
         [sys.executable, "-c", SHARDED, names],
         cwd=pytestconfig.rootpath,
-        env=environment,
+        env=eight_devices(),
         capture_output=True,
         text=True,
         check=False,

@@ -40,7 +40,7 @@ def launch(digits_directory, tmp_path):
             **os.environ,
             "TFDS_DATA_DIR": digits_directory,
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {UNOPTIMIZED}",
         }
         if processes > 1:
             # The first process alone would find its programs there and wait for the others longer
@@ -155,6 +155,7 @@ def test_results_and_errors_of_process_0_reach_all_processes(pytestconfig, error
     programs = [
         f"""
 from mvar_jax.mesh.processes import on_first_process, join_cluster
+from tests.shared import UNOPTIMIZED
 join_cluster(60, {address!r}, 2, {index})
 def refuse():
     raise {error}

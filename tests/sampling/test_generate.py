@@ -18,6 +18,7 @@ from mvar_jax.sampling import Filters, Forced, Request, Sampler, Weights, genera
 from mvar_jax.sampling.guidance import guide
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers import VQTokenizer
+from tests.shared import eight_devices
 
 CLASSES = 3
 
@@ -162,15 +163,10 @@ print("equal on", jax.device_count())
 
 
 def test_eight_devices_give_the_same_images(pytestconfig):
-    environment = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "PATH": "",
-    }
     result = subprocess.run(
         [sys.executable, "-c", SHARDED],
         cwd=pytestconfig.rootpath,
-        env=environment,
+        env=eight_devices(),
         capture_output=True,
         text=True,
         check=False,

@@ -1,21 +1,17 @@
 """Eight devices, in a process of their own, encode as one does."""
 
-import os
 import subprocess
 import sys
 
+from tests.shared import eight_devices
+
 
 def test_meshes_of_eight_devices_encode_as_one_device(pytestconfig):
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-    }
     meshes = ["2,2,2", "8,1,1", "1,4,2"]
     result = subprocess.run(
         [sys.executable, "-m", "tests.text.on_meshes", *meshes],
         cwd=pytestconfig.rootpath,
-        env=environment,
+        env=eight_devices(),
         capture_output=True,
         text=True,
         check=False,

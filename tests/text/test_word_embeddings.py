@@ -16,18 +16,30 @@ def words():
     return load_text_encoder("wordllama")
 
 
-def test_features_are_the_embeddings_in_order(words):
+def test_features_are_the_embeddings_and_their_places(words):
     assert isinstance(words, TextEncoder) and words.width == 256
     made = words.encode(["a red ball", "", "red"])
     assert made.features.shape == (3, 16, 256) and made.lengths.tolist() == [4, 1, 2]
-    np.testing.assert_array_equal(made.features[0, 1], made.features[2, 0])
     tokens = words.tokenizer(["a red ball"])[0]
-    np.testing.assert_array_equal(made.features[0, :4], words.embeddings[tokens])
+    places = made.features[0, :4] - words.embeddings[tokens]
+    end, red = made.features[1, 0], made.features[2, 0]
+    np.testing.assert_allclose(end - words.embeddings[tokens[3]], places[0], atol=1e-5)
+    np.testing.assert_allclose(red - words.embeddings[tokens[1]], places[0], atol=1e-5)
+    assert np.abs(places[1] - places[0]).max() > 0.5 * np.abs(places[0]).max()
+    square, own = np.mean(places**2), np.mean(words.embeddings**2)
+    assert square == pytest.approx(own, rel=0.02)
+
+
+def test_another_order_is_another_text(words):
+    made = words.encode(["red on green", "green on red"])
+    np.testing.assert_allclose(made.features[0].sum(0), made.features[1].sum(0), atol=1e-4)
+    assert np.abs(made.features[0] - made.features[1]).max() > 0.1
 
 
 def test_words_of_one_kind_are_near(words):
     def vector(word):
-        features = words.encode([word]).features[0, 0]
+        features = words.encode([word]).features[0, 0] - words.encode([""]).features[0, 0]
+        features += words.embeddings[words.tokenizer([""])[0][0]]
         return features / np.linalg.norm(features)
 
     dog, animal, seven = map(vector, ("dog", "animal", "seven"))

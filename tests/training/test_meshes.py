@@ -1,25 +1,21 @@
 """Eight devices, in a process of their own, train as one does."""
 
-import os
 import subprocess
 import sys
 
 import pytest
+
+from tests.shared import eight_devices
 
 
 @pytest.mark.parametrize(
     "meshes", [["2,2,2"], pytest.param(["8,1,1", "2,4,1"], marks=pytest.mark.slow)], ids=str
 )
 def test_meshes_of_eight_devices_train_as_one_device(pytestconfig, meshes):
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-    }
     result = subprocess.run(
         [sys.executable, "-m", "tests.training.on_meshes", *meshes],
         cwd=pytestconfig.rootpath,
-        env=environment,
+        env=eight_devices(),
         capture_output=True,
         text=True,
         check=False,

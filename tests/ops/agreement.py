@@ -1,5 +1,6 @@
 """A test that all implementations of an op compute the same."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -41,11 +42,17 @@ class ImplementationsAgree:
             pytest.skip(f"{implementation} runs on {' and '.join(row.platforms)} only")
         arrays, results = self.arrays(case), []
         for name in ("xla", implementation):
-            outputs, backward = jax.vjp(lambda a, name=name: self.compute(case, a, name), arrays)
-            results.append((outputs, backward(like(outputs))))
+            compute = partial(self.compute, case, implementation=name)
+            results.append(jax.jit(partial(value_and_gradients, compute))(arrays))
         for expected, got in zip(*map(jax.tree.leaves, results), strict=True):
             atol = self.tolerance * np.abs(expected).max()
             np.testing.assert_allclose(got, expected, rtol=1e-4, atol=atol)
+
+
+def value_and_gradients(compute, arrays):
+    """The outputs, and gradients of something by the arrays."""
+    outputs, backward = jax.vjp(compute, arrays)
+    return outputs, backward(like(outputs))
 
 
 def like(outputs):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -94,7 +94,7 @@ def judge_model(
     *,
     seed: int,
     batch_size: int,
-    settings: Mapping[str, float],
+    settings: Mapping[str, Any],
     progress: Callable[[int], None],
 ) -> Judged:
     """Draws so many images of either kind of captions, and judges them beside real ones.

@@ -31,7 +31,7 @@ HEADER = (
 )
 
 
-def save_report(comparison: Comparison, folder: Path, more: Mapping[str, float]) -> None:
+def save_report(comparison: Comparison, folder: Path, more: Mapping[str, float | None]) -> None:
     """Writes `comparison.json`, with more figures of the whole comparison, and `comparison.md`."""
     report = json.dumps({**comparison.report(), **more}, indent=2)
     write_text(folder / "comparison.json", report)

@@ -31,7 +31,7 @@ def get_config(preset: str = "tiny"):
     config.batch_size = 8
     config.data.update(name="shapes/64", augmentation="none", num_threads=0)
     config.data.update(captions=True, text_encoder="wordllama")
-    config.sampling.update(guidance=2.0, guidance_ramp=False, top_k=0, top_p=0.95)
+    config.sampling.update(guidance=3.0, guidance_ramp=False, top_k=0, top_p=0.95, temperature=0.5)
     rates = {"warmup_fraction": 0.05, "final_fraction": 0.01}
     intervals = {"log_every": 100, "validate_every": 500, "save_every": 500}
     config.tokenizer.update(

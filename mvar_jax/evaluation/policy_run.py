@@ -50,9 +50,7 @@ def run_full(
 
     The log-probabilities stay on the host: 4 bytes per image, token and code.
     """
-    lengths = task.sampler.scales.lengths
-    forced = [Forced(*np.zeros((2, task.images, n), np.int32)) for n in lengths]
-    return _run(task, weights, forced, None, progress)
+    return _run(task, weights, None, None, progress)
 
 
 def run_policy(
@@ -67,7 +65,7 @@ def run_policy(
 
     `reference` are the full run's log-probabilities.
     """
-    forced = [Forced(scale, np.ones(scale.shape, np.int32)) for scale in tokens]
+    forced = [Forced(scale, np.ones(scale.shape[:2], np.int32)) for scale in tokens]
     return _run(task, weights, forced, reference, progress)[0]
 
 
@@ -103,7 +101,7 @@ def _run(task, weights, forced, reference, progress):
 
 @partial(jax.jit, static_argnames="sampler")
 def _both(sampler, weights, asked):
-    """Images and tokens drawn freely, and log-probabilities along the forced tokens.
+    """Images and tokens drawn freely, and log-probabilities along the forced tokens, or the drawn.
 
     Both are halves of one batch, so that only one program is compiled per policy.
     """
@@ -118,7 +116,8 @@ def _both(sampler, weights, asked):
     steps = list(generate_scales(sampler, weights, twice.request()))
     tokenizer = sampler.tokenizer.bind({"params": weights.tokenizer})
     images = tokenizer.decode(steps[-1].running[:batch])
-    logs = tuple(jax.nn.log_softmax(step.logits[batch:]) for step in steps)
+    space = sampler.tokenizer.token_space
+    logs = tuple(space.log_probabilities(step.logits[batch:]) for step in steps)
     return images, tuple(step.tokens[:batch] for step in steps), logs
 
 

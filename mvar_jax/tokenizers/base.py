@@ -34,6 +34,11 @@ class TokenSpace(Protocol):
     ) -> Float[Array, "batch n"]:
         """The correctly predicted share of every token, from 0 to 1, float32."""
 
+    def log_probabilities(
+        self, logits: Float[Array, "batch n logits"]
+    ) -> Float[Array, "batch n logits"]:
+        """The logarithm of every value's probability, of those that a choice is made of."""
+
     def noise(self, keys: Key[Array, "batch"], scale: int, tokens: int) -> Array:
         """The noise for drawing the `tokens` tokens of one scale, from the images' keys."""
 

@@ -46,6 +46,13 @@ class BitTokens:
         """
         return self._mean(BIT.loss(self._pairs(logits), self._joined(targets), smoothing))
 
+    def log_probabilities(
+        self, logits: Float[Array, "batch n logits"]
+    ) -> Float[Array, "batch n logits"]:
+        """The logarithms of the probabilities of both values of every bit."""
+        pairs = BIT.log_probabilities(self._pairs(logits))
+        return rearrange(pairs, "b (n bits) value -> b n (bits value)", bits=self.bits)
+
     def noise(
         self, keys: Key[Array, "batch"], scale: int, tokens: int
     ) -> Float[Array, "batch n logits"]:

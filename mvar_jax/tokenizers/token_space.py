@@ -42,6 +42,12 @@ class CategoricalTokens:
         chosen = jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]
         return -(1 - smoothing) * chosen - smoothing * jnp.mean(log_probabilities, axis=-1)
 
+    def log_probabilities(
+        self, logits: Float[Array, "batch n logits"]
+    ) -> Float[Array, "batch n logits"]:
+        """The logarithms of the probabilities of all codes."""
+        return jax.nn.log_softmax(logits)
+
     def noise(
         self, keys: Key[Array, "batch"], scale: int, tokens: int
     ) -> Float[Array, "batch n vocab"]:

@@ -71,3 +71,11 @@ def test_a_cold_mixture_is_what_is_drawn():
     score = np.float64(LOGITS + noise).reshape(2, 5, 3, 2)
     expected = 1 / (1 + np.exp((score[..., 0] - score[..., 1]) / 0.27))
     np.testing.assert_allclose(SPACE.mixture(LOGITS, noise, 0.0), expected, atol=1e-5)
+
+
+def test_probabilities_of_both_values_of_a_bit_add_up_to_one():
+    logs = SPACE.log_probabilities(LOGITS)
+    pairs = np.exp(np.asarray(logs)).reshape(2, 5, 3, 2)
+    np.testing.assert_allclose(pairs.sum(-1), 1, rtol=1e-6)
+    chosen = np.take_along_axis(np.log(pairs), np.asarray(TARGETS, int)[..., None], -1)
+    np.testing.assert_allclose(-chosen[..., 0].mean(-1), SPACE.loss(LOGITS, TARGETS), rtol=1e-5)

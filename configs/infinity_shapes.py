@@ -7,8 +7,9 @@ r"""Infinity and a text-conditioned M-VAR on captioned scenes, at 64x64 pixels.
         --prompt="a large dark red plain gear on pale green"
 
 Captions are drawn from the scenes' own parameters; one in eight combinations of class and hue is
-kept out of training. `tiny` is an Infinity, `tiny_mvar` has M-VAR's mixers and cross-attention;
-both are sized for half an hour on two CPU cores. `runlocal` is a smoke run.
+kept out of training. `tiny` is an Infinity, `tiny_mvar` has M-VAR's mixers and cross-attention. On
+two CPU cores `tiny` trains in about half an hour, `tiny_mvar` takes longer. `runlocal` is a smoke
+run.
 """
 
 from mvar_jax.checks import check

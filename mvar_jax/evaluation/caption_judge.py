@@ -1,7 +1,7 @@
 """Judges drawings of captioned scenes: has the object the class and the hue that were asked for?"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any, NamedTuple
 
@@ -9,11 +9,13 @@ import jax
 import numpy as np
 
 from mvar_jax.array_types import Float, HostArray
+from mvar_jax.data.pipeline import normalize
 from mvar_jax.data.scene_captions import describe, is_held_out, parse_object
 from mvar_jax.data.scenes import HUES, Scene, draw_scene, render
 from mvar_jax.data.shapes import SEEDS
 from mvar_jax.evaluation.classifier import ImageClassifier
 from mvar_jax.evaluation.color_histograms import color_histograms
+from mvar_jax.evaluation.reconstruction import reconstruct
 from mvar_jax.sampling.model import Model
 
 SCENES = 4000  # that the classifiers are fitted on
@@ -37,7 +39,8 @@ def fresh_images(
     images: int, side: int, *, held_out: bool
 ) -> tuple[Float[np.ndarray, "batch side side 3"], list[str]]:
     """Renderings of the scenes of `fresh_captions`, float32 in [-1, 1], and their captions."""
-    return _rendered(_fresh(images, held_out), side), fresh_captions(images, held_out=held_out)
+    scenes = _fresh(images, held_out)
+    return _rendered(scenes, side), [describe(scene) for scene in scenes]
 
 
 def _fresh(images: int, held_out: bool) -> list[Scene]:
@@ -47,8 +50,7 @@ def _fresh(images: int, held_out: bool) -> list[Scene]:
 
 
 def _rendered(scenes: Sequence[Scene], side: int) -> np.ndarray:
-    pixels = np.stack([render(scene, side) for scene in scenes])
-    return pixels.astype(np.float32) / 127.5 - 1
+    return normalize(np.stack([render(scene, side) for scene in scenes]))
 
 
 class CaptionJudge:
@@ -102,30 +104,18 @@ def judge_model(
     seed, batch_size, settings: of `Model.sample`
     progress: is told how many images of both kinds are drawn
     """
-    side = model.config.tokenizer.image_size[0]
-    judge = CaptionJudge(side)
+    side, done = model.config.tokenizer.image_size[0], 0
+
+    def advance(count):
+        nonlocal done
+        progress(done := done + count)
+
+    judge, model = CaptionJudge(side), replace(model, report=advance)
     real, unseen = fresh_images(images, side, held_out=True)
     rows = {"real images": judge.judge(real, unseen)}
-    rows["their reconstructions"] = judge.judge(_reconstructed(model, real, batch_size), unseen)
-    done = 0
-    for name, held_out in (("drawn, combinations never seen", True), ("drawn, others", False)):
-        captions, parts = fresh_captions(images, held_out=held_out), []
-        for numbers in np.array_split(np.arange(images), -(-images // batch_size)):
-            asked = [captions[number] for number in numbers]
-            parts.append(model.sample(asked, seed, numbers=numbers.tolist(), **settings).images)
-            done += len(numbers)
-            progress(done)
-        rows[name] = judge.judge(np.concatenate(parts), captions)
+    rows["their reconstructions"] = judge.judge(jax.device_get(reconstruct(model, real)), unseen)
+    others = fresh_captions(images, held_out=False)
+    for name, captions in (("drawn, combinations never seen", unseen), ("drawn, others", others)):
+        drawn = model.sample(captions, seed, batch_size=batch_size, **settings)
+        rows[name] = judge.judge(drawn.images, captions)
     return Judged(rows, unseen)
-
-
-def _reconstructed(model: Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-    @jax.jit
-    def reconstruct(params, images):
-        return model.tokenizer.apply({"params": params}, images, method="reconstruct")[0]
-
-    parts = [
-        jax.device_get(reconstruct(model.weights.tokenizer, images[start : start + batch_size]))
-        for start in range(0, len(images), batch_size)
-    ]
-    return np.concatenate(parts)

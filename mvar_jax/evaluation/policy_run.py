@@ -48,7 +48,7 @@ def run_full(
 ) -> tuple[PolicyRun, list[tuple[np.ndarray, ...]]]:
     """The run of the full cache, and its log-probabilities by batch and scale.
 
-    The log-probabilities stay on the host: 4 bytes per image, token and code.
+    The log-probabilities stay on the host: 4 bytes per image, token and logit.
     """
     return _run(task, weights, None, None, progress)
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from mvar_jax.evaluation.class_conditional import ClassConditionalJudge, RealImages
 from mvar_jax.evaluation.metrics import codebook_usage, exact_copies
+from mvar_jax.evaluation.reconstruction import reconstruct
 from mvar_jax.ops.fidelity import psnr
 from mvar_jax.pictures.image_grid import image_grid, reconstruction_grid
 from mvar_jax.sampling.model import Model, Samples
@@ -39,7 +40,7 @@ def judge(
     guided, seconds["sample"] = _timed(sample)
     seconds["sample_compile"] -= seconds["sample"]
     unguided = sample(guidance=0.0)
-    tokens, reconstructions = _tokens(model, train), _reconstruct(model, test)
+    tokens, reconstructions = _tokens(model, train), reconstruct(model, test.images)
     report = {
         "label_accuracy": judge.accuracy(guided.images, labels),
         "label_accuracy_unguided": judge.accuracy(unguided.images, labels),
@@ -77,12 +78,6 @@ def _tokens(model: Model, real: RealImages) -> tuple[np.ndarray, ...]:
         return tokenizer.quantize(tokenizer.encode(images))
 
     return jax.device_get(jax.jit(tokenize)(model.weights.tokenizer, real.images))
-
-
-def _reconstruct(model: Model, real: RealImages) -> jax.Array:
-    """Images through the quantizer and back, clipped to [-1, 1]."""
-    variables = {"params": model.weights.tokenizer}
-    return jnp.clip(jax.jit(model.tokenizer.apply)(variables, real.images)[0], -1, 1)
 
 
 def _training_seconds(outcomes: Mapping[str, Outcome]) -> dict[str, float]:

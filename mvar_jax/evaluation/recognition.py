@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from mvar_jax.config import Config
+from mvar_jax.data.scene_captions import parse_object
 from mvar_jax.evaluation.caption_judge import CaptionJudge, fresh_images
 from mvar_jax.evaluation.class_conditional import ClassConditionalJudge
 from mvar_jax.models import ClassLabels, Condition
@@ -29,6 +30,8 @@ def find_recognizer(
         return partial(judge.accuracy, labels=condition.label), judge.real()["label_accuracy_real"]
     if not config.data.name.startswith("shapes/"):
         return None
+    for prompt in prompts:
+        parse_object(prompt)  # before anything runs long
     side = config.tokenizer.image_size[0]
     captions = CaptionJudge(side)
     real = captions.judge(*fresh_images(REAL, side, held_out=True)).both

@@ -37,7 +37,7 @@ class TokenSpace(Protocol):
     def log_probabilities(
         self, logits: Float[Array, "batch n logits"]
     ) -> Float[Array, "batch n logits"]:
-        """The logarithm of every value's probability, of those that a choice is made of."""
+        """The logarithms of the probabilities of all codes, or of both values of a bit, float32."""
 
     def noise(self, keys: Key[Array, "batch"], scale: int, tokens: int) -> Array:
         """The noise for drawing the `tokens` tokens of one scale, from the images' keys."""

@@ -49,9 +49,8 @@ class BitTokens:
     def log_probabilities(
         self, logits: Float[Array, "batch n logits"]
     ) -> Float[Array, "batch n logits"]:
-        """The logarithms of the probabilities of both values of every bit."""
-        pairs = BIT.log_probabilities(self._pairs(logits))
-        return rearrange(pairs, "b (n bits) value -> b n (bits value)", bits=self.bits)
+        """The logarithms of the probabilities of both values of every bit, float32."""
+        return self._flat(BIT.log_probabilities(self._pairs(logits)))
 
     def noise(
         self, keys: Key[Array, "batch"], scale: int, tokens: int
@@ -71,8 +70,7 @@ class BitTokens:
         removes nothing. Top-p removes the less likely value if its probability is at most
         1 - top_p.
         """
-        kept = BIT.filter(self._pairs(logits), top_k, top_p)
-        return rearrange(kept, "b (n bits) value -> b n (bits value)", bits=self.bits)
+        return self._flat(BIT.filter(self._pairs(logits), top_k, top_p))
 
     def sample(
         self, logits: Float[Array, "batch n logits"], noise: Float[Array, "batch n logits"]
@@ -96,6 +94,9 @@ class BitTokens:
 
     def _pairs(self, logits):
         return rearrange(logits, "b n (bits value) -> b (n bits) value", bits=self.bits, value=2)
+
+    def _flat(self, pairs):
+        return rearrange(pairs, "b (n bits) value -> b n (bits value)", bits=self.bits)
 
     def _joined(self, tokens):
         return rearrange(tokens, "b n bits -> b (n bits)").astype(jnp.int32)

@@ -38,15 +38,15 @@ class CategoricalTokens:
         `smoothing` is the share of the target's probability that is spread evenly over the
         vocabulary.
         """
-        log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+        log_probabilities = self.log_probabilities(logits)
         chosen = jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]
         return -(1 - smoothing) * chosen - smoothing * jnp.mean(log_probabilities, axis=-1)
 
     def log_probabilities(
-        self, logits: Float[Array, "batch n logits"]
-    ) -> Float[Array, "batch n logits"]:
-        """The logarithms of the probabilities of all codes."""
-        return jax.nn.log_softmax(logits)
+        self, logits: Float[Array, "batch n vocab"]
+    ) -> Float[Array, "batch n vocab"]:
+        """The logarithms of the probabilities of all codes, float32."""
+        return jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
 
     def noise(
         self, keys: Key[Array, "batch"], scale: int, tokens: int

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mvar_jax.mesh.processes import join_cluster
+from tests.shared import UNOPTIMIZED
 
 CONFIG = """
 from mvar_jax.config.files import (load_config)
@@ -155,7 +156,6 @@ def test_results_and_errors_of_process_0_reach_all_processes(pytestconfig, error
     programs = [
         f"""
 from mvar_jax.mesh.processes import on_first_process, join_cluster
-from tests.shared import UNOPTIMIZED
 join_cluster(60, {address!r}, 2, {index})
 def refuse():
     raise {error}

@@ -11,8 +11,6 @@ from mvar_jax.text import TextEncoder
 
 @pytest.fixture(scope="module")
 def words():
-    if importlib.util.find_spec("wordllama") is None:
-        pytest.skip("wordllama is not installed")
     return load_text_encoder("wordllama")
 
 

@@ -16,6 +16,7 @@ from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.cross_attention import CrossAttention, TextKeys
 from mvar_jax.models.layers import Projection, drop_path, linear_std, modulated_norm
 from mvar_jax.models.state_space import StateSpace
+from mvar_jax.ops.stored_gradient import stored_gradient
 
 
 class FeedForward(nn.Module):
@@ -143,6 +144,7 @@ class Block(nn.Module):
         cache, state = (None, None) if memory is None else (memory.cache, memory.ssm)
 
         def residual(x, branch, mixer, *arguments):
+            x = stored_gradient(x)
             i = self.kind.branches.index(branch)
             mixed = modulated_norm(x, scales[i], shifts[i], self.config.norm_epsilon)
             mixed, carried = mixer(mixed, *arguments)
@@ -155,6 +157,7 @@ class Block(nn.Module):
         if self.kind.ssm:
             x, state = residual(x, "ssm", self.ssm, state)
         if self.kind.text:
+            x = stored_gradient(x)
             normal = self.cross_norm(x).astype(x.dtype)
             x = x + self.cross_attention(normal, condition.text)
         x, _ = residual(x, "ffn", lambda x: (self.ffn(x), None))

@@ -68,7 +68,7 @@ def get_config(preset: str = "tiny"):
     config.model.ssm.update(state_size=32, head_dim=64)
     config.model.init.update(gate=0.1)
     config.optimizer.update(learning_rate=64e-3, **rates)
-    config.training.update(steps=4000, ema_decay=0.995, **intervals)
+    config.training.update(steps=6000, ema_decay=0.995, **intervals)
     if preset == "runlocal":
         _smoke(config)
     return config

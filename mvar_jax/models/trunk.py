@@ -130,13 +130,18 @@ class Trunk(nn.Module):
         return jnp.dtype(self.config.compute_dtype)
 
     def _stacked(self, index):
+        name = f"blocks_{index}"
+        if self.has_variable("params", name):
+            # `param` compares shapes by tracing every initializer, at every call.
+            return self.get_variable("params", name)
+
         def start(key):
             def one(key):
                 return self.blocks[index].init(key, method="initialize")["params"]
 
             return jax.vmap(one)(jax.random.split(key, self.config.repeats))
 
-        return self.param(f"blocks_{index}", start)
+        return self.param(name, start)
 
     def __call__(
         self,

@@ -155,6 +155,7 @@ def test_recipes_of_one_depth_have_one_rate():
         assert rates == {RECIPES[depth].learning_rate}
 
 
+@pytest.mark.slow
 def test_the_api_reference_builds_without_warnings(tmp_path):
     command = [sys.executable, str(ROOT / "docs" / "reference.py"), str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

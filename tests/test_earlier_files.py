@@ -88,6 +88,7 @@ def test_training_of_its_tokenizer_goes_on(here, digits_directory):
     check_rows(outcome, "tokenizer")
 
 
+@pytest.mark.slow
 def test_a_new_run_on_its_tokenizer_and_images(here, digits_directory):
     config = in_place(Workdir.of("run").config(), digits_directory)
     images = replace(config, data=replace(config.data, tokens=""))

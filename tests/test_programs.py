@@ -18,6 +18,8 @@ from mvar_jax.experiment.trainings import inherit_trunk
 from mvar_jax.pictures.image_grid import growth_grid
 from mvar_jax.workdir import RunRecord, Workdir
 
+# What asks for as many images shares a compiled program.
+TWO = ("--labels=3,7", "--columns=1")
 REPORT_KEYS = {
     "label_accuracy",
     "label_accuracy_unguided",
@@ -57,7 +59,7 @@ def test_running_again_trains_nothing(run, trained, tmp_path):
 def test_sample_twice_gives_the_same_bytes(run, trained, tmp_path):
     for name in ("first.png", "second.png"):
         out = tmp_path / name
-        arguments = (f"--workdir={trained}", "--labels=3,7", "--seed=0", f"--out={out}")
+        arguments = (f"--workdir={trained}", *TWO, "--seed=0", f"--out={out}")
         result = run("sample", *arguments)
         assert result.returncode == 0, result.stderr
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
@@ -65,7 +67,7 @@ def test_sample_twice_gives_the_same_bytes(run, trained, tmp_path):
 
 def test_growing_draws_a_row_per_image_that_ends_as_the_sample(run, trained, model, tmp_path):
     out = tmp_path / "grown.png"
-    arguments = (f"--workdir={trained}", "--labels=3,7", "--columns=1", "--seed=5", f"--out={out}")
+    arguments = (f"--workdir={trained}", *TWO, "--seed=5", f"--out={out}")
     result = run("sample", "--grow", *arguments)
     assert result.returncode == 0, result.stderr
     expected = growth_grid(model.grow([3, 7], seed=5), ["3", "7"], scale=2)
@@ -88,7 +90,7 @@ def test_any_class_is_listed_and_drawn_into_files_of_their_own(run, trained, tmp
 
 
 def test_arrays_are_those_of_the_sample(run, trained, model, tmp_path):
-    arguments = ("--labels=3,7", "--columns=1", "--seed=2", f"--out={tmp_path / 'a.npz'}")
+    arguments = (*TWO, "--seed=2", f"--out={tmp_path / 'a.npz'}")
     result = run("sample", f"--workdir={trained}", *arguments)
     assert result.returncode == 0, result.stderr
     expected = model.sample([3, 7], seed=2)
@@ -429,7 +431,7 @@ def test_a_truncated_checkpoint_is_named_and_skipped(run, trained, tmp_path):
     newest = workdir / "checkpoints" / "60"
     truncate(newest)
     before = snapshot(workdir)
-    result = run("sample", f"--workdir={workdir}", "--labels=1", f"--out={out}")
+    result = run("sample", f"--workdir={workdir}", *TWO, f"--out={out}")
     assert result.returncode == 0 and out.is_file(), result.stderr
     assert f"{newest} is damaged (average/" in result.stderr
     assert snapshot(workdir) == before
@@ -445,7 +447,7 @@ def test_checkpoints_without_seals_are_named_and_refused_if_asked(run, trained, 
     newest = [workdir / "checkpoints" / "60", workdir / "tokenizer" / "checkpoints" / "40"]
     for checkpoint in newest:
         (checkpoint / "seal.json").unlink()
-    sample = ("sample", f"--workdir={workdir}", "--labels=1", f"--out={out}")
+    sample = ("sample", f"--workdir={workdir}", *TWO, f"--out={out}")
     for command in (
         (*sample, "--verify"),
         ("calibrate", "--verify", f"--workdir={workdir}", f"--out={tmp_path}/a.json"),
@@ -471,7 +473,7 @@ def test_truncated_checkpoints_are_all_named_and_not_changed(run, trained, tmp_p
     before = snapshot(workdir)
     out = tmp_path / "out.png"
     for command in (
-        ("sample", f"--workdir={workdir}", "--labels=1", f"--out={out}"),
+        ("sample", f"--workdir={workdir}", *TWO, f"--out={out}"),
         ("train", "--config=digits.py:runlocal", f"--workdir={workdir}"),
     ):
         result = run(*command)
@@ -487,7 +489,7 @@ def test_a_model_is_shared_without_its_training(run, trained, tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"{shared}: a model to sample from, its tokenizer included.\n"
     for workdir, out in zip((trained, shared), pictures):
-        result = run("sample", f"--workdir={workdir}", "--labels=3,7", f"--out={out}")
+        result = run("sample", f"--workdir={workdir}", *TWO, f"--out={out}")
         assert result.returncode == 0 and not result.stderr, result.stderr
     assert pictures[0].read_bytes() == pictures[1].read_bytes()
     result = run("train", "--config=digits.py:runlocal", f"--workdir={shared}")

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+from tests.shared import UNOPTIMIZED
+
 # Each gives other numbers wherever code leaves a choice of generator, form, range or type to JAX.
 SETTINGS = {
     "JAX_HIGH_DYNAMIC_RANGE_GUMBEL": "1",
@@ -47,7 +49,7 @@ def drawn(root, **settings):
     result = subprocess.run(
         [sys.executable, "-c", DRAW],
         cwd=root,
-        env={**os.environ, **settings},
+        env={**os.environ, "XLA_FLAGS": UNOPTIMIZED, **settings},
         capture_output=True,
         text=True,
         check=False,

@@ -1,6 +1,7 @@
 """The bitwise tokenizer of an Infinity reference file, its quantizer, and the filters of bits."""
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ def quantizer(file: InfinityFile) -> dict[str, np.ndarray]:
     return {
         **plain,
         **corrected,
-        **_entropies(features),
+        **jax.jit(_entropies)(features),
         "schedule": np.array(file.config["vs"]),
         "grad_features": to_official(gradient),
         "min_abs_prequant_all_runs": jnp.minimum(plain["min_abs_prequant"].min(), closest),
@@ -122,15 +123,19 @@ def _residuals(quantizer, features, pyramid, schedule):
 
 def _self_correction(file, config, features):
     """Inputs and targets with the stored rates of flips, and without flips."""
-    quantizer, schedule = BinaryQuantizer(config), config.schedule
-    flips = []
+    quantizer, flips = BinaryQuantizer(config), []
     for k in range(int(file["bsc_noise_apply_layers"])):
-        height, width = quantizer._map_size(schedule.sizes[k])
+        height, width = quantizer._map_size(config.schedule.sizes[k])
         shape = (len(features), height, width, config.code_channels)
         limit = np.float32(file["bsc_strength_percent"][k] * 0.01)
         noise = jnp.asarray(file.uniform(f"input:bsc_noise:{k}", shape))
         flips.append(quantizer.fold(noise < limit))
-    pyramid = jax.jit(lambda x, f: quantizer.pyramid(x, schedule, f))(features, flips)
+    return jax.jit(partial(_corrected, config))(features, flips)
+
+
+def _corrected(config, features, flips):
+    quantizer, schedule = BinaryQuantizer(config), config.schedule
+    pyramid = quantizer.pyramid(features, schedule, flips)
     noisy = _joined(pyramid)
     tokenizer = BSQTokenizer(config)
     clean = tokenizer.apply({}, features, method="training_pair")

@@ -1,6 +1,7 @@
 """The parts of a block of Infinity, all scales at once and scale by scale."""
 
 import re
+from functools import partial
 from typing import NamedTuple
 from unittest import mock
 
@@ -31,24 +32,32 @@ class Conditioning(NamedTuple):
 def compute(file: InfinityFile) -> dict[str, np.ndarray]:
     """Every array, by its stored name."""
     model = Model(file)
+    pooled = file.normal("input:block_text", (sum(TEXT_LENGTHS), model.about["Ct5"]))
+    texts = (
+        _text(model, file["kv"], np.diff(file["cu_seqlens"])),
+        _text(model, pooled, TEXT_LENGTHS),
+    )
     schedule = _covered(model.schedule, file["x"].shape[1])
     params = jax.tree.map(lambda leaf: leaf[0], model.params["blocks_0"])
     params["attention"]["query_scale"] = jnp.asarray(file["scale_mul_override"])
-    config = model.trunk.config
-    block = Block(config, config.kinds[0]).bind({"params": params})
-    bound = model.trunk.bind({"params": model.params})
-    x, vectors = jnp.asarray(file["x"]), jnp.asarray(file["cond"])
+    run = jax.jit(partial(_computed, model.trunk, schedule))
+    arrays = run(model.params, params, file["x"], file["cond"], *texts)
+    return {"schedule": with_times(file, model.schedule), **arrays}
+
+
+def _computed(trunk, schedule, params, own, x, vectors, text, pooled) -> dict[str, jax.Array]:
+    """Every array but the schedule; `own` are the parameters of the block."""
+    config = trunk.config
+    block = Block(config, config.kinds[0]).bind({"params": own})
+    bound = trunk.bind({"params": params})
     groups = bound.shared_modulation(vectors)
-    text = _text(model, file["kv"], np.diff(file["cu_seqlens"]))
     prepared = block.prepare(Embedded(vectors, text), groups)
     whole = ScaleContext(schedule)
-    pooled = file.normal("input:block_text", (sum(TEXT_LENGTHS), model.about["Ct5"]))
     with mock.patch.object(ScaleContext, "angles", _restarting):
         restarted = _by_scale(block, x, prepared, schedule)
     outputs = _by_scale(block, x, prepared, schedule)
     mixed, cache = _attention_by_scale(block, x, schedule)
     return {
-        "schedule": with_times(file, model.schedule),
         "gss": groups[:, None],
         "self_attention_masked": block.attention(x, whole)[0],
         "self_attention_cached": mixed,
@@ -59,7 +68,7 @@ def compute(file: InfinityFile) -> dict[str, np.ndarray]:
         "block_cached_without_fused_norm_option": restarted,
         "cached_k": cache.groups[0].key,
         "cached_v": cache.groups[0].value,
-        "attentive_pool": bound.text.pool(*_text(model, pooled, TEXT_LENGTHS)),
+        "attentive_pool": bound.text.pool(*pooled),
         "head": bound._logits(x, Conditioning(bound.head_modulation(vectors))),
     }
 

@@ -49,8 +49,15 @@ def logits(trunk, condition, schedule=SCHEDULE, keys=None):
     return jax.jit(run)(random_params(trunk))
 
 
-@pytest.mark.parametrize("pattern", PATTERNS, ids="/".join)
-@pytest.mark.parametrize("schedule", [SCHEDULE, OTHER], ids=["own", "other"])
+@pytest.mark.parametrize(
+    ("pattern", "schedule"),
+    [
+        *((pattern, SCHEDULE) for pattern in PATTERNS),
+        (PATTERNS[0], OTHER),
+        *(pytest.param(pattern, OTHER, marks=pytest.mark.slow) for pattern in PATTERNS[1:]),
+    ],
+    ids=str,
+)
 def test_scale_by_scale_equals_teacher_forced(pattern, schedule):
     shared = len(pattern) == 1
     trunk = tiny(pattern, shared_modulation=shared)

@@ -21,6 +21,7 @@ from tests.reference import GOLDEN
 
 SCHEDULE = ScaleSchedule(((1, 1), (2, 3), (3, 4)))
 VOCABULARY, CODE = 16, 4
+MIXERS = (("scale+ssm",), ("history",), ("scale",), ("history+ssm",), ("scale+ssm", "history"))
 
 
 def tiny(pattern, schedule=SCHEDULE, **changes):
@@ -63,11 +64,14 @@ def decode(trunk, params, condition, inputs, schedule=None):
 
 
 @pytest.mark.parametrize(
-    "pattern",
-    [("scale+ssm",), ("history",), ("scale",), ("history+ssm",), ("scale+ssm", "history")],
-    ids="/".join,
+    ("pattern", "scan"),
+    [
+        *((pattern, False) for pattern in MIXERS),
+        (("scale+ssm", "history"), True),
+        *(pytest.param(pattern, True, marks=pytest.mark.slow) for pattern in MIXERS[:-1]),
+    ],
+    ids=str,
 )
-@pytest.mark.parametrize("scan", [True, False], ids=["scanned", "unrolled"])
 def test_scale_by_scale_equals_teacher_forced(pattern, scan):
     trunk = tiny(pattern, scan=scan)
     params = random_params(trunk)

@@ -72,7 +72,7 @@ chunked = functools.partial(ssd, implementation="xla")
 
 @pytest.mark.parametrize("with_initial", [False, True])
 @pytest.mark.parametrize(
-    "length", [1, 2, 3, 63, 64, 65, 680, pytest.param(2240, marks=pytest.mark.slow)]
+    "length", [1, 3, 65, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 63, 64, 680, 2240))]
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-5)])
 def test_chunked_equals_recurrence(length, with_initial, dtype, tolerance):

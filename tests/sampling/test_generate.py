@@ -84,7 +84,7 @@ def test_an_image_does_not_depend_on_its_batch(models):
     labels, keys = jnp.array([0, 1, 2, 1, 0], jnp.int32), numbered(5)
     whole = sample(models, labels, keys)
     assert whole.images.shape == (5, 8, 12, 3) and whole.images.dtype == jnp.float32
-    for order in ([3], [4, 2, 0], [1, 1, 3, 0, 2, 4, 4]):
+    for order in ([3], [1, 1, 3, 0, 2, 4, 4]):
         order = jnp.array(order)
         part = sample(models, labels[order], keys[order])
         for actual, expected in zip(part.tokens, whole.tokens):

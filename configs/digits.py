@@ -48,6 +48,7 @@ def get_config(preset: str = ""):
     config.sampling.update(guidance=0.5, top_k=0, top_p=0.0)
     if preset == "runlocal":
         config.allow_untrained_tokenizer = True
+        config.batch_size = 16
         config.model.depth = 2
         smoke = {"log_every": 5, "validate_every": 20, "save_every": 10}
         config.tokenizer_training.update(steps=40, **smoke)

@@ -12,9 +12,8 @@ import jax
 import pytest
 
 import mvar_jax
-from mvar_jax.cli.programs import OPTIMIZATION
 from mvar_jax.data.source import load_source
-from tests.shared import UNOPTIMIZED, made_once
+from tests.shared import made_once, quick_flags
 
 MOST_MAPPINGS = 20_000
 
@@ -26,13 +25,11 @@ hypothesis.settings.load_profile("repeatable")
 def pytest_configure(config):
     """Compiles quickly, and once for all programs, kernels and workers of a run.
 
-    XLA reads its flags once. Programs are left to theirs: they run longer than they compile.
+    XLA reads its flags once. The environment is left as it was, for programs of other flags.
     """
-    flags = os.environ.get("XLA_FLAGS", "")
-    if OPTIMIZATION not in flags:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("XLA_FLAGS", f"{flags} {UNOPTIMIZED}".strip())
-            jax.devices()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", quick_flags())
+        jax.devices()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="mvar_jax_compiled_")
         config.add_cleanup(folder.cleanup)
@@ -64,7 +61,8 @@ def digits_directory(tmp_path_factory):
 def run(digits_directory, tmp_path_factory):
     """Runs `python -m mvar_jax.PROGRAM ...` in an empty directory outside of the clone."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    environment = {**os.environ, "TFDS_DATA_DIR": digits_directory}
+    own = {"XLA_FLAGS": quick_flags(), "TFDS_DATA_DIR": digits_directory}
+    environment = {**os.environ, **own}
 
     def run(program, *arguments):
         command = [sys.executable, "-m", f"mvar_jax.{program}", *map(str, arguments)]

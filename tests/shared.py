@@ -6,9 +6,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
+
 from mvar_jax.cli.programs import OPTIMIZATION
 
-UNOPTIMIZED = f"{OPTIMIZATION}=0"
+# XLA's earlier emitters compile in two thirds of the time; later versions of JAX are without them.
+_EMITTERS = " --xla_cpu_use_fusion_emitters=false" if jax.__version_info__ < (0, 11) else ""
+UNOPTIMIZED = f"{OPTIMIZATION}=0{_EMITTERS}"
+
+
+def quick_flags() -> str:
+    """XLA's flags of the environment, and those to compile quickly unless it says how well."""
+    own = os.environ.get("XLA_FLAGS", "")
+    return own if OPTIMIZATION in own else f"{own} {UNOPTIMIZED}".strip()
 
 
 def eight_devices() -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shared import UNOPTIMIZED
+from tests.shared import quick_flags
 
 SMALL = {
     "batch_size": 8,
@@ -37,8 +37,8 @@ class Runs:
         overrides = [f"--config.{name}={value}" for name, value in settings.items()]
         program = [sys.executable, "-m", "mvar_jax.train", "--config=digits.py:runlocal"]
         self._command = [*program, f"--workdir={workdir}", *overrides]
-        flags = f"{os.environ.get('XLA_FLAGS', '')} {UNOPTIMIZED}"
-        self._environment = {**os.environ, "TFDS_DATA_DIR": data, "XLA_FLAGS": flags}
+        own = {"XLA_FLAGS": quick_flags(), "TFDS_DATA_DIR": data}
+        self._environment = {**os.environ, **own}
 
     def start(self) -> subprocess.Popen:
         return subprocess.Popen(

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-from tests.shared import UNOPTIMIZED
+from tests.shared import quick_flags
 
 # Each gives other numbers wherever code leaves a choice of generator, form, range or type to JAX.
 SETTINGS = {
@@ -49,7 +49,7 @@ def drawn(root, **settings):
     result = subprocess.run(
         [sys.executable, "-c", DRAW],
         cwd=root,
-        env={**os.environ, "XLA_FLAGS": UNOPTIMIZED, **settings},
+        env={**os.environ, "XLA_FLAGS": quick_flags(), **settings},
         capture_output=True,
         text=True,
         check=False,

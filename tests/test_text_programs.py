@@ -105,6 +105,7 @@ def test_bad_input_is_one_sentence(run, texts, trained, tmp_path, command, messa
     assert not list(tmp_path.glob("new*"))
 
 
+@pytest.mark.slow
 def test_captions_are_judged_and_policies_compared_on_them(run, texts, tmp_path):
     judged, compared = tmp_path / "judged", tmp_path / "compared"
     result = run("judge_captions", f"--workdir={texts}", "--samples=16", f"--out={judged}")

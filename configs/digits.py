@@ -52,5 +52,5 @@ def get_config(preset: str = ""):
         config.model.depth = 2
         smoke = {"log_every": 5, "validate_every": 20, "save_every": 10}
         config.tokenizer_training.update(steps=40, **smoke)
-        config.training.update(steps=60, ema_decay=0.9, **smoke)  # of what these steps learned
+        config.training.update(steps=40, ema_decay=0.9, **smoke)  # of what these steps learned
     return config

@@ -42,7 +42,7 @@ def test_quickstart_writes_pictures_and_report(trained):
     for name in ("samples.png", "reconstructions.png"):
         assert Image.open(trained / name).size[0] > 10 * 32
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
-    assert rows[-1]["step"] == 60
+    assert rows[-1]["step"] == 40
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert "validation_loss" in rows[-1]
 
@@ -54,15 +54,6 @@ def test_running_again_trains_nothing(run, trained, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "nothing to do" in result.stderr
     assert (workdir / "metrics.jsonl").read_bytes() == (trained / "metrics.jsonl").read_bytes()
-
-
-def test_sample_twice_gives_the_same_bytes(run, trained, tmp_path):
-    for name in ("first.png", "second.png"):
-        out = tmp_path / name
-        arguments = (f"--workdir={trained}", *TWO, "--seed=0", f"--out={out}")
-        result = run("sample", *arguments)
-        assert result.returncode == 0, result.stderr
-    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
 
 
 def test_growing_draws_a_row_per_image_that_ends_as_the_sample(run, trained, model, tmp_path):
@@ -126,6 +117,7 @@ def test_fine_tuning_starts_from_other_weights(run, trained, tmp_path):
     assert mvar_jax.load(workdir).sample([1]).images.shape == (1, 32, 32, 3)
 
 
+@pytest.mark.slow
 def test_a_trunk_on_an_untrained_tokenizer_can_be_sampled(run, tmp_path):
     workdir = tmp_path / "smoke"
     arguments = ("--config=digits.py:runlocal", "--config.training.steps=1")
@@ -228,7 +220,7 @@ def other_tokenizer(trained, tmp_path):
     workdir = Workdir.of(tmp_path / "run")
     shutil.copytree(trained, workdir.path)
     record = workdir.record()
-    assert record.total_steps == 60 and len(record.tokenizer) == 64
+    assert record.total_steps == 40 and len(record.tokenizer) == 64
     workdir.save_record(replace(record, tokenizer="0" * 64))
     return workdir
 
@@ -241,7 +233,7 @@ def test_a_trunk_takes_no_other_tokenizer(run, trained, other_tokenizer, tmp_pat
         mvar_jax.load(path)
     with pytest.raises(ValueError, match=f"{trained}/tokenizer: {sentence}"):
         mvar_jax.load(path, trained)
-    config = ("--config=digits.py:runlocal", "--config.training.steps=70")
+    config = ("--config=digits.py:runlocal", "--config.training.steps=50")
     for command in (
         ("train", *config, f"--workdir={path}"),
         ("train", *config, f"--workdir={tmp_path / 'new'}", f"--init={path}"),
@@ -428,23 +420,30 @@ def truncate(checkpoint):
 def test_a_truncated_checkpoint_is_named_and_skipped(run, trained, tmp_path):
     workdir, out = tmp_path / "damaged", tmp_path / "out.png"
     shutil.copytree(trained, workdir)
-    newest = workdir / "checkpoints" / "60"
+    newest = workdir / "checkpoints" / "40"
     truncate(newest)
     before = snapshot(workdir)
     result = run("sample", f"--workdir={workdir}", *TWO, f"--out={out}")
     assert result.returncode == 0 and out.is_file(), result.stderr
     assert f"{newest} is damaged (average/" in result.stderr
     assert snapshot(workdir) == before
+
+
+@pytest.mark.slow
+def test_training_goes_on_from_the_checkpoint_before_a_truncated_one(run, trained, tmp_path):
+    workdir = tmp_path / "damaged"
+    shutil.copytree(trained, workdir)
+    truncate(workdir / "checkpoints" / "40")
     result = run("train", "--config=digits.py:runlocal", f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
-    assert "resuming from 50; it is kept as 60.damaged" in result.stderr
+    assert "resuming from 30; it is kept as 40.damaged" in result.stderr
     assert (workdir / "metrics.jsonl").read_bytes() == (trained / "metrics.jsonl").read_bytes()
 
 
 def test_checkpoints_without_seals_are_named_and_refused_if_asked(run, trained, tmp_path):
     workdir, out = tmp_path / "unsealed", tmp_path / "out.png"
     shutil.copytree(trained, workdir)
-    newest = [workdir / "checkpoints" / "60", workdir / "tokenizer" / "checkpoints" / "40"]
+    newest = [workdir / "checkpoints" / "40", workdir / "tokenizer" / "checkpoints" / "40"]
     for checkpoint in newest:
         (checkpoint / "seal.json").unlink()
     sample = ("sample", f"--workdir={workdir}", *TWO, f"--out={out}")
@@ -468,7 +467,7 @@ def test_checkpoints_without_seals_are_named_and_refused_if_asked(run, trained, 
 def test_truncated_checkpoints_are_all_named_and_not_changed(run, trained, tmp_path):
     workdir = tmp_path / "damaged"
     shutil.copytree(trained, workdir)
-    for step in ("50", "60"):
+    for step in ("30", "40"):
         truncate(workdir / "checkpoints" / step)
     before = snapshot(workdir)
     out = tmp_path / "out.png"
@@ -478,7 +477,7 @@ def test_truncated_checkpoints_are_all_named_and_not_changed(run, trained, tmp_p
     ):
         result = run(*command)
         assert result.returncode == 2, result.stderr
-        assert "all checkpoints are damaged: 60 (" in result.stderr and ", 50 (" in result.stderr
+        assert "all checkpoints are damaged: 40 (" in result.stderr and ", 30 (" in result.stderr
         assert "Traceback" not in result.stderr
     assert snapshot(workdir) == before
 
@@ -491,7 +490,7 @@ def test_a_model_is_shared_without_its_training(run, trained, tmp_path):
     for workdir, out in zip((trained, shared), pictures):
         result = run("sample", f"--workdir={workdir}", *TWO, f"--out={out}")
         assert result.returncode == 0 and not result.stderr, result.stderr
-    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+    assert pictures[0].read_bytes() == pictures[1].read_bytes()  # of two processes
     result = run("train", "--config=digits.py:runlocal", f"--workdir={shared}")
     assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
     assert "holds parameters alone (no optimizer, no data position)" in result.stderr

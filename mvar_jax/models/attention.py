@@ -10,10 +10,11 @@ from mvar_jax.config import ModelConfig
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import Projection, flat_product, linear_std
 from mvar_jax.ops.attention import cosine_normalize
+from mvar_jax.ops.module import Module
 from mvar_jax.ops.scale_attention import SCALE_ATTENTION, scale_attention
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(Module):
     """Multi-head attention with the biases and the two scalings of VAR's official code.
 
     Queries and values have a bias, keys have none. With `qk_norm` queries and keys are

@@ -16,10 +16,11 @@ from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.cross_attention import CrossAttention, TextKeys
 from mvar_jax.models.layers import Projection, drop_path, linear_std, modulated_norm
 from mvar_jax.models.state_space import StateSpace
+from mvar_jax.ops.module import LayerNorm, Module
 from mvar_jax.ops.stored_gradient import stored_gradient
 
 
-class FeedForward(nn.Module):
+class FeedForward(Module):
     """Two linear layers with a tanh GELU between them."""
 
     config: ModelConfig
@@ -35,7 +36,7 @@ class FeedForward(nn.Module):
         return Projection((hidden,), (config.width,), std, name="down")(x)
 
 
-class Modulation(nn.Module):
+class Modulation(Module):
     """The adaLN projection `Linear(SiLU(condition))` onto `groups` vectors, float32.
 
     Groups are ordered gates, scales, shifts, each by branch. `factors` scale the groups of the
@@ -80,7 +81,7 @@ class Drops(NamedTuple):
     draws: Array  # by index in `BRANCHES`, float32 [branches, batch]
 
 
-class Block(nn.Module):
+class Block(Module):
     """A residual block of the given kind.
 
     `x + gate * branch(LN(x) * (1 + scale) + shift)` for attention, the state-space layer if the
@@ -99,7 +100,7 @@ class Block(nn.Module):
         if self.kind.ssm:
             self.ssm = StateSpace(config)
         if self.kind.text:
-            self.cross_norm = nn.LayerNorm(config.norm_epsilon, use_fast_variance=False)
+            self.cross_norm = LayerNorm(config.norm_epsilon, use_fast_variance=False)
             self.cross_attention = CrossAttention(config)
         self.ffn = FeedForward(config)
         factors = modulation_factors(config, groups)

@@ -10,6 +10,7 @@ from mvar_jax.config import ModelConfig
 from mvar_jax.models.conditioner import Text
 from mvar_jax.models.layers import Projection, linear_std
 from mvar_jax.ops.attention import attention
+from mvar_jax.ops.module import Module
 
 
 class TextKeys(NamedTuple):
@@ -20,7 +21,7 @@ class TextKeys(NamedTuple):
     mask: Array  # bool [batch, length]
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(Module):
     """Multi-head attention over a text.
 
     Queries and values have a bias, keys have none (Infinity, arXiv 2412.04431, section 3).

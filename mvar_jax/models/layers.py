@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from mvar_jax.array_types import Array, Float, HostArray
+from mvar_jax.ops.module import Module
 
 
-class Projection(nn.Module):
+class Projection(Module):
     """A linear map of the last axis of an array.
 
     The parameters are `kernel` `[*inputs, *outputs]` and, unless `bias` is off, `bias`

@@ -10,6 +10,7 @@ from mvar_jax.cache import SSMState
 from mvar_jax.config import ModelConfig
 from mvar_jax.models.layers import Projection, linear_std
 from mvar_jax.ops.causal_conv import causal_conv
+from mvar_jax.ops.module import Module
 from mvar_jax.ops.ssd import ssd
 
 NORM_EPSILON = 1e-5
@@ -19,7 +20,7 @@ DECAY_RANGE = (1.0, 16.0)  # of the initial -A
 CONV_STD = 0.02
 
 
-class StateSpace(nn.Module):
+class StateSpace(Module):
     """A selective state-space layer with one group (Mamba-2, arXiv 2405.21060, section 7).
 
     Projections to gate z, input x, write b, read c and step dt; a short causal convolution over
@@ -92,7 +93,7 @@ class StateSpace(nn.Module):
         return (gated * jax.lax.rsqrt(square + NORM_EPSILON) * weight).astype(y.dtype)
 
 
-class DepthwiseConv(nn.Module):
+class DepthwiseConv(Module):
     """Parameters of a causal convolution, `kernel` `[taps, *channels]` and `bias` `[*channels]`."""
 
     taps: int

@@ -11,13 +11,14 @@ from mvar_jax.config import ModelConfig
 from mvar_jax.models.conditioner import Embedded, Text
 from mvar_jax.models.layers import Projection, linear_std
 from mvar_jax.ops.attention import attention
+from mvar_jax.ops.module import Module
 from mvar_jax.text.features import TextFeatures
 
 NORM_EPSILON = 1e-6
 NULL_STD = 1.2
 
 
-class TextConditioner(nn.Module):
+class TextConditioner(Module):
     """Embeds texts (Infinity, arXiv 2412.04431, section 3).
 
     Features are normalised by their root mean square. A learned query pools them into one vector;
@@ -70,7 +71,7 @@ class TextConditioner(nn.Module):
         return features * jax.lax.rsqrt(square + NORM_EPSILON) * self.norm_scale
 
 
-class TextPool(nn.Module):
+class TextPool(Module):
     """Attention of one learned query over the tokens of a text: one vector."""
 
     config: ModelConfig

@@ -27,6 +27,7 @@ from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import Projection, linear_std, modulated_norm
 from mvar_jax.models.parameters import constrain_params
 from mvar_jax.models.text_conditioner import TextConditioner
+from mvar_jax.ops.module import Module
 from mvar_jax.ops.noise import fold_each, uniform_per_image
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers import build_tokenizer
@@ -66,7 +67,7 @@ class Conditioning(NamedTuple):
     head: Array  # scale and shift of the last norm, [batch, 2, width]
 
 
-class Trunk(nn.Module):
+class Trunk(Module):
     """Predicts the tokens of every scale from the condition and the coarser scales.
 
     Calling it is the teacher-forced pass over all scales; `prepare`, `empty_memory` and
@@ -130,18 +131,13 @@ class Trunk(nn.Module):
         return jnp.dtype(self.config.compute_dtype)
 
     def _stacked(self, index):
-        name = f"blocks_{index}"
-        if self.has_variable("params", name):
-            # `param` compares shapes by tracing every initializer, at every call.
-            return self.get_variable("params", name)
-
         def start(key):
             def one(key):
                 return self.blocks[index].init(key, method="initialize")["params"]
 
             return jax.vmap(one)(jax.random.split(key, self.config.repeats))
 
-        return self.param(name, start)
+        return self.param(f"blocks_{index}", start)
 
     def __call__(
         self,

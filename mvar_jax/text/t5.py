@@ -16,6 +16,7 @@ from mvar_jax.array_types import Array, Bool, Float, Int
 from mvar_jax.checks import check
 from mvar_jax.mesh.axes import constrain
 from mvar_jax.ops.attention import biased_attention
+from mvar_jax.ops.module import Module
 from mvar_jax.ops.relative_position import relative_bias
 
 
@@ -69,7 +70,7 @@ FLAN_T5 = {
 """The published sizes; Infinity uses "xl"."""
 
 
-class T5Norm(nn.Module):
+class T5Norm(Module):
     """`scale * x / sqrt(mean(x^2) + epsilon)`, in float32: no mean is subtracted."""
 
     config: T5Config
@@ -83,7 +84,7 @@ class T5Norm(nn.Module):
         return x * jax.lax.rsqrt(squares + self.config.norm_epsilon) * scale.astype(jnp.float32)
 
 
-class T5Attention(nn.Module):
+class T5Attention(Module):
     """Self-attention with a bias by relative position, and without 1 / sqrt(dim)."""
 
     config: T5Config
@@ -110,7 +111,7 @@ class T5Attention(nn.Module):
         return _product(rearrange(mixed, "b heads n dim -> b n (heads dim)"), kernel, jnp.float32)
 
 
-class T5FeedForward(nn.Module):
+class T5FeedForward(Module):
     """`(gelu(x gate) * (x up)) down`, with the GELU by tanh."""
 
     config: T5Config
@@ -127,7 +128,7 @@ class T5FeedForward(nn.Module):
         return _product(nn.gelu(gate, approximate=True) * up, down, jnp.float32)
 
 
-class T5Block(nn.Module):
+class T5Block(Module):
     """A layer: attention and feed-forward, each of the norm of its input and added to it."""
 
     config: T5Config
@@ -151,7 +152,7 @@ class T5Block(nn.Module):
         return constrain(x, "activation")
 
 
-class T5(nn.Module):
+class T5(Module):
     """The encoder: embeddings, layers under one scan, a last norm.
 
     `layers` stacks the parameters of all layers on axis 0. Parameters may be stored in float32 or

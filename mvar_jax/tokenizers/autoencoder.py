@@ -11,6 +11,7 @@ from einops import rearrange
 
 from mvar_jax.array_types import Array, Float
 from mvar_jax.config import TokenizerConfig
+from mvar_jax.ops.module import Conv, Module
 from mvar_jax.tokenizers.layers import (
     Downsample,
     Middle,
@@ -23,7 +24,7 @@ from mvar_jax.tokenizers.layers import (
 IMAGE_CHANNELS = 3
 
 
-class Level(nn.Module):
+class Level(Module):
     """Residual blocks at one resolution, each followed by attention if `attention`."""
 
     channels: int
@@ -41,7 +42,7 @@ class Level(nn.Module):
         return maps
 
 
-class Encoder(nn.Module):
+class Encoder(Module):
     """Images to latent maps."""
 
     config: TokenizerConfig
@@ -52,7 +53,7 @@ class Encoder(nn.Module):
         config, stem = self.config, self.config.stem_stride
         channels = [config.base_channels * multiplier for multiplier in config.channel_multipliers]
         window = (3, 3) if stem == 1 else (stem, stem)
-        maps = nn.Conv(config.base_channels, window, strides=stem, name="conv_in")(images)
+        maps = Conv(config.base_channels, window, strides=stem, name="conv_in")(images)
         for i, width in enumerate(channels):
             coarsest = i + 1 == len(channels)
             attention = config.attention and coarsest
@@ -63,10 +64,10 @@ class Encoder(nn.Module):
                 maps = Downsample(name=f"downsample_{i}")(maps)
         maps = Middle(channels[-1], config.norm_groups, config.attention, name="middle")(maps)
         maps = nn.silu(group_norm(config.norm_groups, "norm_out")(maps))
-        return nn.Conv(config.code_channels, (3, 3), name="conv_out")(maps)
+        return Conv(config.code_channels, (3, 3), name="conv_out")(maps)
 
 
-class Decoder(nn.Module):
+class Decoder(Module):
     """Latent maps to images. Levels are numbered as in the encoder: 0 is the finest, run last."""
 
     config: TokenizerConfig
@@ -76,7 +77,7 @@ class Decoder(nn.Module):
         """Images, not clipped, larger by the config's stride along each side."""
         config, stem = self.config, self.config.stem_stride
         channels = [config.base_channels * multiplier for multiplier in config.channel_multipliers]
-        maps = nn.Conv(channels[-1], (3, 3), name="conv_in")(maps)
+        maps = Conv(channels[-1], (3, 3), name="conv_in")(maps)
         maps = Middle(channels[-1], config.norm_groups, config.attention, name="middle")(maps)
         for i, width in reversed(list(enumerate(channels))):
             attention = config.attention and i + 1 == len(channels)
@@ -86,7 +87,7 @@ class Decoder(nn.Module):
             if i > 0:
                 maps = Upsample(name=f"upsample_{i}")(maps)
         maps = nn.silu(group_norm(config.norm_groups, "norm_out")(maps))
-        maps = nn.Conv(stem * stem * IMAGE_CHANNELS, (3, 3), name="conv_out")(maps)
+        maps = Conv(stem * stem * IMAGE_CHANNELS, (3, 3), name="conv_out")(maps)
         return rearrange(
             maps, "b h w (down right c) -> b (h down) (w right) c", down=stem, right=stem
         )

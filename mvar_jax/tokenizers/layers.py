@@ -6,14 +6,15 @@ import jax.numpy as jnp
 from einops import rearrange, repeat
 
 from mvar_jax.array_types import Array, Float
+from mvar_jax.ops.module import Conv, Dense, GroupNorm, Module
 
 
-def group_norm(groups: int, name: str) -> nn.GroupNorm:
+def group_norm(groups: int, name: str) -> GroupNorm:
     """Group normalisation with scale and bias; the variance is computed in two passes."""
-    return nn.GroupNorm(groups, epsilon=1e-6, use_fast_variance=False, name=name)
+    return GroupNorm(groups, epsilon=1e-6, use_fast_variance=False, name=name)
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Module):
     """Two 3x3 convolutions, each after group norm and SiLU, added to their input.
 
     A 1x1 shortcut adapts the input where the number of channels changes.
@@ -26,15 +27,15 @@ class ResidualBlock(nn.Module):
     def __call__(self, maps: Float[Array, "batch h w _"]) -> Float[Array, "batch h w channels"]:
         """Maps of the same size with `channels` channels."""
         hidden = nn.silu(group_norm(self.norm_groups, "norm_1")(maps))
-        hidden = nn.Conv(self.channels, (3, 3), name="conv_1")(hidden)
+        hidden = Conv(self.channels, (3, 3), name="conv_1")(hidden)
         hidden = nn.silu(group_norm(self.norm_groups, "norm_2")(hidden))
-        hidden = nn.Conv(self.channels, (3, 3), name="conv_2")(hidden)
+        hidden = Conv(self.channels, (3, 3), name="conv_2")(hidden)
         if maps.shape[-1] != self.channels:
-            maps = nn.Dense(self.channels, name="shortcut")(maps)
+            maps = Dense(self.channels, name="shortcut")(maps)
         return maps + hidden
 
 
-class SpatialAttention(nn.Module):
+class SpatialAttention(Module):
     """Self-attention with one head over all positions of a map, added to its input."""
 
     norm_groups: int
@@ -46,15 +47,15 @@ class SpatialAttention(nn.Module):
         """Maps of the same shape."""
         height, channels = maps.shape[1], maps.shape[-1]
         hidden = group_norm(self.norm_groups, "norm")(maps)
-        joined = nn.Dense(3 * channels, name="qkv")(hidden)
+        joined = Dense(3 * channels, name="qkv")(hidden)
         query, key, value = rearrange(joined, "b h w (three c) -> three b (h w) c", three=3)
         scores = jnp.einsum("bnc,bmc->bnm", query, key) * channels**-0.5
         mixed = jnp.einsum("bnm,bmc->bnc", jax.nn.softmax(scores, axis=-1), value)
         mixed = rearrange(mixed, "b (h w) c -> b h w c", h=height)
-        return maps + nn.Dense(channels, name="projection")(mixed)
+        return maps + Dense(channels, name="projection")(mixed)
 
 
-class Downsample(nn.Module):
+class Downsample(Module):
     """Halves a map with a strided 3x3 convolution, padded at the bottom and right only."""
 
     @nn.compact
@@ -63,10 +64,10 @@ class Downsample(nn.Module):
     ) -> Float[Array, "batch _ _ channels"]:
         """Maps `[batch, h / 2, w / 2, channels]`."""
         padding = ((0, 1), (0, 1))
-        return nn.Conv(maps.shape[-1], (3, 3), strides=2, padding=padding, name="conv")(maps)
+        return Conv(maps.shape[-1], (3, 3), strides=2, padding=padding, name="conv")(maps)
 
 
-class Upsample(nn.Module):
+class Upsample(Module):
     """Doubles a map by repeating its pixels, then a 3x3 convolution."""
 
     @nn.compact
@@ -75,10 +76,10 @@ class Upsample(nn.Module):
     ) -> Float[Array, "batch _ _ channels"]:
         """Maps `[batch, 2 h, 2 w, channels]`."""
         maps = repeat(maps, "b h w c -> b (h down) (w right) c", down=2, right=2)
-        return nn.Conv(maps.shape[-1], (3, 3), name="conv")(maps)
+        return Conv(maps.shape[-1], (3, 3), name="conv")(maps)
 
 
-class Middle(nn.Module):
+class Middle(Module):
     """The coarsest part of encoder and decoder: a block, attention if `attention`, a block."""
 
     channels: int

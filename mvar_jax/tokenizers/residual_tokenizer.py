@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
-import flax.linen as nn
 import jax.numpy as jnp
 
 from mvar_jax.array_types import Array, Float, Key
 from mvar_jax.checks import check
 from mvar_jax.config import TokenizerConfig
+from mvar_jax.ops.module import Module
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers.autoencoder import Decoder, Encoder
 from mvar_jax.tokenizers.base import Tokens
@@ -18,7 +18,7 @@ from mvar_jax.tokenizers.residual_vq import QuantizedScale, ResidualQuantizer
 QUANTIZERS: dict[str, Any] = {"vq": ResidualQuantizer, "bsq": BinaryQuantizer}
 
 
-class ResidualTokenizer(nn.Module):
+class ResidualTokenizer(Module):
     """An autoencoder whose latent map is quantized scale by scale; see `base.Tokenizer`.
 
     Images are float32 NHWC in [-1, 1]. Call its methods as

@@ -3,7 +3,6 @@
 from functools import cache
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +11,7 @@ from einops import rearrange
 from mvar_jax.array_types import Array, Float, Int
 from mvar_jax.checks import check
 from mvar_jax.config import TokenizerConfig
+from mvar_jax.ops.module import Conv, Module
 from mvar_jax.ops.quantize import nearest_code
 from mvar_jax.ops.resize import resize_area, resize_bicubic
 from mvar_jax.scales import ScaleSchedule
@@ -25,7 +25,7 @@ class QuantizedScale(NamedTuple):
     next_input: jax.Array | None  # [batch, n_{k+1}, code], None after the last scale
 
 
-class ResidualQuantizer(nn.Module):
+class ResidualQuantizer(Module):
     """Quantizes a map scale by scale; each scale encodes the residual of the coarser ones.
 
     The codes of a scale are interpolated to the full map and pass a residual convolution, shared by
@@ -41,7 +41,7 @@ class ResidualQuantizer(nn.Module):
             "codebook", small_codes, (config.vocabulary, config.code_channels), jnp.float32
         )
         self.residual = [
-            nn.Conv(config.code_channels, (3, 3), precision=jax.lax.Precision.HIGHEST)
+            Conv(config.code_channels, (3, 3), precision=jax.lax.Precision.HIGHEST)
             for _ in range(config.shared_convolutions or len(config.schedule))
         ]
 

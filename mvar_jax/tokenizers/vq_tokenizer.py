@@ -1,7 +1,6 @@
 """The VQ tokenizer: images to token maps of every scale, and codes back to images."""
 
-import flax.linen as nn
-
+from mvar_jax.ops.module import Conv
 from mvar_jax.tokenizers.residual_tokenizer import ResidualTokenizer
 from mvar_jax.tokenizers.token_space import CategoricalTokens
 
@@ -15,8 +14,8 @@ class VQTokenizer(ResidualTokenizer):
     def setup(self):
         """Encoder, quantizer, decoder, and a 3x3 convolution between each two."""
         super().setup()
-        self.encoder_projection = nn.Conv(self.config.code_channels, (3, 3))
-        self.decoder_projection = nn.Conv(self.config.code_channels, (3, 3))
+        self.encoder_projection = Conv(self.config.code_channels, (3, 3))
+        self.decoder_projection = Conv(self.config.code_channels, (3, 3))
 
     @property
     def token_space(self) -> CategoricalTokens:

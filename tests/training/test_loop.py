@@ -338,7 +338,7 @@ def test_an_implicit_transfer_in_a_step_is_an_error(tmp_path):
 
 def test_no_validation_images(tmp_path):
     with pytest.raises(ValueError, match="validation: got no images"):
-        fit_tokenizer(tmp_path, validation=[])
+        run(tmp_path, validation=[])
 
 
 @pytest.mark.parametrize("fit_model", [fit_trunk, fit_tokenizer])

@@ -26,6 +26,7 @@ if sys.argv[:1] == ["-m"]:
     # A program of this package starts. Until `cli.run` takes over, its imports take a second or
     # two, in which Ctrl-C is to end it as it does later, not with a traceback.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    gc.disable()  # as below, until then
 
 
 def __getattr__(name: str):

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.shared import quick_flags
+
 COUNT = """
 import jax, runpy, sys
 
@@ -43,7 +45,7 @@ def start(tmp_path):
     def start(script, *arguments, **variables):
         command = [sys.executable, "-c", COUNT + script, *map(str, arguments)]
         environment = {name: value for name, value in os.environ.items() if "CACHE" not in name}
-        environment |= {"HOME": str(tmp_path / "home")} | variables
+        environment |= {"HOME": str(tmp_path / "home"), "XLA_FLAGS": quick_flags()} | variables
         result = subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False
         )

@@ -1,5 +1,6 @@
 """Importing does nothing but import, and sampling imports nothing that only training needs."""
 
+import os
 import pkgutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import mvar_jax
+from tests.shared import quick_flags
 
 PACKAGE = Path(mvar_jax.__file__).parent
 MAINS = sorted(
@@ -71,7 +73,8 @@ assert not [name for name in {FORBIDDEN} if name in sys.modules]
 
 def run_python(script, *arguments):
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "XLA_FLAGS": quick_flags()}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert not result.stdout and not result.stderr
 

@@ -32,6 +32,7 @@ from tests.convert.models import (
     text_trunk,
     write_official,
 )
+from tests.shared import quick_flags
 from tests.text.builders import write_t5
 
 NOTEBOOK = Path(__file__).parents[1] / "colab" / "sample.ipynb"
@@ -64,6 +65,7 @@ def test_without_a_connection_it_draws_digits(notebook, trained, tmp_path):
         "IPYTHONDIR": str(tmp_path / "ipython"),
         "JUPYTER_RUNTIME_DIR": str(tmp_path / "jupyter"),
         "MVAR_JAX_WORKDIR": str(trained),
+        "XLA_FLAGS": quick_flags(),
     }
     folder = tmp_path / "empty"
     folder.mkdir()

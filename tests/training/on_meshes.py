@@ -20,7 +20,7 @@ from mvar_jax.training.state import new_state
 from mvar_jax.training.step import Frozen, make_trunk_evaluation, make_trunk_step
 from tests.training.tiny import CONFIG, TOKENIZER, images, optimizer, tokenizer_params, trunk_params
 
-BATCH, STEPS = 8, 20
+BATCH, STEPS = 8, 5
 TRUNK = build_trunk(CONFIG)
 
 

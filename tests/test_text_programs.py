@@ -33,7 +33,17 @@ def texts(run, tmp_path_factory):
     return made_once(tmp_path_factory.getbasetemp(), "texts", train)
 
 
-def test_prompts_are_drawn(run, texts, tmp_path):
+@pytest.fixture(scope="module")
+def wide(run, texts, tmp_path_factory):
+    """The file of one image, twice as wide as high, drawn for the prompt."""
+    out = tmp_path_factory.mktemp("wide") / "wide.npz"
+    arguments = (f"--workdir={texts}", "--columns=1", "--aspect=2:1", PROMPT, f"--out={out}")
+    result = run("sample", *arguments)
+    assert result.returncode == 0, result.stderr
+    return out
+
+
+def test_prompts_are_drawn(run, texts, wide, tmp_path):
     out = tmp_path / "grid.png"
     arguments = (f"--workdir={texts}", "--columns=2", f"--out={out}")
     result = run("sample", *arguments, PROMPT, "--prompt=", "--negative=a ball")
@@ -41,25 +51,20 @@ def test_prompts_are_drawn(run, texts, tmp_path):
     assert "An empty prompt" in result.stdout and "Drawing 4 images." in result.stdout
     with Image.open(out) as picture:
         assert picture.height > 2 * 64
-    wide = tmp_path / "wide.npz"
-    result = run(
-        "sample", f"--workdir={texts}", "--columns=1", PROMPT, "--aspect=2:1", f"--out={wide}"
-    )
-    assert result.returncode == 0, result.stderr
     with np.load(wide) as arrays:
         assert arrays["images"].shape == (1, 48, 88, 3) and arrays["prompts"][0] == PROMPT[9:]
         assert arrays["tokens"].dtype == np.uint8
 
 
-def test_stored_features_draw_what_prompts_draw(run, texts, tmp_path):
+def test_stored_features_draw_what_prompts_draw(run, texts, wide, tmp_path):
     features = tmp_path / "features"
     result = run("encode_text", "--encoder=wordllama", PROMPT, f"--out={features}")
     assert result.returncode == 0, result.stderr
-    outs = [tmp_path / "a.npz", tmp_path / "b.npz"]
-    for source, out in zip((PROMPT, f"--features={features}"), outs):
-        result = run("sample", f"--workdir={texts}", "--columns=1", source, f"--out={out}")
-        assert result.returncode == 0, result.stderr
-    with np.load(outs[0]) as a, np.load(outs[1]) as b:
+    out = tmp_path / "again.npz"
+    arguments = (f"--workdir={texts}", "--columns=1", "--aspect=2:1", f"--out={out}")
+    result = run("sample", *arguments, f"--features={features}")
+    assert result.returncode == 0, result.stderr
+    with np.load(wide) as a, np.load(out) as b:
         np.testing.assert_array_equal(a["images"], b["images"])
 
 

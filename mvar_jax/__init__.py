@@ -22,9 +22,18 @@ MODULES = {
     "to_uint8": "mvar_jax.pictures.pixels",
 }
 
-if sys.argv[:1] == ["-m"]:
-    # A program of this package starts. Until `cli.run` takes over, its imports take a second or
-    # two, in which Ctrl-C is to end it as it does later, not with a traceback.
+
+def _is_program() -> bool:
+    """Whether Python looks for `python -m mvar_jax.PROGRAM` now, and not for another package's."""
+    if sys.argv[:1] != ["-m"]:
+        return False
+    name = sys.orig_argv[-len(sys.argv)].removeprefix("-m")
+    return name.split(".")[0] == __name__
+
+
+if _is_program():
+    # Until `cli.run` takes over, its imports take a second or two, in which Ctrl-C is to end it as
+    # it does later, not with a traceback.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     gc.disable()  # as below, until then
 

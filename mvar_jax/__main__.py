@@ -16,7 +16,8 @@ import mvar_jax
 def programs() -> dict[str, str]:
     """What every program does, in a line, by its name."""
     folder = Path(mvar_jax.__file__).parent
-    found = [path for path in folder.glob("*.py") if "cli.run(" in path.read_text()]
+    files = [path for path in folder.glob("*.py") if not path.stem.startswith("__")]
+    found = [path for path in files if "cli.run(" in path.read_text(encoding="utf-8")]
     found += [path for path in folder.glob("*/__main__.py")]
     texts = {}
     for path in found:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import mvar_jax
+from mvar_jax.__main__ import programs
 from tests.shared import quick_flags
 
 PACKAGE = Path(mvar_jax.__file__).parent
@@ -83,6 +84,27 @@ def run_python(script, *arguments):
 def test_every_module_imports_in_one_process_and_leaves_nothing_behind(order):
     assert "mvar_jax.convert.__main__" in MODULES and "mvar_jax.sample" in MODULES
     run_python(IMPORT_ALL, *MODULES[::order])
+
+
+def test_programs_of_other_packages_keep_their_interpreter(tmp_path):
+    package = tmp_path / "other"
+    package.mkdir()
+    (package / "__init__.py").write_text("import mvar_jax\n")
+    program = """
+import gc, signal
+assert gc.isenabled() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+    (package / "train.py").write_text(program)
+    command = [sys.executable, "-m", "other.train", "mvar_jax.sample"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_every_program_that_is_listed_is_there():
+    listed = programs()
+    assert {"sample", "train", "convert", "quickstart"} <= set(listed)
+    found = {f"mvar_jax.{name}" for name in listed}
+    assert found <= {name.removesuffix(".__main__") for name in MODULES} - {"mvar_jax"}
 
 
 def test_sampling_imports_neither_the_trainer_nor_datasets_nor_pictures(trained):

@@ -96,7 +96,7 @@ def draw_scale(
         schedule=schedule,
         after_block=after_block,
     )
-    logits = guide(logits, 0 if layer else strength)
+    logits = guide(logits, 0.0 if layer else strength)
     kept = space.filter(logits / filters.temperature[scale], filters.top_k, filters.top_p)
     drawn = (noise or space.noise)(request.keys, scale, schedule.lengths[scale])
     tokens = space.sample(kept, drawn)

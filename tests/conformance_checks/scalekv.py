@@ -127,7 +127,7 @@ def _request(file, model, run, forced):
     quantizer, given = BinaryQuantizer(model.tokenizer.config), []
     for scale, size in enumerate(model.schedule.sizes):
         shape = (batch, *quantizer._map_size(size), model.about["vae_type"])
-        bits = quantizer.fold(file.uniform(f"input:skv_bits:{scale}", shape) > 0.5)
+        bits = quantizer.fold(jnp.asarray(file.uniform(f"input:skv_bits:{scale}", shape) > 0.5))
         mask = np.full(bits.shape[:2], scale < forced, np.float32)
         given.append(Forced(bits.astype(np.uint8), mask))
     filters = Filters(

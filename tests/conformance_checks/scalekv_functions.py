@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mvar_jax.cache import AttentionShape, KVCache, Probe
+from mvar_jax.cache.plan import GroupPlan
 from mvar_jax.cache.policies.scalekv import ScaleKV
 from mvar_jax.scales import ScaleSchedule
 from tests.conformance_checks.scalekv import EQUAL, SIDES, as_published, settings
@@ -35,10 +36,14 @@ class Cut(NamedTuple):
     policy: ScaleKV
     union: KVCache
     probe: Probe
-    kept: int
+    group: GroupPlan
+
+    @property
+    def kept(self):
+        return self.group.keep[self.probe.scale]
 
     def scores(self):
-        return self.policy.score(self.union, self.probe, None)
+        return self.policy.score(self.union, self.probe, self.group)
 
 
 def _layer(file, about, layer, name):
@@ -54,7 +59,7 @@ def _layer(file, about, layer, name):
             jnp.asarray(file.normal(f"input:skv_{kind}:{layer}:{scale}", new)) for kind in "kq"
         )
         union = cache.append(key, key, schedule.offsets[scale])
-        cut = Cut(policy, union, Probe(schedule, scale, query, query, 1.0, None), group.keep[scale])
+        cut = Cut(policy, union, Probe(schedule, scale, query, query, 1.0, None), group)
         cache, arrays = _cut(cut, file.arrays.get(f"{name}_scale{scale}_kept"), "/torch/" in name)
         lengths.append((union.length, cache.length))
         computed |= {f"{name}_scale{scale}_{key}": array for key, array in arrays.items()}

@@ -41,6 +41,8 @@ def main() -> None:
     print(report(surveys, data, config.tokenizer.image_size))
     if surveys[0].counts().any():
         save_picture(contact_sheet(surveys[0]), out / "contact_sheet.png")
+    for survey in surveys:
+        survey.check_readable()
     save_picture(first_batch(config), out / "batch.png")
     print(f"Wrote contact_sheet.png and batch.png into {out}.")
 

@@ -199,6 +199,11 @@ class Workdir:
 
         Self-correction may differ: only the trunk's training reads it.
         """
+        check(
+            (self.tokenizer.path / "config.json").is_file(),
+            f"{self.path}: holds no tokenizer; put back {self.tokenizer.path}, train one by "
+            "python -m mvar_jax.train_tokenizer, or name another run's by --tokenizer.",
+        )
         saved = dataclasses.asdict(self.tokenizer.config().tokenizer)
         wanted = dataclasses.asdict(config.tokenizer)
         for name, value in wanted.items():

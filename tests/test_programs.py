@@ -14,8 +14,11 @@ from PIL import Image
 import mvar_jax
 import mvar_jax.api
 from mvar_jax.checks import check_seed
-from mvar_jax.experiment.trainings import inherit_trunk
+from mvar_jax.config.files import load_config
+from mvar_jax.config.tree import from_config_dict
+from mvar_jax.experiment.trainings import inherit_trunk, train_tokenizer, train_trunk
 from mvar_jax.pictures.image_grid import growth_grid
+from mvar_jax.training.lock import RunLock
 from mvar_jax.workdir import RunRecord, Workdir
 
 # What asks for as many images shares a compiled program.
@@ -252,6 +255,37 @@ def test_a_tokenizer_that_a_trunk_was_trained_on_is_not_changed(run, trained, tm
     result = run("train_tokenizer", "--config=digits.py:runlocal", steps, f"--workdir={workdir}")
     assert result.returncode == 2 and "holds a trunk that was trained on this" in result.stderr
     assert snapshot(workdir) == before
+
+
+@pytest.fixture
+def config(digits_directory):
+    """What `trained` was trained by."""
+    config = from_config_dict(load_config("digits.py:runlocal"))
+    return replace(config, data=replace(config.data, directory=digits_directory))
+
+
+def test_a_tokenizer_is_not_changed_while_a_trunk_learns_its_tokens(config, trained, tmp_path):
+    workdir = Workdir.of(tmp_path / "run")
+    shutil.copytree(trained / "tokenizer", workdir.tokenizer.path)
+    longer = replace(config.tokenizer_training, steps=999)
+    with RunLock(workdir.path):
+        before = snapshot(workdir.path)
+        with pytest.raises(ValueError, match="run: another run trains here"):
+            train_tokenizer(replace(config, tokenizer_training=longer), workdir, force=True)
+        assert snapshot(workdir.path) == before
+
+
+def test_a_start_from_a_run_that_is_not_there_is_refused_unless_it_goes_on(
+    config, trained, tmp_path, caplog
+):
+    nothing, new = Workdir.of(tmp_path / "nothing"), Workdir.of(tmp_path / "new")
+    for flag, name in (("--init", "init"), ("--tokenizer", "tokenizer_from")):
+        with pytest.raises(ValueError, match=f"{flag}: got {nothing.path}, where there is no fol"):
+            train_trunk(config, new, **{name: nothing})
+        with caplog.at_level("WARNING"):
+            train_trunk(config, Workdir.of(trained), **{name: nothing})  # which is at its end
+        assert f"is trained, so that {flag} is not looked at" in caplog.text
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_tokenizer_that_stopped_early_is_refused(run, trained, tmp_path):

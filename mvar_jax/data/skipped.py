@@ -48,15 +48,15 @@ class SkippedRecords:
         )
         self._check()
 
-    def add_known(self, found: Mapping[int, tuple[str, str]]) -> None:
-        """Warns of records by their names and causes, of all in one sentence.
+    def add_known(self, found: Mapping[int, tuple[str, str]], *, warn: bool = True) -> None:
+        """Adds records by their names and causes, and warns of all in one sentence.
 
         Raises ValueError as `add` does.
         """
         for index, (name, cause) in found.items():
             self._names[index], self._causes[index] = name, cause
         self._check()
-        if found:
+        if found and warn:
             logging.warning("data: skipped %s: %s.", self._counted(), self._listed())
 
     def report(self) -> None:

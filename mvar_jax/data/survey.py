@@ -9,6 +9,7 @@ import numpy as np
 
 from mvar_jax.checks import first_line
 from mvar_jax.data.image_source import decode_record
+from mvar_jax.data.skipped import SkippedRecords
 from mvar_jax.data.source import Split
 
 
@@ -31,6 +32,13 @@ class Survey:
         """How many images that can be read every class has, int [classes]."""
         labels = self.labels[self.readable]
         return np.bincount(labels, minlength=len(self.split.class_names))
+
+    def check_readable(self) -> None:
+        """Raises ValueError where so many cannot be read that a training would end."""
+        split, describe = self.split, self.split.records.describe
+        skipped = SkippedRecords(f"{split.dataset} split {split.name!r}", len(self.labels))
+        found = {index: (describe(index), cause) for index, cause in self.causes.items()}
+        skipped.add_known(found, warn=False)
 
     def copies(self, other: "Survey") -> list[tuple[int, int]]:
         """Records whose file is also in another survey, with its first record there.

@@ -41,6 +41,7 @@ from mvar_jax.models.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.sampling import Sampler
 from mvar_jax.sampling.asked import text_features
 from mvar_jax.tokenizers import build_tokenizer
+from mvar_jax.training.lock import RunLock
 from mvar_jax.training.loop import Data, InitialState, Outcome, Programs, Run, fit
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.parameters import save_placed
@@ -71,7 +72,8 @@ def train_tokenizer(config: Config, workdir: Workdir, *, force: bool = False) ->
     """Trains the tokenizer in `workdir.tokenizer`, or goes on with it.
 
     Raises ValueError for bad data, another config than the run was started with, damaged
-    checkpoints, and, without `force`, where a trunk was trained on the tokenizer as it is.
+    checkpoints, where a trunk is being trained on the tokenizer, and, without `force`, where one
+    was.
     """
     config = replace(config, data=replace(config.data, tokens="", validation_tokens=""))
     own, training = workdir.tokenizer, config.tokenizer_training
@@ -83,13 +85,14 @@ def train_tokenizer(config: Config, workdir: Workdir, *, force: bool = False) ->
     optimizer = make_optimizer(config.tokenizer_optimizer, steps, config.batch_size)
     check_is_run(own.checkpoints)
     own.check_same(config)
-    check(
-        force or not workdir.is_trained or (own.last_step or 0) >= steps,
-        f"{workdir.path}: holds a trunk that was trained on this tokenizer, which further training "
-        "would change; train another one in another --workdir, or give the trunk up by --force.",
-    )
 
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(mesh), RunLock(workdir.path):  # no trunk learns its tokens meanwhile
+        check(
+            force or not workdir.is_trained or (own.last_step or 0) >= steps,
+            f"{workdir.path}: holds a trunk that was trained on this tokenizer, which further "
+            "training would change; train another one in another --workdir, or give the trunk up "
+            "by --force.",
+        )
         return fit(
             Run(
                 label="tokenizer",
@@ -159,6 +162,7 @@ def train_trunk(
     steps = training.total_steps(len(source), config.batch_size)
     optimizer = make_optimizer(config.optimizer, steps, config.batch_size)
     lender = None if workdir.tokenizer.is_trained else tokenizer_from or init
+    _check_start(workdir, init=init, tokenizer_from=tokenizer_from)
     check_is_run(workdir.checkpoints)
     workdir.check_same(config)
     workdir.check_same_classes(source.class_names)
@@ -198,6 +202,23 @@ def train_trunk(
                 class_names=source.class_names,
                 record=record,
             ),
+        )
+
+
+def _check_start(workdir: Workdir, *, init: Workdir | None, tokenizer_from: Workdir | None) -> None:
+    """Raises ValueError where there is no such run to start from; says where none is needed."""
+    for flag, run, own in (
+        ("--tokenizer", tokenizer_from, workdir.tokenizer),
+        ("--init", init, workdir),
+    ):
+        if run is None:
+            continue
+        if own.is_trained:
+            logging.warning("%s: is trained, so that %s is not looked at.", own.path, flag)
+            continue
+        check(
+            run.path.is_dir(),
+            f"{flag}: got {run.path}, where there is no folder; expected a working directory.",
         )
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mvar_jax.data.skipped import ALWAYS_ALLOWED
 from mvar_jax.data.source import open_split
 from mvar_jax.data.survey import survey_split
 from tests.data.builders import BrokenPhotos, Photos, encode, gradient
@@ -45,6 +46,14 @@ def test_labels_sizes_and_damage_of_a_folder(photos, threads):
     assert found.sizes[names.index("cat/b.png")].tolist() == [12, 20]
     assert found.counts().tolist() == [3, 1] and found.readable.sum() == 4
     assert found.split.passed_over == ("dog/notes.txt",)
+
+
+def test_more_damage_than_training_allows_is_refused(photos):
+    survey("folder", "train", photos).check_readable()
+    for number in range(ALWAYS_ALLOWED):
+        (photos / f"train/dog/{number}.png").write_bytes(encode(gradient(40, 40))[:-40])
+    with pytest.raises(ValueError, match=r"data: 11 of 15 images of .* split 'train' cannot be"):
+        survey("folder", "train", photos).check_readable()
 
 
 def test_copies_in_a_split_and_across_two(photos):

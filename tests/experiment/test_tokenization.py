@@ -189,7 +189,7 @@ def test_other_tokens_are_not_written_over(config, workdir, tmp_path, changes, m
 
 
 def test_a_run_without_a_tokenizer_is_refused(config, tmp_path):
-    with pytest.raises(ValueError, match=r"holds no config\.json"):
+    with pytest.raises(ValueError, match="holds no tokenizer"):
         tokenize_split(
             config, Workdir.of(tmp_path / "none"), tmp_path / "out", split="train", crops=1
         )

@@ -5,6 +5,8 @@ from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 
+LARGEST = 2**31 - 1  # of an int32, as steps and sizes of arrays are
+
 
 def check(condition: bool, message: str) -> None:
     """Raises ValueError(message) unless the condition holds."""

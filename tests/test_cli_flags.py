@@ -1,9 +1,13 @@
 """What flags that several programs have may be, and what is said of anything else."""
 
+from unittest.mock import MagicMock
+
+import numpy as np
 import pytest
 from absl import flags
 
 from mvar_jax import cli
+from mvar_jax.cli import programs
 
 
 @pytest.fixture
@@ -44,6 +48,32 @@ def test_indices_that_there_are_not_are_refused(given, text):
     sentence = f"--numbers: got '{text}', expected numbers from 0 to 19 and ranges"
     with pytest.raises(ValueError, match=sentence):
         cli.get_indices("numbers", 20)
+
+
+def test_more_indices_than_memory_lists_are_refused(given):
+    given(flags.DEFINE_list, "numbers")
+    with pytest.raises(ValueError, match=r"--numbers: got 100000000000 of them, expected at most"):
+        cli.get_indices("numbers", 10**11)
+    given(flags.DEFINE_list, "numbers", "--numbers=99999999998-99999999999")
+    assert cli.get_indices("numbers", 10**11) == [10**11 - 2, 10**11 - 1]
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Runs a function as a program whose flags are all given already."""
+    monkeypatch.setattr(flags, "FLAGS", flags.FlagValues())
+    monkeypatch.setattr("sys.argv", ["program"])
+    for name in ("_compile_faster_on_cpus", "end_at_once_when_interrupted", "gc", "jax.config"):
+        monkeypatch.setattr(f"mvar_jax.cli.programs.{name}", MagicMock())
+    return lambda main: programs.run(main, times_compilation=True)
+
+
+def test_too_little_memory_is_said_in_one_sentence(started, capsys):
+    with pytest.raises(SystemExit) as ended:
+        started(lambda: np.empty(2**50, np.uint8))
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.count("\n") == 1
+    assert said.startswith("error: this machine has not enough memory (Unable to allocate")
 
 
 def test_a_file_is_found_writable_and_nothing_is_left(out, tmp_path, monkeypatch):

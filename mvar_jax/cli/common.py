@@ -18,6 +18,7 @@ from mvar_jax.files import check_writable, naming_errors
 from mvar_jax.mesh.processes import join_cluster
 
 FAR = 2  # as a factor between batch sizes
+MOST_INDICES = 2**24  # that are listed in memory, each with what belongs to it
 
 
 def define_config() -> None:
@@ -130,11 +131,20 @@ def get_numbers(name: str, valid: Callable[[float], bool], expected: str) -> lis
 def get_indices(name: str, count: int) -> list[int]:
     """The indices below `count` that a list flag names, as 3,12-15; all where it has no value.
 
-    Raises ValueError for anything else.
+    Raises ValueError for anything else, and for more than `MOST_INDICES`.
     """
-    texts = flags.FLAGS[name].value
-    if texts is None:
-        return list(range(count))
+    given = flags.FLAGS[name].value
+    ranges = [range(count)] if given is None else _ranges(name, given, count)
+    total = sum(part.stop - part.start for part in ranges)
+    check(
+        total <= MOST_INDICES,
+        f"--{name}: got {total} of them, expected at most {MOST_INDICES} at once; name fewer.",
+    )
+    return [index for part in ranges for index in part]
+
+
+def _ranges(name: str, texts: list[str], count: int) -> list[range]:
+    """The ranges of indices below `count` that texts name. Raises ValueError for others."""
     found = [re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip()) for text in texts]
     ranges = [range(int(pair[1]), int(pair[2] or pair[1]) + 1) for pair in found if pair]
     check(
@@ -142,7 +152,7 @@ def get_indices(name: str, count: int) -> list[int]:
         f"--{name}: got {','.join(texts)!r}, expected numbers from 0 to {count - 1} and ranges of "
         "them, as 3,12-15.",
     )
-    return [index for part in ranges for index in part]
+    return ranges
 
 
 def output_file(*suffixes: str) -> Path:

@@ -58,6 +58,11 @@ def run(
         _refuse(str(error))
     except OSError as error:
         _refuse(describe_os_error(error))
+    except MemoryError as error:
+        _refuse(
+            f"this machine has not enough memory ({first_line(error)}); ask for less at once, as a "
+            "smaller batch, fewer images or a smaller picture."
+        )
     except Exception:
         if _has_devices():
             raise

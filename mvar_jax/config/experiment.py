@@ -2,10 +2,11 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 from absl import logging
 
-from mvar_jax.checks import check, check_range, check_seed
+from mvar_jax.checks import LARGEST, check, check_range, check_seed
 from mvar_jax.config.data import DataConfig
 from mvar_jax.config.infinity_schedules import reshaped
 from mvar_jax.config.model import ModelConfig
@@ -129,6 +130,7 @@ class Config:
 
     def __post_init__(self):
         check_seed(self.seed)
+        _check_small_enough(self)
         check(
             not self.data.aspects or self.model.positions == "rotary",
             "data.aspects: got several ratios for learned positions, which fit one; set "
@@ -157,3 +159,13 @@ class Config:
             f"sampling.top_k: got {self.sampling.top_k}, expected at most the vocabulary "
             f"{self.tokenizer.vocabulary}.",
         )
+
+
+def _check_small_enough(group: Any, path: str = "") -> None:
+    """Raises ValueError for a whole number that no int32 holds, but for a seed."""
+    for item in dataclasses.fields(group):
+        name, value = f"{path}{item.name}", getattr(group, item.name)
+        if dataclasses.is_dataclass(value):
+            _check_small_enough(value, f"{name}.")
+        elif isinstance(value, int) and name != "seed":
+            check(value <= LARGEST, f"{name}: got {value}, expected at most {LARGEST}.")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mvar_jax.checks import check, check_range
+from mvar_jax.checks import LARGEST, check, check_range
 
 SCALE_WEIGHTS = ("uniform", "area")
 SCHEDULES = ("lin0", "lin", "lin00", "cos", "constant")
@@ -134,5 +134,14 @@ class TrainingConfig:
         )
 
     def total_steps(self, examples: int, batch_size: int) -> int:
-        """Updates in the whole run, for a training split of `examples` images."""
-        return self.steps or max(1, round(self.epochs * examples / batch_size))
+        """Updates in the whole run, for a training split of `examples` images.
+
+        Raises ValueError where the epochs make more of them than an int32 counts.
+        """
+        steps = self.steps or self.epochs * examples / batch_size
+        check(
+            steps <= LARGEST,
+            f"training.epochs: got {self.epochs}, which are {steps:g} steps, expected at most "
+            f"{LARGEST}; train for fewer.",
+        )
+        return max(1, round(steps))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from einops import rearrange
 
+from mvar_jax.checks import check
 from mvar_jax.files import written_whole
 from mvar_jax.pictures.image_files import KINDS, check_fits, save_images, save_picture
 from mvar_jax.pictures.image_grid import growth_grid, image_grid
@@ -16,6 +17,7 @@ from mvar_jax.sampling.model import Model
 from mvar_jax.text.features import TextFeatures
 
 SEEN = 64  # pixels that an image of a picture is enlarged to
+MOST_PIXELS = 2**31  # of a picture: memory holds them several times
 LONGEST_NAME = 60  # characters of a class or prompt in the name of a file
 
 
@@ -66,14 +68,14 @@ class Drawing:
         """Writes one picture, each pixel drawn as `scale` x `scale`.
 
         It has rows of `columns` images, named by the class of their first; with `grow` a row per
-        image and a column per scale. A file that cannot hold it is refused before anything is
-        drawn.
+        image and a column per scale. What a file cannot hold, or memory, is refused before anything
+        is drawn.
         """
         names = self.images.names
         height, width = self.model.image_size
         across = len(self.model.sampler.scales) if grow else columns
         rows = len(names) if grow else len(names) // columns
-        check_fits(path, (across * width * scale, rows * height * scale))
+        _check_size(path, (across * width * scale, rows * height * scale))
         if grow:
             picture = growth_grid(self._grown(), names, scale)
         else:
@@ -86,6 +88,9 @@ class Drawing:
 
         With `grow` it shows the image after every scale, from left to right.
         """
+        height, width = self.model.image_size
+        across = len(self.model.sampler.scales) if grow else 1
+        _check_size(folder / "0.png", (across * width * scale, height * scale))
         if grow:
             images = rearrange(self._grown(), "scales batch h w c -> batch h (scales w) c")
         else:
@@ -126,3 +131,13 @@ class Drawing:
     def _arguments(self) -> dict[str, Any]:
         own = {"labels": self.images.conditions, "seed": self.seed, "numbers": self.numbers}
         return own | dict(self.settings)
+
+
+def _check_size(path: Path, size: tuple[int, int]) -> None:
+    """Raises ValueError for a picture of (width, height) that is too large for a file or memory."""
+    check_fits(path, size)
+    check(
+        size[0] * size[1] <= MOST_PIXELS,
+        f"a picture of {size[0]} x {size[1]} pixels is too large, expected at most {MOST_PIXELS} "
+        "pixels; draw fewer images in one, or each pixel smaller (--scale).",
+    )

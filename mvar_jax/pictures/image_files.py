@@ -63,8 +63,8 @@ def save_images(
         f"names: got {len(set(names))} different ones for {len(images)} images, expected one each.",
     )
     files = [Path(folder) / f"{name}{suffix}" for name in names]
-    for file, pixels in zip(files, enlarge(to_uint8(images), scale)):
-        save_picture(Image.fromarray(pixels), file)
+    for file, pixels in zip(files, to_uint8(images)):
+        save_picture(Image.fromarray(enlarge(pixels[None], scale)[0]), file)
     return files
 
 

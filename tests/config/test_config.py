@@ -220,6 +220,28 @@ def test_steps_of_a_run():
     assert TrainingConfig(epochs=200.0).total_steps(500, 768) == 130
 
 
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"training": {"steps": 3 * 10**9}}, "^training.steps: got 3000000000, expected at most"),
+        ({"tokenizer_training": {"log_every": 2**31}}, "^tokenizer_training.log_every: got 21474"),
+        ({"batch_size": 10**12}, "^batch_size: got 1000000000000, expected at most 2147483647"),
+        ({"model": {"ssm": {"chunk": 2**31}}}, "^model.ssm.chunk: got 2147483648, expected at"),
+    ],
+)
+def test_what_no_int32_holds_is_refused(values, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        from_config_dict(values)
+    most = TrainingConfig(steps=2**31 - 1)
+    assert Config(seed=2**32 - 1, training=most).training.total_steps(10, 10) == 2**31 - 1
+
+
+@pytest.mark.parametrize("epochs", [1e12, float("inf")])
+def test_epochs_of_more_steps_than_an_int32_counts_are_refused(epochs):
+    with pytest.raises(ValueError, match=r"training.epochs: got .* steps, expected at most 2147"):
+        TrainingConfig(epochs=epochs).total_steps(1000, 10)
+
+
 def test_saved_configs_are_readable_json():
     values = json.loads(to_json(Config()))
     assert values["model"]["ssm"]["state_size"] == 64

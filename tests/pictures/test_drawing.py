@@ -94,3 +94,10 @@ def test_a_picture_that_does_not_fit_is_refused_before_anything_is_drawn(model, 
     )  # which is unknown
     with pytest.raises(ValueError, match=r"24 x 32000 pixels does not fit into a \.webp"):
         many.save_grid(tmp_path / "a.webp", columns=1, scale=2)
+
+
+def test_a_picture_too_large_for_memory_is_refused_before_anything_is_drawn(model, tmp_path):
+    drawing = Drawing(model, Rows([0], NAMES[:1]), 0, [0], {"strength": 1})  # which is unknown
+    for out in (tmp_path / "a.png", tmp_path):
+        with pytest.raises(ValueError, match=r"1200000 x 800000 pixels is too large, expected at"):
+            drawing.save(out, columns=1, scale=10**5)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mvar_jax.array_types import Float, HostArray
+from mvar_jax.array_types import HostArray
 from mvar_jax.checks import check
 from mvar_jax.files import written_whole
-from mvar_jax.pictures.pixels import enlarge, to_uint8
+from mvar_jax.pictures.pixels import check_images, enlarge, to_uint8
 
 # What Pillow is told of every kind of file: drawn pixels stay as they are where the kind can.
 KINDS: dict[str, dict[str, Any]] = {
@@ -43,7 +43,7 @@ def save_picture(picture: Image.Image, path: Path | str) -> None:
 
 
 def save_images(
-    images: Float[HostArray, "batch height width_px 3"],
+    images: HostArray,
     folder: Path | str,
     names: Sequence[str] = (),
     *,
@@ -52,17 +52,26 @@ def save_images(
 ) -> list[Path]:
     """Writes every image to a file of its own; returns the files, in the order of the images.
 
-    Images lie in [-1, 1]; each pixel is drawn as `scale` x `scale`. `names` are those of the files
-    without `suffix`, by default the images' indices; what is neither letter nor digit, nor one of
-    "._-", becomes "-". Raises ValueError for names that are not one for each image, and as
+    Images, float [batch, height, width, 3], lie in [-1, 1]; each pixel is drawn as `scale` x
+    `scale`. `names` are those of the files without `suffix`, by default the images' indices; what
+    is neither letter nor digit, nor one of "._-", becomes "-". Raises ValueError for another shape
+    or dtype, NaN, names that are not one for each image, and a folder that is a file, and as
     `save_picture` does.
     """
+    check(str(folder) != "", "folder: got an empty name, expected that of a folder.")
+    folder = Path(folder)
+    check(
+        folder.is_dir() or not folder.exists(),
+        f"folder: {folder} is a file, expected a folder; name another one.",
+    )
+    check_images(images)
+    check(scale >= 1, f"scale: got {scale}, expected at least 1.")
     names = [file_name(name) for name in names or [f"{i:05d}" for i in range(len(images))]]
     check(
         len(set(names)) == len(names) == len(images),
         f"names: got {len(set(names))} different ones for {len(images)} images, expected one each.",
     )
-    files = [Path(folder) / f"{name}{suffix}" for name in names]
+    files = [folder / f"{name}{suffix}" for name in names]
     for file, pixels in zip(files, to_uint8(images)):
         save_picture(Image.fromarray(enlarge(pixels[None], scale)[0]), file)
     return files

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from mvar_jax.array_types import Float, HostArray
 from mvar_jax.checks import check
-from mvar_jax.pictures.pixels import enlarge, to_uint8
+from mvar_jax.pictures.pixels import check_images, enlarge, to_uint8
 from mvar_jax.pictures.text import font, shorten
 
 GAP = 2
@@ -18,7 +18,7 @@ INK = (0, 0, 0)
 
 
 def image_grid(
-    images: Float[HostArray, "batch height width_px 3"],
+    images: HostArray,
     columns: int,
     row_labels: Sequence[str] = (),
     *,
@@ -26,11 +26,14 @@ def image_grid(
 ) -> Image.Image:
     """A picture of images in rows of `columns`, each pixel drawn as `scale` x `scale`.
 
-    Images lie in [-1, 1], values beyond are clipped; a last row may be shorter. `row_labels`
-    stand left of the rows, cut to a third of the images' width, but not below `NARROWEST`. Gaps
-    are `GAP` pixels. Raises ValueError when there is no image or not one label a row.
+    Images, float [batch, height, width, 3], lie in [-1, 1], values beyond are clipped, and NaN is
+    black: pictures of a training show what went wrong. A last row may be shorter. `row_labels`
+    stand left of the rows, cut to a third of the images' width, but not below `NARROWEST`. Gaps are
+    `GAP` pixels. Raises ValueError when there is no image, or not one label a row, and for arrays
+    of another shape or of whole numbers.
     """
     check(len(images) > 0, "pictures: got no images, expected at least one.")
+    check_images(images)
     check(
         columns >= 1 and scale >= 1,
         f"pictures: got {columns} columns and scale {scale}, expected at least 1.",
@@ -40,7 +43,7 @@ def image_grid(
         len(row_labels) in (0, rows),
         f"pictures: got {len(row_labels)} labels for {rows} rows, expected one a row or none.",
     )
-    cells = enlarge(to_uint8(images), scale)
+    cells = enlarge(to_uint8(images, nan=-1.0), scale)
     height, width = cells.shape[1] + GAP, cells.shape[2] + GAP
     labels = [shorten(label, max(NARROWEST, columns * width // 3)) for label in row_labels]
     margin = _label_width(labels)

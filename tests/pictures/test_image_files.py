@@ -2,6 +2,7 @@
 
 import os
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,6 +20,17 @@ def test_pixels_are_rounded_and_clipped():
     values = np.array([-2, -1, -0.996, 0, 0.5, 1, 3], np.float32)
     assert to_uint8(values).tolist() == [0, 0, 1, 128, 191, 255, 255]
     assert to_uint8(values).dtype == np.uint8
+
+
+def test_what_is_no_image_has_no_pixels():
+    assert to_uint8(jnp.array([-1, 0.5], jnp.bfloat16)).tolist() == [0, 191]
+    for bytes_already in (np.array([0, 255], np.uint8), jnp.arange(2), np.array([True])):
+        with pytest.raises(ValueError, match=r"images: got \w+, expected floats in \[-1, 1\]"):
+            to_uint8(bytes_already)
+    values = np.array([np.nan, 0, np.inf], np.float32)
+    with pytest.raises(ValueError, match="images: got NaN in 1 of 3 values, expected numbers"):
+        to_uint8(values)
+    assert to_uint8(values, nan=-1.0).tolist() == [0, 128, 255]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".PNG", ".webp", ".jpg", ".jpeg"])
@@ -84,3 +96,22 @@ def test_names_that_are_not_one_each_are_refused(tmp_path, names):
     with pytest.raises(ValueError, match="names: got 2 different ones for 3 images"):
         save_images(NOISE, tmp_path, names)
     assert not os.listdir(tmp_path)
+
+
+def test_what_is_no_batch_of_images_or_no_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    for shape in ((32, 32, 3), (2, 8, 8, 1), (2, 8, 8, 4), (1, 2, 8, 8, 3)):
+        with pytest.raises(ValueError, match=r"images: got the shape \(.*\), expected \(batch, h"):
+            save_images(np.zeros(shape, np.float32), "new")
+    for arguments, sentence in (
+        ((NOISE, ""), "folder: got an empty name, expected that of a folder"),
+        ((NOISE, "file"), "folder: file is a file, expected a folder"),
+        ((NOISE.astype(np.uint8), "new"), "images: got uint8, expected floats"),
+        ((np.full_like(NOISE, np.nan), "new"), "images: got NaN"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            save_images(*arguments)
+    with pytest.raises(ValueError, match="scale: got 0, expected at least 1"):
+        save_images(NOISE, "new", scale=0)
+    assert os.listdir(tmp_path) == ["file"]

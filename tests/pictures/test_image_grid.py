@@ -106,6 +106,8 @@ def test_an_image_grows_along_its_row():
     ("arguments", "words"),
     [
         ({"images": flat(0)[:0], "columns": 2}, "no images"),
+        ({"images": flat(0)[0], "columns": 2}, r"shape \(4, 6, 3\), expected \(batch, height"),
+        ({"images": flat(0).astype(np.uint8), "columns": 2}, "got uint8, expected floats"),
         ({"images": flat(0), "columns": 0}, "0 columns"),
         ({"images": flat(0), "columns": 1, "scale": 0}, "scale 0"),
         ({"images": flat(0, 0), "columns": 1, "row_labels": ["one"]}, "1 labels for 2 rows"),

@@ -4,12 +4,14 @@ They are written to a draft in the same folder and renamed when complete. Drafts
 draft that a killed process left is overwritten by the next process that writes the same file.
 """
 
+import json
 import os
 import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 UNFINISHED = ".unfinished"  # how the names of drafts end
 
@@ -35,6 +37,19 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file in UTF-8, whole or not at all; an existing one is replaced."""
     with written_whole(path) as draft:
         draft.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file. Raises OSError, and ValueError as `parse_json` does."""
+    return parse_json(path.read_bytes())
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of JSON text in UTF-8. Raises ValueError for whatever else the text is."""
+    try:
+        return json.loads(text if isinstance(text, str) else text.decode("utf-8"))
+    except RecursionError:  # brackets in brackets, as no file of ours has them
+        raise ValueError("it is nested too deep") from None
 
 
 @contextmanager

@@ -4,7 +4,9 @@ import json
 import math
 from pathlib import Path
 
-from mvar_jax.files import naming_errors, write_text
+from absl import logging
+
+from mvar_jax.files import naming_errors, parse_json, write_text
 
 Row = dict[str, int | float | None]
 
@@ -13,9 +15,10 @@ class MetricsLog:
     """Appends rows to a file and keeps them in `rows`; continues the log of an interrupted run.
 
     On opening, rows of steps after `step` are dropped, and so is an incomplete last line, since
-    those steps are about to be repeated. `rows` are all rows, old and new. Numbers are written in
-    full precision, so that equal runs write equal files; NaN and inf become null, since JSON has no
-    literals for them. With `writes` False the file is only read.
+    those steps are about to be repeated. Damaged lines before it are dropped with a warning. `rows`
+    are all rows, old and new. Numbers are written in full precision, so that equal runs write equal
+    files; NaN and inf become null, since JSON has no literals for them. With `writes` False the
+    file is only read.
     """
 
     def __init__(self, path: Path, step: int, writes: bool = True):
@@ -42,13 +45,22 @@ def _line(row: Row) -> str:
 
 
 def _rows_until(path: Path, step: int) -> list[Row]:
-    """The rows of a log up to a step, without incomplete lines."""
+    """The rows of a log up to a step, without lines that are incomplete or damaged."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and row.get("step", step + 1) <= step:
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        row = _row(line)
+        if row is None and number < len(lines):
+            logging.warning("%s: line %d is damaged, the log goes on without it.", path, number)
+        if row is not None and row["step"] <= step:
             rows.append(row)
     return rows
+
+
+def _row(line: bytes) -> dict | None:
+    """The row in a line, None where there is none."""
+    try:
+        row = parse_json(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and type(row.get("step")) is int else None

@@ -40,6 +40,20 @@ def test_resuming_drops_incomplete_lines(tmp_path):
     assert path.read_text() == "".join(json.dumps(row) + "\n" for row in ROWS[:2])
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "throughput.jsonl"])
+def test_resuming_drops_damaged_lines_and_names_them(tmp_path, caplog, name):
+    path = tmp_path / name
+    write(path)
+    whole = path.read_bytes()
+    damaged = (b"\xff\xfe", b'{"step": "x"}', b'{"step": null}', b"[" * 10**5, b"[]")
+    path.write_bytes(b"\n".join(damaged) + b"\n" + whole + b'{"step": \xff\xfe')
+    assert MetricsLog(path, 3).rows == ROWS
+    assert path.read_bytes() == whole
+    named = [f"{path}: line {number} is damaged" for number in range(1, 6)]
+    assert len(caplog.messages) == len(named)
+    assert all(message.startswith(words) for message, words in zip(caplog.messages, named))
+
+
 def test_a_run_from_the_start_begins_an_empty_log(tmp_path):
     path = tmp_path / "metrics.jsonl"
     write(path)

@@ -4,7 +4,7 @@ import json
 import zlib
 from pathlib import Path
 
-from mvar_jax.files import write_text
+from mvar_jax.files import read_json, write_text
 
 SEAL = "seal.json"
 CHUNK_BYTES = 1 << 22
@@ -23,6 +23,8 @@ def find_damage(directory: Path, parts: tuple[str, ...]) -> str | None:
     directory must exist; other subdirectories may have been left out of a copy. A directory without
     a seal passes: its run was killed between writing and sealing.
     """
+    if directory.is_file():
+        return "it is a file, not a folder"
     if not (directory / SEAL).is_file():
         return None
     checksums = _sealed(directory)
@@ -47,8 +49,8 @@ def sealed_parts(directory: Path) -> set[str]:
 def _sealed(directory: Path) -> dict[str, int] | None:
     """The checksums of a seal, None if it cannot be read."""
     try:
-        checksums = json.loads((directory / SEAL).read_text())
-    except (FileNotFoundError, ValueError):
+        checksums = read_json(directory / SEAL)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return checksums if isinstance(checksums, dict) else None
 

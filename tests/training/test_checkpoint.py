@@ -228,6 +228,18 @@ def test_an_empty_newest_directory_is_damage(tmp_path):
     assert (tmp_path / "9.damaged").is_dir()
 
 
+def test_a_file_in_place_of_the_newest_directory_is_damage(tmp_path, caplog):
+    state, _ = save(tmp_path)
+    (tmp_path / "50").write_text("no folder")
+    check_equal(load_params(tmp_path, state.params), state.average)
+    assert (
+        f"{tmp_path / '50'} is damaged (it is a file, not a folder): taking step 3" in caplog.text
+    )
+    assert (tmp_path / "50").read_text() == "no folder"
+    assert int(restore(tmp_path)[0].step) == 3
+    assert (tmp_path / "50.damaged").is_file()
+
+
 def test_other_shapes_are_reported_by_name(tmp_path):
     save(tmp_path)
     with pytest.raises(ValueError) as error:

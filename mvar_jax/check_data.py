@@ -8,8 +8,6 @@ what cannot be read, is passed over or is there twice. Writes contact_sheet.png,
 they are, and batch.png, of the first ones that a training reads, into --out.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from mvar_jax import cli
@@ -17,6 +15,7 @@ from mvar_jax.checks import check
 from mvar_jax.data.source import open_split
 from mvar_jax.data.survey import survey_split
 from mvar_jax.evaluation.dataset_report import contact_sheet, first_batch, report
+from mvar_jax.files import user_path
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.pictures.image_files import save_picture
 
@@ -29,7 +28,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """Reads every image, says what it found, and draws."""
-    config, out = cli.get_config(), Path(flags.FLAGS.out).expanduser()
+    config, out = cli.get_config(), user_path(flags.FLAGS.out)
     check(out.is_dir() or not out.exists(), f"--out: {out} is a file, expected a folder.")
     data = config.data
     names = dict.fromkeys((data.train_split, data.validation_split))

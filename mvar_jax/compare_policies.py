@@ -7,8 +7,6 @@ Writes comparison.json and .md into --out after every run, at the end curves.png
 Policies that need a profile take it from --profile, which is best calibrated with another seed.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from mvar_jax import cli
@@ -19,6 +17,7 @@ from mvar_jax.cli import asked
 from mvar_jax.evaluation.comparison_report import markdown, save_pictures, save_report
 from mvar_jax.evaluation.policy_comparison import compare_policies
 from mvar_jax.evaluation.recognition import find_recognizer
+from mvar_jax.files import user_path
 from mvar_jax.mesh.progress import TaskProgress
 
 
@@ -46,7 +45,7 @@ def main() -> None:
     check(len(values.policies) > 0, "--policies: got none, expected names as hack,snapkv.")
     for name in values.policies:
         parse_policy(name)
-    out = Path(values.out).expanduser()
+    out = user_path(values.out)
     model = load(values.workdir, verify=cli.get_verify())
     model.check_remembers()
     condition, prompts = asked.get_condition(model, values.samples)

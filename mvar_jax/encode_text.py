@@ -7,8 +7,6 @@ The encoder is a folder with the weights and the tokenizer of a T5 v1.1, or "wor
 embeddings of that package. A file of prompts has one a line; an empty line is the empty prompt.
 """
 
-from pathlib import Path
-
 import jax
 from absl import flags
 
@@ -16,6 +14,7 @@ from mvar_jax import cli
 from mvar_jax.checks import check
 from mvar_jax.config import MeshConfig
 from mvar_jax.convert.text_encoder import load_text_encoder
+from mvar_jax.files import user_path
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.mesh.sharding import make_mesh
 from mvar_jax.models.checksum import checksum
@@ -35,7 +34,7 @@ def define_flags() -> None:
 def main() -> None:
     """Writes the features and prints how many."""
     values = flags.FLAGS
-    out, prompts = Path(values.out).expanduser(), get_prompts()
+    out, prompts = user_path(values.out), get_prompts()
     check_new(out)
     mesh = make_mesh(MeshConfig(), jax.local_devices())
     encoder = load_text_encoder(values.encoder, dtype=values.dtype, mesh=mesh)
@@ -63,7 +62,7 @@ def get_prompts() -> list[str]:
     )
     if values.prompts is None:
         return values.prompt
-    file = Path(values.prompts).expanduser()
+    file = user_path(values.prompts)
     try:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError:

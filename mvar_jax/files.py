@@ -39,6 +39,20 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
+def user_path(name: str | Path) -> Path:
+    """A path as users write it, where ~ is their home and ~name that of another user.
+
+    Raises ValueError for the home of nobody.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"{name}: found no home for {Path(name).parts[0]!r}, expected ~ or that of a user; "
+            "write the whole path."
+        ) from None
+
+
 def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises OSError, and ValueError as `parse_json` does."""
     return parse_json(path.read_bytes())

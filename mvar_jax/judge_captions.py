@@ -9,7 +9,6 @@ that were kept out of training, for `compare_policies`.
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 from absl import flags
 
@@ -18,7 +17,7 @@ from mvar_jax.api import load
 from mvar_jax.checks import check, check_seed
 from mvar_jax.evaluation.benchmark import markdown_table
 from mvar_jax.evaluation.caption_judge import judge_model
-from mvar_jax.files import write_text
+from mvar_jax.files import user_path, write_text
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.pictures.image_files import save_picture
 from mvar_jax.pictures.image_grid import image_grid
@@ -39,7 +38,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """Draws, judges and writes the report."""
-    values, out = flags.FLAGS, Path(flags.FLAGS.out).expanduser()
+    values, out = flags.FLAGS, user_path(flags.FLAGS.out)
     check_seed(values.seed)
     model = load(values.workdir, verify=cli.get_verify())
     data = model.config.data

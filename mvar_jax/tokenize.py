@@ -5,12 +5,11 @@
 Then train with `--config.data.tokens=runs/tokens`. The tokenizer is that of the working directory.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.experiment.tokenization import tokenize_split
+from mvar_jax.files import user_path
 from mvar_jax.workdir import Workdir
 
 
@@ -27,7 +26,7 @@ def define_flags() -> None:
 def main() -> None:
     """Writes the tokens and prints their number."""
     values = flags.FLAGS
-    config, out = cli.get_config(), Path(values.out).expanduser()
+    config, out = cli.get_config(), user_path(values.out)
     cli.join()
     split = config.data.train_split if values.split is None else values.split
     workdir = Workdir.of(values.workdir)

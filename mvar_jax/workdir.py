@@ -17,7 +17,7 @@ from pathlib import Path
 from mvar_jax.checks import check, check_given
 from mvar_jax.config import Config
 from mvar_jax.config.tree import from_json, to_json
-from mvar_jax.files import draft_folder, write_text
+from mvar_jax.files import draft_folder, user_path, write_text
 
 # Settings that may change when a run goes on: how long and how it trains, what it runs on.
 RESUMABLE = (
@@ -57,7 +57,7 @@ class Workdir:
     def of(cls, path: str | Path) -> "Workdir":
         """From a path as users write it. Raises ValueError for an empty one."""
         check(str(path) != "", "got an empty name for a working directory, expected a path.")
-        return cls(Path(path).expanduser().absolute())
+        return cls(user_path(path).absolute())
 
     @property
     def checkpoints(self) -> Path:

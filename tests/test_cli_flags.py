@@ -107,6 +107,7 @@ def test_places_that_cannot_be_written_are_named_as_they_were_given(out, tmp_pat
         ("folder.png", "--out: folder.png is a directory"),
         ("none/a.png", "--out: got 'none/a.png', whose folder is no directory; make it"),
         ("file/a.png", "--out: got 'file/a.png', whose folder is no directory"),
+        ("~nobodyx/a.png", "~nobodyx/a.png: found no home for '~nobodyx'"),
     ):
         out(name)
         with pytest.raises(ValueError) as refused:

@@ -6,10 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from mvar_jax.files import UNFINISHED, draft_folder, draft_of, write_text, written_whole
+from mvar_jax.files import (
+    UNFINISHED,
+    draft_folder,
+    draft_of,
+    user_path,
+    write_text,
+    written_whole,
+)
+from mvar_jax.workdir import Workdir
 
 
 def names(folder):
@@ -87,6 +96,14 @@ def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         write_text(tmp_path / "none" / "a.txt", "text")
     assert caught.value.filename == str(tmp_path / "none" / "a.txt")
+
+
+def test_homes_are_found_and_that_of_nobody_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/a") == tmp_path / "a" and user_path("a~/~b") == Path("a~/~b")
+    for place in (user_path, Workdir.of):
+        with pytest.raises(ValueError, match=r"^~nobodyx/a: found no home for '~nobodyx', expect"):
+            place("~nobodyx/a")
 
 
 def test_a_draft_of_a_folder_starts_empty_and_does_not_stay(tmp_path):

@@ -1,7 +1,5 @@
 """The flags that say what is drawn: a model, and classes or prompts."""
 
-from pathlib import Path
-
 import numpy as np
 from absl import flags
 
@@ -9,6 +7,7 @@ from mvar_jax.api import load
 from mvar_jax.checks import check
 from mvar_jax.cli.common import get_verify
 from mvar_jax.config import parse_aspect
+from mvar_jax.files import user_path
 from mvar_jax.models import Condition
 from mvar_jax.pictures.drawing import Rows
 from mvar_jax.sampling import Model
@@ -65,7 +64,7 @@ def get_rows(model: Model) -> Rows:
         labels = model.label_indices(model.parse_labels(values.labels))
         return Rows(labels.tolist(), tuple(model.class_names[label] for label in labels))
     if values.features is not None:
-        stored = read_features(Path(values.features).expanduser())
+        stored = read_features(user_path(values.features))
         return Rows(stored.rows(range(len(stored))), stored.prompts)
     if "" in values.prompt:
         print("An empty prompt: it draws without a condition.")
@@ -89,7 +88,7 @@ def get_condition(model: Model, count: int) -> tuple[Condition, list[str]]:
         labels = np.arange(count, dtype=np.int32) % model.config.model.num_classes
         return model.condition(labels.tolist()), []
     check(file is not None, "expected --prompts, a file with a text in every line.")
-    prompts = [line for line in Path(file).expanduser().read_text("utf-8").splitlines() if line]
+    prompts = [line for line in user_path(file).read_text("utf-8").splitlines() if line]
     check(len(prompts) > 0, f"--prompts: {file} holds no text, expected one in every line.")
     repeated = [prompts[i % len(prompts)] for i in range(count)]
     return model.condition(repeated), repeated

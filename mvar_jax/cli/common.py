@@ -14,7 +14,7 @@ from mvar_jax.checks import check
 from mvar_jax.config import Config
 from mvar_jax.config.files import load_config
 from mvar_jax.config.tree import from_config_dict
-from mvar_jax.files import check_writable, naming_errors
+from mvar_jax.files import check_writable, naming_errors, user_path
 from mvar_jax.mesh.processes import join_cluster
 
 FAR = 2  # as a factor between batch sizes
@@ -101,7 +101,7 @@ def get_verify() -> bool:
 def get_profile() -> Profile | None:
     """The profile that the flags name, if any. Raises ValueError as `Profile.load` does."""
     path = flags.FLAGS.profile
-    return None if path is None else Profile.load(Path(path).expanduser())
+    return None if path is None else Profile.load(user_path(path))
 
 
 def get_policy() -> dict[str, Any]:
@@ -162,7 +162,7 @@ def output_file(*suffixes: str) -> Path:
     unless a file can be written there. The suffix "/" is for a program that takes folders too.
     """
     name = flags.FLAGS.out
-    path = Path(name).expanduser()
+    path = user_path(name)
     check(
         path.suffix.lower() in suffixes,
         f"--out: got {name!r}, expected a name that ends in {' or '.join(suffixes)}.",
@@ -183,7 +183,7 @@ def output_folder() -> Path | None:
     written there.
     """
     name = flags.FLAGS.out
-    path = Path(name).expanduser()
+    path = user_path(name)
     if not (name.endswith("/") or path.is_dir()):
         return None
     file = path / "image"

@@ -10,8 +10,6 @@ The last checkpoint is a folder of shards with their index. A directory that got
 tokenizer can be sampled from, and fine-tuned by --init; --for=sampling makes one of any run.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from mvar_jax import cli
@@ -20,6 +18,7 @@ from mvar_jax.convert.export_model import export_model
 from mvar_jax.convert.export_weights import SUFFIXES, export_weights
 from mvar_jax.convert.find_model import ARCHITECTURES
 from mvar_jax.convert.import_weights import import_weights
+from mvar_jax.files import user_path
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.workdir import Workdir
 
@@ -42,7 +41,7 @@ def define_export() -> None:
 def main_import() -> None:
     """Converts official weights to ours, and says what."""
     values = flags.FLAGS
-    checkpoint, out = Path(values.checkpoint).expanduser(), Path(values.out).expanduser()
+    checkpoint, out = user_path(values.checkpoint), user_path(values.out)
     what = import_weights(checkpoint, Workdir.of(out), values.arch, schedule=_schedule())
     print(f"{values.out}: {what}.")
 
@@ -56,7 +55,7 @@ def main_export() -> None:
         what = export_weights(workdir, out, values.arch, verify=cli.get_verify())
     else:
         check(values.arch is None, "--arch: got one with --for, which takes all; leave it out.")
-        what = export_model(workdir, Path(values.out).expanduser(), verify=cli.get_verify())
+        what = export_model(workdir, user_path(values.out), verify=cli.get_verify())
     print(f"{values.out}: {what}.")
 
 

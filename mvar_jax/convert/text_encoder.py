@@ -22,6 +22,7 @@ from mvar_jax.convert.state_dict import t5_state
 from mvar_jax.convert.stored_tensor import StoredTensor
 from mvar_jax.convert.t5_names import ALIAS, EMBEDDING, NOT_NEEDED, t5_entries
 from mvar_jax.convert.tensor_file import read_tensors
+from mvar_jax.files import user_path
 from mvar_jax.models.parameters import param_shardings
 from mvar_jax.text import T5Config, T5Encoder, TextEncoder, WordEmbeddings, read_features
 from mvar_jax.text.feature_file import holds_features
@@ -46,7 +47,7 @@ def load_text_encoder(
     and their weights are in `dtype`, "float32" or "bfloat16"; an XL takes 4.9 or 2.5 GB. With a
     mesh its weights are split. Raises ValueError for anything else there.
     """
-    folder = Path(source).expanduser()
+    folder = user_path(source)
     if str(source) == WORDS and not folder.exists():
         return _load_words()
     check(folder.is_dir(), f"{folder}: no such folder, expected one with a T5, or {WORDS!r}.")
@@ -61,7 +62,7 @@ def open_text_encoder(source: str | Path) -> TextEncoder:
 
     Raises ValueError as that does, and as `read_features` does.
     """
-    folder = Path(source).expanduser()
+    folder = user_path(source)
     return read_features(folder) if holds_features(folder) else load_text_encoder(source)
 
 

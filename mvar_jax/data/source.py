@@ -22,6 +22,7 @@ from mvar_jax.data.image_source import ImageSource, Records
 from mvar_jax.data.imagenet import Imagenet, find_tars
 from mvar_jax.data.scene_captions import CaptionedScenes
 from mvar_jax.data.shapes import Shapes, ShapesConfig
+from mvar_jax.files import user_path
 
 OWN_BUILDERS = ("digits", "shapes/SIDE", "imagenet")
 FOLDER = "folder"
@@ -65,7 +66,7 @@ def open_captioned(name: str, split: str, directory: str = "") -> Records:
     """Opens a split of captioned images. Raises ValueError as `open_split` does, and for others."""
     if name in SCANS:
         check(directory != "", "data.directory: got nothing, expected the folder of images.")
-        return SCANS[name](Path(directory).expanduser(), split)
+        return SCANS[name](user_path(directory), split)
     check(
         name.startswith("shapes/"),
         f"data.captions: {name} has none; expected 'shapes/SIDE', 'folder' with a .txt beside "

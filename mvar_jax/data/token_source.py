@@ -1,7 +1,6 @@
 """Token pyramids by index, as `python -m mvar_jax.tokenize` wrote them."""
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
@@ -9,6 +8,7 @@ from mvar_jax.array_types import Example
 from mvar_jax.checks import check, first_line
 from mvar_jax.config import TokenizerConfig
 from mvar_jax.data.token_manifest import MANIFEST, TokenManifest, file_checksum
+from mvar_jax.files import user_path
 
 REMEDY = "make the tokens again (python -m mvar_jax.tokenize)"
 
@@ -22,7 +22,7 @@ class TokenSource:
     """
 
     def __init__(self, directory: str):
-        self.directory = Path(directory).expanduser()
+        self.directory = user_path(directory)
         self.manifest = TokenManifest.load(self.directory / MANIFEST)
         self._record = self.manifest.record
         shards = [shard for shard in self.manifest.shards if shard.records]

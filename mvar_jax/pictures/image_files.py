@@ -10,7 +10,7 @@ from PIL import Image
 
 from mvar_jax.array_types import HostArray
 from mvar_jax.checks import check
-from mvar_jax.files import written_whole
+from mvar_jax.files import user_path, written_whole
 from mvar_jax.pictures.pixels import check_images, enlarge, to_uint8
 
 # What Pillow is told of every kind of file: drawn pixels stay as they are where the kind can.
@@ -59,7 +59,7 @@ def save_images(
     `save_picture` does.
     """
     check(str(folder) != "", "folder: got an empty name, expected that of a folder.")
-    folder = Path(folder)
+    folder = user_path(folder)
     check(
         folder.is_dir() or not folder.exists(),
         f"folder: {folder} is a file, expected a folder; name another one.",

@@ -53,7 +53,7 @@ def user_path(name: str | Path) -> Path:
         ) from None
 
 
-def read_json(path: Path) -> Any:
+def load_json(path: Path) -> Any:
     """The value in a JSON file. Raises OSError, and ValueError as `parse_json` does."""
     return parse_json(path.read_bytes())
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from mvar_jax.checks import check, check_given
 from mvar_jax.config import Config
 from mvar_jax.config.tree import from_json, to_json
-from mvar_jax.files import draft_folder, user_path, write_text
+from mvar_jax.files import draft_folder, load_json, user_path, write_text
 
 # Settings that may change when a run goes on: how long and how it trains, what it runs on.
 RESUMABLE = (
@@ -89,7 +89,7 @@ class Workdir:
         if not file.is_file():
             return None
         try:
-            record = RunRecord(**json.loads(file.read_text(encoding="utf-8")))
+            record = RunRecord(**load_json(file))
         except (ValueError, TypeError):
             record = None
         broken = f"{file}: is not the file that was written; put back a good copy."
@@ -120,9 +120,10 @@ class Workdir:
             "model; train one first (python -m mvar_jax.quickstart --workdir DIR).",
         )
         try:
-            return from_json(file.read_text(encoding="utf-8"))
+            return from_json(file.read_bytes())
         except ValueError as error:
-            raise ValueError(f"{file}: {error}") from None
+            sentence = str(error).rstrip(".")
+            raise ValueError(f"{file}: {sentence}; put back a good copy.") from None
 
     def check_same(self, config: Config) -> None:
         """Checks that what was trained here, if anything, had the same config.
@@ -172,7 +173,7 @@ class Workdir:
         if not self.names_classes:
             return tuple(str(i) for i in range(count))
         try:
-            names = json.loads(file.read_text(encoding="utf-8"))
+            names = load_json(file)
         except ValueError:
             names = None
         check(

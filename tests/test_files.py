@@ -14,6 +14,8 @@ from mvar_jax.files import (
     UNFINISHED,
     draft_folder,
     draft_of,
+    load_json,
+    parse_json,
     user_path,
     write_text,
     written_whole,
@@ -104,6 +106,17 @@ def test_homes_are_found_and_that_of_nobody_is_refused(tmp_path, monkeypatch):
     for place in (user_path, Workdir.of):
         with pytest.raises(ValueError, match=r"^~nobodyx/a: found no home for '~nobodyx', expect"):
             place("~nobodyx/a")
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe1\x00", b"[" * 10**5, b'{"a":' * 10**5])
+def test_whatever_is_no_json_is_one_kind_of_error(tmp_path, text):
+    (tmp_path / "a.json").write_bytes(text)
+    for read, given in ((parse_json, text), (load_json, tmp_path / "a.json")):
+        with pytest.raises(ValueError):
+            read(given)
+    assert (
+        parse_json('["k\u00f6ttur"]') == parse_json('["k\u00f6ttur"]'.encode()) == ["k\u00f6ttur"]
+    )
 
 
 def test_a_draft_of_a_folder_starts_empty_and_does_not_stay(tmp_path):

@@ -110,6 +110,23 @@ def test_a_missing_or_broken_config_is_refused(tmp_path):
     assert (tmp_path / "config.json").read_text() == '{"modell": 1}'
 
 
+@pytest.mark.parametrize(
+    ("damaged", "what"),
+    [(b"\xff\xfe{}", "can't decode byte 0xff"), (b"[" * 10**5, "nested too deep")],
+)
+def test_files_damaged_by_hand_are_named_with_the_remedy(tmp_path, damaged, what):
+    workdir = Workdir.of(tmp_path)
+    for name in ("config.json", "run.json", "classes.json"):
+        (tmp_path / name).write_bytes(damaged)
+    sentence = f"{tmp_path}/config.json: config: not valid JSON .*{what}.*, expected .* good copy"
+    with pytest.raises(ValueError, match=sentence):
+        workdir.config()
+    with pytest.raises(ValueError, match=r"run.json: is not the file .*; put back a good copy"):
+        workdir.record()
+    with pytest.raises(ValueError, match=r"classes.json: expected a list .*put back a good copy"):
+        workdir.class_names(3)
+
+
 def test_class_names(tmp_path):
     workdir = Workdir.of(tmp_path)
     assert workdir.class_names(3) == ("0", "1", "2")

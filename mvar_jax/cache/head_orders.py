@@ -1,6 +1,5 @@
 """The orders in which heads forget scales, as HeatKV publishes them."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from mvar_jax.array_types import Int
 from mvar_jax.cache.plan import AttentionShape
 from mvar_jax.checks import check
+from mvar_jax.files import load_json
 from mvar_jax.scales import ScaleSchedule
 
 
@@ -45,7 +45,7 @@ def read_head_orders(
 def _pairs(path: Path) -> Int[np.ndarray, "..."]:
     """The numbers of a file, of whatever shape they are."""
     try:
-        orders = np.array(json.loads(path.read_text(encoding="utf-8")))
+        orders = np.array(load_json(path))
     except ValueError:
         orders = np.array("none")
     check(

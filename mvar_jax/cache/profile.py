@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mvar_jax.checks import check
-from mvar_jax.files import write_text
+from mvar_jax.files import load_json, write_text
 from mvar_jax.scales import ScaleSchedule
 
 FORMAT = "mvar_jax attention profile 2"
@@ -82,7 +82,7 @@ class Profile:
     def load(cls, path: Path) -> "Profile":
         """Reads what `save` wrote. Raises ValueError for any other file."""
         try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
+            fields = load_json(path)
             written = fields.pop("format")
             profile = cls(
                 format=written,

@@ -8,8 +8,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mvar_jax.checks import check
+from mvar_jax.checks import check, first_line
 from mvar_jax.config import Config
+from mvar_jax.files import parse_json
 
 
 def to_config_dict(config: Any) -> ConfigDict:
@@ -70,12 +71,14 @@ def to_json(config: Config) -> str:
     return json.dumps(dataclasses.asdict(config), indent=2)
 
 
-def from_json(text: str) -> Config:
+def from_json(text: str | bytes) -> Config:
     """The config that `to_json` wrote. Raises ValueError when the text is not such a config."""
     try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"config: not valid JSON ({error}).") from None
+        values = parse_json(text)
+    except ValueError as error:
+        raise ValueError(
+            f"config: not valid JSON ({first_line(error)}), expected what was saved of a config."
+        ) from None
     check(isinstance(values, dict), "config: got JSON that is not an object.")
     model = values.get("model")
     if isinstance(model, dict) and isinstance(model.get("remat"), bool):  # as it was before 0.1

@@ -1,6 +1,5 @@
 """The tensors of a file, or of the files in a folder, whatever their format."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from mvar_jax.checks import check
 from mvar_jax.convert.pth import read_pth
 from mvar_jax.convert.safetensors import read_safetensors
 from mvar_jax.convert.stored_tensor import StoredTensor
+from mvar_jax.files import load_json
 
 # What a folder may hold: one of these files, or shards with their index.
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -52,7 +52,7 @@ def _file_in(folder: Path) -> Path:
 def _read_shards(index: Path, unread: tuple[str, ...]) -> dict[str, StoredTensor]:
     """The tensors that an index names, each in the file where it says they are."""
     try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        places = load_json(index)["weight_map"]
         sound = all(isinstance(file, str) and Path(file).name == file for file in places.values())
     except (AttributeError, KeyError, TypeError, ValueError):
         sound = False

@@ -1,7 +1,6 @@
 """Text encoders from a folder of official weights with their tokenizer."""
 
 import importlib.util
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from mvar_jax.convert.state_dict import t5_state
 from mvar_jax.convert.stored_tensor import StoredTensor
 from mvar_jax.convert.t5_names import ALIAS, EMBEDDING, NOT_NEEDED, t5_entries
 from mvar_jax.convert.tensor_file import read_tensors
-from mvar_jax.files import user_path
+from mvar_jax.files import load_json, user_path
 from mvar_jax.models.parameters import param_shardings
 from mvar_jax.text import T5Config, T5Encoder, TextEncoder, WordEmbeddings, read_features
 from mvar_jax.text.feature_file import holds_features
@@ -123,7 +122,7 @@ def _settings(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
+        said = load_json(file)
         kind = said.get("feed_forward_proj", GATED)
         settings = {own: said[name] for name, own in SETTINGS.items() if name in said}
         sound = all(type(value) in (int, float) and value > 0 for value in settings.values())

@@ -13,6 +13,7 @@ import numpy as np
 
 from mvar_jax.checks import check, first_line
 from mvar_jax.data.folder import MAX_BYTES, digest, part
+from mvar_jax.files import parse_json
 
 SUFFIX = ".jsonl"
 
@@ -91,7 +92,7 @@ def _rows(file: Path):
         for line in lines:
             if line.strip():
                 try:
-                    row = json.loads(line)
+                    row = parse_json(line)
                     sound = isinstance(row["image_path"], str) and row["h_div_w"] > 0
                     sound = sound and isinstance(row["long_caption"], str)
                 except (KeyError, TypeError, ValueError) as error:

@@ -16,7 +16,7 @@ from mvar_jax.checks import check
 from mvar_jax.config import DataConfig, TokenizerConfig
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.data.token_record import TokenRecord
-from mvar_jax.files import UNFINISHED, write_text
+from mvar_jax.files import UNFINISHED, load_json, write_text
 
 MANIFEST, PLAN = "manifest.json", "plan.json"
 SHARD_NAME = re.compile(r"tokens-\d{5,}-of-\d{5,}\.array_record")
@@ -78,11 +78,11 @@ class TokenManifest:
             "is done; run it again with the same arguments.",
         )
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
+            values = load_json(file)
             names = {field.name for field in dataclasses.fields(cls)}
             check(isinstance(values, dict) and values.keys() == names, "its entries are others.")
             return from_config_dict(values, cls)
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError) as error:
             raise ValueError(
                 f"{file}: is damaged ({error}), expected what python -m mvar_jax.tokenize writes; "
                 "make the tokens again."

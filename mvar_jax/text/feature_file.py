@@ -20,7 +20,7 @@ import numpy as np
 
 from mvar_jax.array_types import Float, Int
 from mvar_jax.checks import check
-from mvar_jax.files import check_writable, draft_folder
+from mvar_jax.files import check_writable, draft_folder, load_json, parse_json
 from mvar_jax.text.encoder import TextEncoder
 from mvar_jax.text.features import TextFeatures, pack, padded_length
 from mvar_jax.text.prompts import NO_PROMPT, check_prompts
@@ -53,7 +53,7 @@ class FeatureManifest:
     def load(cls, folder: Path) -> "FeatureManifest":
         """Reads a folder's manifest. Raises ValueError where there is none that is sound."""
         try:
-            manifest = cls(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+            manifest = cls(**load_json(folder / MANIFEST))
             counts = (manifest.width, manifest.max_length, manifest.prompts, manifest.tokens)
             sound = manifest.format == FORMAT and manifest.dtype in DTYPES
             sound = sound and all(type(count) is int and count > 0 for count in counts)
@@ -204,7 +204,7 @@ def _read_prompts(file: Path) -> tuple[tuple[str, ...], np.ndarray]:
     try:
         with file.open(encoding="utf-8") as lines:
             for line in lines:
-                row = json.loads(line)
+                row = parse_json(line)
                 texts.append(str(row["prompt"]))
                 lengths.append(int(row["tokens"]))
         sound = min(lengths, default=0) > 0

@@ -13,6 +13,7 @@ from typing import IO
 
 from absl import logging
 
+from mvar_jax.files import load_json
 from mvar_jax.mesh.processes import on_first_process
 
 NAME = "run.lock"
@@ -123,7 +124,7 @@ def _lock(file: IO[str]) -> bool:
 def _owner(path: Path) -> dict | None:
     """The host and process in the file, None if there is no owner."""
     try:
-        owner = json.loads(path.read_text(encoding="utf-8"))
+        owner = load_json(path)
     except (ValueError, OSError):
         return None
     return owner if isinstance(owner, dict) and {"host", "process"} <= set(owner) else None

@@ -4,7 +4,7 @@ import json
 import zlib
 from pathlib import Path
 
-from mvar_jax.files import read_json, write_text
+from mvar_jax.files import load_json, write_text
 
 SEAL = "seal.json"
 CHUNK_BYTES = 1 << 22
@@ -49,7 +49,7 @@ def sealed_parts(directory: Path) -> set[str]:
 def _sealed(directory: Path) -> dict[str, int] | None:
     """The checksums of a seal, None if it cannot be read."""
     try:
-        checksums = read_json(directory / SEAL)
+        checksums = load_json(directory / SEAL)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return checksums if isinstance(checksums, dict) else None

@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from mvar_jax.array_types import PyTree
+from mvar_jax.checks import check
 from mvar_jax.training.seal import write_seal
 from mvar_jax.training.state import TrainState
 from mvar_jax.training.stored import (
@@ -38,10 +39,15 @@ class Checkpoints:
 
     The newest `keep` are kept, and all whose step is a multiple of `keep_every` (0: no others).
     `batches` are iterators with Orbax's `save` and `load` methods, such as those of
-    `GlobalBatches`. All processes of a run make the same calls.
+    `GlobalBatches`. All processes of a run make the same calls. Raises ValueError for a directory
+    that is a file.
     """
 
     def __init__(self, directory: Path, keep: int, keep_every: int = 0):
+        check(
+            not directory.is_file(),
+            f"{directory}: is a file, expected the folder of checkpoints; move it away.",
+        )
         self.directory = directory.absolute()
         policies = ocp.training.preservation_policies
         kept = [policies.LatestN(keep)]
@@ -160,7 +166,7 @@ class Checkpoints:
             last = f"step {before[0]} is the last one" if before else "there is none before it"
             raise OSError(
                 f"{path}: this checkpoint could not be saved ({storage_error(error)}); {last}, "
-                "free some space or fix the directory, and run the same command again to resume"
+                "free some space, and run the same command again to resume"
             ) from error
 
 

@@ -240,6 +240,12 @@ def test_a_file_in_place_of_the_newest_directory_is_damage(tmp_path, caplog):
     assert (tmp_path / "50.damaged").is_file()
 
 
+def test_a_file_in_place_of_all_checkpoints_is_refused_before_a_run_starts(tmp_path):
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(ValueError, match=r"checkpoints: is a file, expected the folder of check"):
+        Checkpoints(tmp_path / "checkpoints", 2)
+
+
 def test_other_shapes_are_reported_by_name(tmp_path):
     save(tmp_path)
     with pytest.raises(ValueError) as error:
@@ -362,6 +368,6 @@ def test_a_full_disk_is_reported_in_one_sentence_and_earlier_checkpoints_are_kep
         f"error: {tmp_path / '2'}: this checkpoint could not be saved ("
     )
     assert "File too large" in result.stderr and "step 1 is the last one" in result.stderr
-    assert result.stderr.count("\n") == 1, result.stderr
+    assert result.stderr.count("\n") == 1 and result.stderr.count("fix") == 1, result.stderr
     noise = np.random.default_rng(0).random((300, 300), np.float32)
     np.testing.assert_array_equal(load_params(tmp_path, {"w": noise})["w"], noise)

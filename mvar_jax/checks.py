@@ -27,15 +27,16 @@ def check_range(name: str, value: int | float, low: int | float, high: int | flo
 
 
 def check_integer(name: str, value: Any, low: int, high: int) -> None:
-    """Raises ValueError unless the value is a whole number, low <= value <= high."""
+    """Raises ValueError unless the value is a whole number, no truth value, from low to high."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
     check(
-        isinstance(value, Integral) and low <= int(value) <= high,
+        whole and low <= int(value) <= high,
         f"{name}: got {value!r}, expected a whole number from {low} to {high}.",
     )
 
 
 def check_seed(seed: int) -> None:
-    """Raises ValueError unless the seed fits the random number generators."""
+    """Raises ValueError unless the seed, a whole number, fits the random number generators."""
     check_integer("seed", seed, 0, 2**32 - 1)
 
 

@@ -10,6 +10,7 @@ WORKDIR/tokenizer/          the same for the tokenizer
 
 import dataclasses
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,11 @@ class Workdir:
 
     @classmethod
     def of(cls, path: str | Path) -> "Workdir":
-        """From a path as users write it. Raises ValueError for an empty one."""
+        """From a path as users write it. Raises ValueError for an empty one, or what is no path."""
+        check(
+            isinstance(path, (str, os.PathLike)),
+            f"got {path!r} for a working directory, expected a path.",
+        )
         check(str(path) != "", "got an empty name for a working directory, expected a path.")
         return cls(user_path(path).absolute())
 

@@ -190,7 +190,7 @@ def test_a_string_or_a_number_is_one_label(model):
         model.sample("37")
 
 
-@pytest.mark.parametrize("value", [1.5, None, "3", -1, 2**32])
+@pytest.mark.parametrize("value", [1.5, None, "3", -1, 2**32, True])
 def test_what_is_no_seed_is_named(value):
     with pytest.raises(ValueError, match=f"seed: got {value!r}, expected a whole number from 0 to"):
         inspect.unwrap(check_seed)(value)  # without the tests' own check of types

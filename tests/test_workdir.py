@@ -1,6 +1,7 @@
 """A run's directory: who may write there, and what is found again."""
 
 import dataclasses
+import inspect
 
 import pytest
 
@@ -49,6 +50,13 @@ def test_paths_are_absolute(tmp_path, monkeypatch):
     assert Workdir.of("run").path == tmp_path / "run"
     assert Workdir.of("~/run").path == tmp_path / "home" / "run"
     assert Workdir.of("run").tokenizer.checkpoints == tmp_path / "run" / "tokenizer" / "checkpoints"
+
+
+@pytest.mark.parametrize("what", [None, 3, b"run", ""])
+def test_what_is_no_path_is_refused(what):
+    of = inspect.unwrap(Workdir.of.__func__)  # without the tests' own check of types
+    with pytest.raises(ValueError, match=r"got .* for a working directory, expected a path"):
+        of(Workdir, what)
 
 
 @pytest.mark.parametrize(

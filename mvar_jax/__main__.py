@@ -7,6 +7,7 @@ Each program is run by its own name, as `python -m mvar_jax.sample --help`, whic
 """
 
 import ast
+import signal
 import sys
 from pathlib import Path
 
@@ -29,6 +30,8 @@ def programs() -> dict[str, str]:
 
 def main() -> None:
     """Prints the version or the programs."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a traceback
     if "--version" in sys.argv[1:]:
         print(f"mvar_jax {mvar_jax.__version__}")
         return

@@ -89,10 +89,11 @@ def test_every_module_imports_in_one_process_and_leaves_nothing_behind(order):
 def test_programs_of_other_packages_keep_their_interpreter(tmp_path):
     package = tmp_path / "other"
     package.mkdir()
-    (package / "__init__.py").write_text("import mvar_jax\n")
+    before = "import signal\nbefore = signal.getsignal(signal.SIGINT)\nimport mvar_jax\n"
+    (package / "__init__.py").write_text(before)
     program = """
-import gc, signal
-assert gc.isenabled() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+import gc, other, signal
+assert gc.isenabled() and signal.getsignal(signal.SIGINT) is other.before
 """
     (package / "train.py").write_text(program)
     command = [sys.executable, "-m", "other.train", "mvar_jax.sample"]

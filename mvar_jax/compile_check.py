@@ -10,7 +10,6 @@ policy that needs one gets made-up statistics. Ends with exit code 1 if it does 
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,7 +22,7 @@ from mvar_jax.compilation.report import largest_arrays
 from mvar_jax.compilation.sampling_check import Plan, check_sampling
 from mvar_jax.compilation.training_check import check_training
 from mvar_jax.evaluation.cache_benchmark import made_up_profile
-from mvar_jax.files import write_text
+from mvar_jax.files import user_path, write_text
 
 DOES_NOT_FIT = 1  # exit code
 
@@ -43,7 +42,7 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     os.environ.update(ALLOW_MULTIPLE_LIBTPU_LOAD="true", TPU_SKIP_MDS_QUERY="1")
     config, values = cli.get_config(), flags.FLAGS
-    out = Path(values.json) if values.json else None
+    out = user_path(values.json) if values.json else None
     check(out is None or out.parent.is_dir(), f"--json: {out.parent if out else ''} is no folder.")
     policy = cli.get_policy()
     check(values.sample or not policy, "--policy: it is of sampling; give --sample too.")

@@ -37,7 +37,7 @@ def run(
     keeps no compiled programs.
     """
     end_at_once_when_interrupted()
-    gc.freeze()  # what was imported stays; looking through it again takes half a second
+    gc.freeze()  # what was imported stays; looking through it again takes a quarter second
     gc.enable()
     _compile_faster_on_cpus()
     others = set(flags.FLAGS)

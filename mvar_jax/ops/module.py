@@ -12,7 +12,7 @@ class Module(nn.Module):
     """A flax module that looks parameters up without tracing how they would be initialised.
 
     flax compares the shape of a parameter with that of its initializer's result, and traces the
-    initializer for it at every call: a fifth of all tracing from a prompt to a first picture.
+    initializer for it at every call: more than a tenth of the tracing before a first picture.
     """
 
     def param(

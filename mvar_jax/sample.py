@@ -9,8 +9,7 @@ r"""Samples images from a trained model into one picture, a row of columns per l
 `images/`, for a file per image, or a .npz for their arrays and tokens. Image 7 of the grid is drawn
 again alone by `--numbers=7`, with the same labels and columns. With `--grow`, each image has a row
 of its own, which shows it after every scale. With `--policy`, attention over the history remembers
-less, `--ratio` or `--budget` says how much. Trunk and tokenizer may lie in two directories, given
-by `--checkpoint` and `--tokenizer`.
+less; `--ratio` or `--budget` says how much. `--checkpoint` and `--tokenizer` name two directories.
 """
 
 from dataclasses import replace
@@ -44,9 +43,10 @@ def define_flags() -> None:
 def main() -> None:
     """Samples, draws and writes."""
     values = flags.FLAGS
+    asked_for = cli.given("labels", "prompt", "features", "out")
     check(
-        bool(values.out) or values.classes,
-        "expected --labels and --out (of a model of texts --prompt), or --classes for a list.",
+        not asked_for if values.classes else "out" in asked_for,
+        "expected --labels and --out (of a model of texts --prompt), or --classes alone.",
     )
     if values.classes:
         print("\n".join(f"{i}\t{name}" for i, name in enumerate(asked.get_model().class_names)))

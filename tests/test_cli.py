@@ -111,3 +111,37 @@ def test_a_second_picture_of_the_same_shape_compiles_nothing(start, trained, tmp
     assert requests > hits == 0
     requests, hits, _ = start(SAMPLE, *arguments, "--seed=1", f"--out={tmp_path / 'second.png'}")
     assert requests == hits > 0
+
+
+PRINTS = """
+from mvar_jax import cli
+
+def main():
+    for _ in range(LINES):
+        print("Käuzchen 梟")
+
+cli.run(main)
+"""
+
+
+def test_a_reader_that_has_gone_ends_a_program_quietly():
+    for lines in ("1", "100_000"):
+        process = subprocess.Popen(
+            [sys.executable, "-c", PRINTS.replace("LINES", lines)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        )
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+def test_names_that_a_terminal_cannot_show_are_printed_in_ascii():
+    result = subprocess.run(
+        [sys.executable, "-c", PRINTS.replace("LINES", "1")],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        check=True,
+    )
+    assert result.stdout == b"K\\xe4uzchen \\u689f\n"

@@ -343,11 +343,15 @@ def test_help_of_programs_with_commands_and_of_the_package(run):
     assert run("__main__", "--version").stdout == f"mvar_jax {mvar_jax.__version__}\n"
 
 
-def test_a_platform_that_is_not_there_is_named(run, trained, tmp_path, monkeypatch):
-    monkeypatch.setitem(run.environment, "JAX_PLATFORMS", "cuda")
+@pytest.mark.parametrize(
+    ("variable", "name"), [("JAX_PLATFORMS", "cuda"), ("JAX_PLATFORM_NAME", "gpu")]
+)
+def test_a_platform_that_is_not_there_is_named(run, trained, tmp_path, monkeypatch, variable, name):
+    monkeypatch.delitem(run.environment, "JAX_PLATFORMS", raising=False)
+    monkeypatch.setitem(run.environment, variable, name)
     result = run("sample", f"--workdir={trained}", "--labels=1", f"--out={tmp_path / 'a.png'}")
     assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
-    assert result.stderr.startswith("error: JAX_PLATFORMS: got 'cuda', of which JAX finds")
+    assert result.stderr.startswith(f"error: {variable}: got '{name}', of which JAX finds")
 
 
 BAD = {
@@ -372,6 +376,7 @@ BAD = {
     ),
     "seed": ("sample --workdir={trained} --labels=1 --out={new}.png --seed=9876543210", "seed"),
     "no folder": ("sample --workdir={trained} --labels=1 --out={new}/a.png", "no directory"),
+    "list and labels": ("sample --workdir={trained} --classes --labels=1", "--classes alone"),
     "nothing asked for": ("sample --workdir={trained} --labels=1", "expected --labels and --out"),
     "numbers": (
         "sample --workdir={trained} --labels=1 --numbers=3,8 --out={new}.png",

@@ -3,6 +3,7 @@
 import gc
 import importlib.metadata
 import importlib.util
+import io
 import os
 import re
 import sys
@@ -19,7 +20,9 @@ from mvar_jax.cli.interrupt import end_at_once_when_interrupted
 from mvar_jax.config.files import find_config
 
 BAD_INPUT = 2  # exit code
+UNREAD = 128 + 13  # exit code that shells give for a closed pipe
 OPTIMIZATION = "--xla_backend_optimization_level"
+PLATFORMS = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
 HELP = ("--help", "-help", "-h")
 
 
@@ -40,6 +43,8 @@ def run(
     gc.freeze()  # what was imported stays; looking through it again takes a quarter second
     gc.enable()
     _compile_faster_on_cpus()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that a terminal cannot show
     others = set(flags.FLAGS)
     define_flags()
     if not times_compilation:
@@ -54,6 +59,10 @@ def run(
         else:
             _keep_programs()
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads what is printed any more, as behind `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(UNREAD)
     except ValueError as error:
         _refuse(str(error))
     except OSError as error:
@@ -66,10 +75,10 @@ def run(
     except Exception:
         if _has_devices():
             raise
+        name = _platforms() or ""
         _refuse(
-            f"JAX_PLATFORMS: got {os.environ['JAX_PLATFORMS']!r}, of which JAX finds no devices "
-            "here; expected cpu, or cuda or tpu where JAX is installed for it, or leave it out for "
-            "the best there is."
+            f"{name}: got {os.environ[name]!r}, of which JAX finds no devices here; expected cpu, "
+            "or cuda or tpu where JAX is installed for it, or leave it out for the best there is."
         )
 
 
@@ -102,10 +111,15 @@ def _help(names: list[str]) -> str:
     return "\n".join(lines)
 
 
+def _platforms() -> str | None:
+    """The environment variable that says which devices JAX is to use, if any does."""
+    return next((name for name in PLATFORMS if os.environ.get(name)), None)
+
+
 def _has_devices() -> bool:
     """Whether JAX finds the devices that it was told to use; it fails in ways of many kinds."""
     try:
-        return not os.environ.get("JAX_PLATFORMS") or bool(jax.devices())
+        return _platforms() is None or bool(jax.devices())
     except Exception:
         return False
 

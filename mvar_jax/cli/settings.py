@@ -25,8 +25,7 @@ def get_settings(vocabulary: int) -> dict[str, Any]:
 
     They are those of the preset, if one is named, or what other flags say in their place.
     """
-    preset = flags.FLAGS.preset
-    settings = {} if preset is None else sampling_preset(preset, vocabulary)
     names = ("guidance", "guidance_layer", "top_k", "top_p", "temperature", "smooth", "batch_size")
-    negative = given("negative") if "negative" in flags.FLAGS else {}
-    return settings | given(*names) | negative
+    own = given(*names) | (given("negative") if "negative" in flags.FLAGS else {})
+    preset = flags.FLAGS.preset
+    return own if preset is None else sampling_preset(preset, vocabulary, **own)

@@ -55,15 +55,16 @@ SAMPLING_PRESETS = {
 """The official settings of sampling, by purpose; see `sampling_preset`."""
 
 
-def sampling_preset(name: str, vocabulary: int) -> dict[str, float | int]:
-    """The settings of a preset, with a top-k of at most the vocabulary, which a warning then names.
+def sampling_preset(name: str, vocabulary: int, **own: Any) -> dict[str, Any]:
+    """The settings of a preset, but those of `own` as they are.
 
-    Raises ValueError for an unknown name.
+    The preset's top-k is at most the vocabulary, which a warning then names. Raises ValueError for
+    an unknown name.
     """
     known = ", ".join(SAMPLING_PRESETS)
     check(name in SAMPLING_PRESETS, f"preset: got {name!r}, expected one of {known}.")
-    settings = SAMPLING_PRESETS[name]
-    if settings["top_k"] > vocabulary:
+    settings = SAMPLING_PRESETS[name] | own
+    if "top_k" not in own and settings["top_k"] > vocabulary:
         logging.warning(
             "preset %s: top_k is %d, the whole vocabulary, in place of %d.",
             *(name, vocabulary, settings["top_k"]),

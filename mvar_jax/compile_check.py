@@ -10,6 +10,7 @@ policy that needs one gets made-up statistics. Ends with exit code 1 if it does 
 import json
 import os
 import sys
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,11 +19,13 @@ from absl import flags
 from mvar_jax import cli
 from mvar_jax.cache import Profile, prepare_compression
 from mvar_jax.checks import check
+from mvar_jax.compilation.program import PROGRAMS
 from mvar_jax.compilation.report import largest_arrays
 from mvar_jax.compilation.sampling_check import Plan, check_sampling
 from mvar_jax.compilation.training_check import check_training
 from mvar_jax.evaluation.cache_benchmark import made_up_profile
 from mvar_jax.files import user_path, write_text
+from mvar_jax.mesh.progress import TaskProgress
 
 DOES_NOT_FIT = 1  # exit code
 
@@ -46,11 +49,11 @@ def main() -> None:
     check(out is None or out.parent.is_dir(), f"--json: {out.parent if out else ''} is no folder.")
     policy = cli.get_policy()
     check(values.sample or not policy, "--policy: it is of sampling; give --sample too.")
+    plan = _plan(**policy) if policy else None
+    check_this = partial(check_sampling, plan=plan) if values.sample else check_training
     try:
-        if values.sample:
-            report = check_sampling(config, values.topology, _plan(**policy) if policy else None)
-        else:
-            report = check_training(config, values.topology)
+        with TaskProgress("compile", PROGRAMS, "program") as progress:
+            report = check_this(config, values.topology, advance=progress.advance)
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

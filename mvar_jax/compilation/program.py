@@ -55,8 +55,15 @@ class Instruction(NamedTuple):
     source: str
 
 
+PROGRAMS = 4  # that a check compiles
+Advance = Callable[[], None]
+
 # Keeps the compiler from splitting matmuls into loops that gather their operands meanwhile.
 WHOLE_PRODUCTS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
+
+
+def no_report() -> None:
+    """What is told of every compiled program where nobody asks."""
 
 
 def by_image(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:

@@ -11,9 +11,11 @@ from mvar_jax.cache import AttentionShape, Compression
 from mvar_jax.compilation.chips import get_chip, topology_devices
 from mvar_jax.compilation.program import (
     WHOLE_PRODUCTS,
+    Advance,
     Program,
     by_image,
     example_conditions,
+    no_report,
     split_cost,
 )
 from mvar_jax.compilation.report import Part, Report
@@ -22,7 +24,8 @@ from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.models import build_trunk
 from mvar_jax.models.flops import matmul_flops
 from mvar_jax.ops.noise import make_key
-from mvar_jax.sampling import Filters, Request, Sampler, Weights, generate
+from mvar_jax.sampling import Filters, Request, Sampler, Weights, generate, generate_scales
+from mvar_jax.sampling.generate import begin, decoded_parts
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.placement import with_shardings
@@ -31,52 +34,87 @@ from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
 Plan = Callable[[ScaleSchedule, AttentionShape], Compression]
 
 
-def check_sampling(config: Config, topology: str, plan: Plan | None = None) -> Report:
-    """Compiles the sampler of `batch_size` images, from labels or texts to images.
+def check_sampling(
+    config: Config, topology: str, plan: Plan | None = None, *, advance: Advance = no_report
+) -> Report:
+    """Compiles the sampler of `batch_size` images, from labels or texts to images, and its parts.
 
-    `plan` makes the cache's compression for a trunk's attention. The parts are measured as by
-    `check_training`. Both rows of an image, with and without its condition, count as useful.
-    Raises ValueError for a topology, mesh and batch that do not fit.
+    `plan` makes the cache's compression for a trunk's attention. Blocks are measured as by
+    `check_training`, the decoder alone. Both rows of an image, with and without its condition,
+    count as useful. `advance` is told of every program that is compiled, `PROGRAMS` in all. Raises
+    ValueError for a topology, mesh and batch that do not fit.
     """
     chip, devices = get_chip(topology), topology_devices(topology)
     mesh = make_mesh(config.mesh, devices)
     BatchLayout(mesh).check_batch(config.batch_size, 1)
     with jax.set_mesh(mesh):
         start = time.monotonic()
-        whole = _program(config, plan)
+        drawing = _Drawing(config, plan)
+        whole = Program(partial(generate, drawing.sampler), drawing.weights, drawing.request)
+        advance()
         seconds = time.monotonic() - start
-        pattern = config.model.pattern
-        one, two = (
-            _program(
-                replace(config, model=replace(config.model, depth=depth, scan=False)),
-                plan,
-                WHOLE_PRODUCTS,
-            )
-            for depth in (len(pattern), 2 * len(pattern))
-        )
-        layer, rest = split_cost(one, two)
-    parts = [
-        Part(f"block {' and '.join(pattern)}", layer, config.model.depth // len(pattern)),
-        Part("embedding, head, tokens, decoder", rest),
-    ]
+        parts, heaviest = _parts(config, plan, drawing, advance)
     flops = matmul_flops(config.model, config.tokenizer.schedule, build_trunk(config).logits)
     useful = 2 * config.batch_size * flops
-    memory, heaviest = whole.memory, one.heaviest()
-    return Report(topology, len(devices), chip, memory, parts, useful, seconds, heaviest)
+    return Report(topology, len(devices), chip, whole.memory, parts, useful, seconds, heaviest)
 
 
-def _program(config: Config, plan: Plan | None, options: dict[str, str] | None = None) -> Program:
-    sampler = Sampler(
-        build_trunk(config), build_tokenizer(config.tokenizer), smooth=config.sampling.smooth
-    )
-    shapes = (with_shardings(trunk_shapes(config)), with_shardings(tokenizer_shapes(config)))
-    # The devices of the mesh need not exist, so not even a key can be computed.
-    keys = by_image((config.batch_size,), jax.eval_shape(make_key, 0).dtype)
-    filters = Filters.of(config.sampling, len(sampler.scales))
-    request = Request(example_conditions(config.model, config.batch_size), keys, filters)
-    compression = None
-    if plan is not None and sampler.trunk.attention_shape.layers:
-        compression = plan(sampler.scales, sampler.trunk.attention_shape)
-    return Program(
-        partial(generate, sampler), Weights(*shapes, compression), request, options=options
-    )
+def _parts(config: Config, plan: Plan | None, drawing: "_Drawing", advance: Advance):
+    """Costs of a repetition of the pattern, of what else a scale takes, and of the decoder."""
+    pattern, programs = config.model.pattern, []
+    for repeats in (1, 2):
+        model = replace(config.model, depth=repeats * len(pattern), scan=False)
+        programs.append(_Drawing(replace(config, model=model), plan).scales_program())
+        advance()
+    one, two = programs
+    layer, rest = split_cost(one, two)
+    times, decoder = drawing.decoder_program()
+    advance()
+    parts = [
+        Part(f"block {' and '.join(pattern)}", layer, config.model.depth // len(pattern)),
+        Part("embedding, head, tokens", rest),
+        Part("decoder", decoder.cost, times),
+    ]
+    return parts, one.heaviest()
+
+
+class _Drawing:
+    """A sampler and the shapes of what it draws from, on the ambient mesh."""
+
+    def __init__(self, config: Config, plan: Plan | None):
+        trunk, tokenizer = build_trunk(config), build_tokenizer(config.tokenizer)
+        self.sampler = Sampler(trunk, tokenizer, smooth=config.sampling.smooth)
+        compression = None
+        if plan is not None and trunk.attention_shape.layers:
+            compression = plan(self.sampler.scales, trunk.attention_shape)
+        self.weights = Weights(
+            with_shardings(trunk_shapes(config)),
+            with_shardings(tokenizer_shapes(config)),
+            compression,
+        )
+        # The devices of the mesh need not exist, so not even a key can be computed.
+        keys = by_image((config.batch_size,), jax.eval_shape(make_key, 0).dtype)
+        filters = Filters.of(config.sampling, len(self.sampler.scales))
+        conditions = example_conditions(config.model, config.batch_size)
+        self.request = Request(conditions, keys, filters)
+
+    def scales_program(self) -> Program:
+        """All scales, without the decoder."""
+
+        def draw(weights, request):
+            steps = list(generate_scales(self.sampler, weights, request))
+            return steps[-1].running, tuple(step.tokens for step in steps)
+
+        return Program(draw, self.weights, self.request, options=WHOLE_PRODUCTS)
+
+    def decoder_program(self) -> tuple[int, Program]:
+        """In how many parts the images are decoded, and the program for one of them."""
+        begun = jax.eval_shape(partial(begin, self.sampler), self.weights, self.request)
+        batch, *shape = begun.running.shape
+        parts = decoded_parts(self.sampler, batch)
+        running = by_image((batch // parts, *shape), begun.running.dtype)
+
+        def decode(params, running):
+            return self.sampler.tokenizer.bind({"params": params}).decode(running)
+
+        return parts, Program(decode, self.weights.tokenizer, running, options=WHOLE_PRODUCTS)

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from mvar_jax.compilation.chips import get_chip, topology_devices
 from mvar_jax.compilation.program import (
     WHOLE_PRODUCTS,
+    Advance,
     Program,
     by_image,
     example_conditions,
+    no_report,
     split_cost,
 )
 from mvar_jax.compilation.report import Part, Report
@@ -29,14 +31,15 @@ from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
 STEPS = 100_000  # length of the schedules; any number gives the same program
 
 
-def check_training(config: Config, topology: str) -> Report:
+def check_training(config: Config, topology: str, *, advance: Advance = no_report) -> Report:
     """Compiles the update of the trunk, from tokens, and its parts.
 
     The whole step is compiled as it runs, with layers under scan. The compiler's cost analysis
     counts the body of a scan once, so costs come from gradients with one and with two unrolled
     repetitions of the pattern: their difference is a repetition, the remainder embedding and head.
-    The optimizer is compiled alone. Raises ValueError for a topology, mesh and batch that do not
-    fit; errors of the compiler, such as too little memory, are not caught.
+    The optimizer is compiled alone. `advance` is told of every program that is compiled, `PROGRAMS`
+    in all. Raises ValueError for a topology, mesh and batch that do not fit; errors of the
+    compiler, such as too little memory, are not caught.
     """
     chip, devices = get_chip(topology), topology_devices(topology)
     mesh = make_mesh(config.mesh, devices)
@@ -45,19 +48,25 @@ def check_training(config: Config, topology: str) -> Report:
         start = time.monotonic()
         step = _Step(config, config.batch_size)
         whole = Program(step.whole, step.state, step.batch, step.frozen)
+        advance()
         seconds = time.monotonic() - start
-        parts, heaviest = _parts(config, step)
+        parts, heaviest = _parts(config, step, advance)
     flops = matmul_flops(config.model, config.tokenizer.schedule, build_trunk(config).logits)
     useful = TRAINING_FACTOR * config.batch_size * flops
     return Report(topology, len(devices), chip, whole.memory, parts, useful, seconds, heaviest)
 
 
-def _parts(config: Config, step: "_Step"):
+def _parts(config: Config, step: "_Step", advance: Advance):
     """Costs of a repetition of the pattern, of the rest, and of the optimizer."""
     times = config.training.accumulate
-    one, two = (_gradient_program(config, repeats) for repeats in (1, 2))
+    programs = []
+    for repeats in (1, 2):
+        programs.append(_gradient_program(config, repeats))
+        advance()
+    one, two = programs
     layer, rest = split_cost(one, two)
     optimizer = Program(step.update, step.state, step.state.params).cost
+    advance()
     name = " and ".join(config.model.pattern)
     parts = [
         Part(f"block {name}", layer, times * config.model.depth // len(config.model.pattern)),

@@ -1,5 +1,6 @@
 """The loop over scales: from conditions to tokens and images, without recomputation."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -8,15 +9,19 @@ from typing import NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
+from einops import rearrange
+from jax.sharding import get_abstract_mesh
 
 from mvar_jax.array_types import Array, Float, Leaf, in_32_bits
 from mvar_jax.checks import check
+from mvar_jax.mesh.axes import batch_axes, devices_along
 from mvar_jax.models import Conditioning, Memory
 from mvar_jax.models.conditioner import guidance_rows
 from mvar_jax.sampling.guidance import guide, guide_after
 from mvar_jax.sampling.request import Request, Sampler, Weights
 from mvar_jax.tokenizers import Tokens
 
+DECODED = 2**20
 Noise = Callable[[Array, int, int], Array]
 
 
@@ -177,8 +182,27 @@ def _draw_scale(sampler, weights, request, carried, scale):
     return carried, step.tokens
 
 
+def decoded_parts(sampler: Sampler, batch: int) -> int:
+    """In how many parts a batch of images is decoded, one after another, on the ambient mesh.
+
+    A device decodes so many at a time that they have at most `DECODED` pixels, since a decoder's
+    activations take about 4 KB per pixel.
+    """
+    pixels = math.prod(sampler.scales.last) * sampler.tokenizer.config.stride**2
+    own = batch // devices_along(batch_axes(batch), get_abstract_mesh())
+    sizes = [n for n in range(1, own + 1) if own % n == 0 and n * pixels <= DECODED]
+    return own // max(sizes, default=1)
+
+
 def _decode(sampler, weights, running):
-    return sampler.tokenizer.bind({"params": weights.tokenizer}).decode(running)
+    tokenizer = sampler.tokenizer.bind({"params": weights.tokenizer})
+    parts = decoded_parts(sampler, len(running))
+    if parts == 1:
+        return tokenizer.decode(running)
+    # A part has every `parts`-th image, so that it is on all devices.
+    split = rearrange(running, "(rows parts) ... -> parts rows ...", parts=parts)
+    images = jax.lax.map(tokenizer.decode, split)
+    return rearrange(images, "parts rows ... -> (rows parts) ...")
 
 
 _decoded = in_32_bits(jax.jit(_decode, static_argnames="sampler"))

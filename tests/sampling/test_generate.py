@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -143,9 +144,25 @@ def test_guidance_grows_from_nothing_and_mixes_pairs_of_rows():
     np.testing.assert_allclose(guide(rows, 2.0)[:, 0, 0], [3 * 0 - 2 * 1, 3 * 2 - 2 * 3])
 
 
+def test_many_images_are_decoded_in_parts(models, monkeypatch):
+    sampler, weights = models
+    running = jax.random.normal(jax.random.key(0), (6, 2, 3, 4))
+    module = sys.modules[generate.__module__]
+    whole = module._decode(sampler, weights, running)
+    for pixels, parts in ((6 * 8 * 12, 1), (5 * 8 * 12, 2), (2 * 8 * 12, 3), (1, 6)):
+        monkeypatch.setattr(module, "DECODED", pixels)
+        text = str(jax.make_jaxpr(partial(module._decode, sampler))(weights, running))
+        assert (f"length={parts}" in text) == (parts > 1) == ("scan" in text)
+        images = module._decode(sampler, weights, running)
+        np.testing.assert_allclose(images, whole, atol=1e-5)
+
+
 SHARDED = """
+import sys
 import jax, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
+from mvar_jax.config import MeshConfig
+from mvar_jax.mesh.sharding import make_mesh
 from tests.sampling.test_generate import numbered, sample, tiny_models
 models, labels, keys = tiny_models(), np.arange(8, dtype=np.int32) % 3, numbered(8)
 alone = sample(models, labels, keys)
@@ -158,6 +175,18 @@ assert len(spread.images.sharding.device_set) == 8, spread.images.sharding
 for one, other in zip(alone.tokens, spread.tokens):
     np.testing.assert_array_equal(one, other)
 np.testing.assert_allclose(alone.images, spread.images, atol=1e-4)
+
+module = sys.modules["mvar_jax.sampling.generate"]
+running = jax.random.normal(jax.random.key(0), (8, 2, 3, 4))
+whole = module._decode(*models, running)
+module.DECODED = 1
+mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+with jax.set_mesh(mesh):
+    running = jax.device_put(running, NamedSharding(mesh, PartitionSpec(("data", "fsdp"))))
+    decode = jax.jit(module._decode, static_argnums=0).lower(*models, running).compile()
+    text = decode.as_text()
+    assert "while" in text and "all-" not in text
+    np.testing.assert_allclose(decode(models[1], running), whole, atol=1e-5)
 print("equal on", jax.device_count())
 """
 

@@ -24,6 +24,7 @@ from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.models import build_trunk
 from mvar_jax.models.flops import matmul_flops
 from mvar_jax.ops.noise import make_key
+from mvar_jax.ops.parts import in_one_part
 from mvar_jax.sampling import Filters, Request, Sampler, Weights, generate, generate_scales
 from mvar_jax.sampling.generate import begin, decoded_parts
 from mvar_jax.scales import ScaleSchedule
@@ -105,7 +106,8 @@ class _Drawing:
             steps = list(generate_scales(self.sampler, weights, request))
             return steps[-1].running, tuple(step.tokens for step in steps)
 
-        return Program(draw, self.weights, self.request, options=WHOLE_PRODUCTS)
+        with in_one_part():
+            return Program(draw, self.weights, self.request, options=WHOLE_PRODUCTS)
 
     def decoder_program(self) -> tuple[int, Program]:
         """In how many parts the images are decoded, and the program for one of them."""

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mvar_jax.array_types import Array, Bool, Float
+from mvar_jax.ops.parts import parts_of
 from mvar_jax.ops.rotary import Angles, rotate
 
 MAX_LOG_SCALE = 4.605170185988092  # log(100), the ceiling of the learned logit scale
@@ -52,7 +53,7 @@ def attention(
     parts, one after another, so that memory does not grow with the product of both lengths. XLA
     for CPUs fuses everything into one kernel that stores no logits; parts would halve its speed.
     """
-    parts = -(-query.shape[2] * key.shape[2] // LOGITS_AT_ONCE)
+    parts = parts_of(query.shape[2] * key.shape[2], LOGITS_AT_ONCE)
     whole = partial(_attend, softmax_scale=softmax_scale, mask=mask)
     if parts == 1:
         return whole(query, key, value)

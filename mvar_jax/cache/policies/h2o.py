@@ -9,6 +9,7 @@ from mvar_jax.array_types import Array, Float, Int
 from mvar_jax.cache.kv_cache import KVCache
 from mvar_jax.cache.plan import GroupPlan
 from mvar_jax.cache.policies.base import Policy, Probe, attention_shares, best
+from mvar_jax.ops.parts import parts_of
 
 QUERIES_AT_ONCE = 256
 
@@ -41,7 +42,7 @@ class H2O(Policy):
 
 def _received(probe: Probe, key: Float[Array, "batch heads m dim"]):
     """Attention weights summed over the queries, some at a time: [batch, heads, m]."""
-    pieces = -(-probe.tokens // QUERIES_AT_ONCE)
+    pieces = parts_of(probe.tokens, QUERIES_AT_ONCE)
     padding = (0, pieces * QUERIES_AT_ONCE - probe.tokens) if pieces > 1 else (0, 0)
     query = jnp.pad(probe.query, ((0, 0), (0, 0), padding, (0, 0)))
     valid = jnp.arange(query.shape[2]) < probe.tokens

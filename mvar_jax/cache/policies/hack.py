@@ -12,6 +12,7 @@ from mvar_jax.cache.kv_cache import KVCache, take_tokens
 from mvar_jax.cache.plan import AttentionShape, CachePlan, GroupPlan, spread_budget
 from mvar_jax.cache.policies.base import MOST, Policy, Probe, attention_shares, spread
 from mvar_jax.cache.profile import Profile
+from mvar_jax.ops.parts import parts_of
 from mvar_jax.scales import ScaleSchedule
 
 CONTEXTUAL, STRUCTURAL = "contextual", "structural"
@@ -158,7 +159,8 @@ def merge_evicted(
         norms = jnp.linalg.norm(key, axis=-1)
         unit = key / jnp.maximum(norms, 1e-12)[:, None]
         kept = unit[indices]
-        nearest = jax.lax.map(lambda one: jnp.argmax(kept @ one), unit, batch_size=TOKENS_AT_ONCE)
+        at_once = -(-len(unit) // parts_of(len(unit), TOKENS_AT_ONCE))
+        nearest = jax.lax.map(lambda one: jnp.argmax(kept @ one), unit, batch_size=at_once)
         nearest = nearest.at[indices].set(jnp.arange(len(indices)))
         counts = jnp.zeros(len(indices)).at[nearest].add(1)
 

@@ -66,7 +66,7 @@ def main() -> None:
         seconds = sampling_seconds(sampler, weights, compressions, repeats=values.repeats)
     print(markdown_header(("policy", *MEMORY, *(TIME if seconds else ()))))
     for name, compression in compressions.items():
-        memory = block_memory(compression, values.dim, jnp.float32)
+        memory = block_memory(compression, values.dim, jnp.dtype("float32"))
         parts = (memory.inherited, memory.attended, memory.temporaries, memory.total)
         cells = [f"{part / MIB:.1f}" for part in parts]
         if seconds:

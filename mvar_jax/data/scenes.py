@@ -155,12 +155,12 @@ def _half_way(light: np.ndarray) -> np.ndarray:
 
 def _object_surface(random: np.random.Generator, bright: bool) -> Surface:
     """A vivid surface: light with a darker pattern, or dark with a lighter one."""
-    hue, value = random.integers(len(HUES)), 0.9 if bright else 0.5
+    hue, value = int(random.integers(len(HUES))), 0.9 if bright else 0.5
     color = _rgb(hue / 8 + random.uniform(-0.02, 0.02), random.uniform(0.7, 0.95), value)
     return Surface(
         hue=HUES[hue],
         bright=bright,
-        pattern=random.choice(list(PATTERNS)),
+        pattern=str(random.choice(list(PATTERNS))),
         colors=np.stack([color, color * 0.6 if bright else 1 - 0.55 * (1 - color)]),
         angle=random.integers(2) * np.pi / 2,
         period=0.7,
@@ -170,12 +170,12 @@ def _object_surface(random: np.random.Generator, bright: bool) -> Surface:
 
 def _ground_surface(random: np.random.Generator, bright: bool) -> Surface:
     """A dull surface, its pattern along the image's sides."""
-    hue, value = random.integers(len(GROUND_HUES)), 0.85 if bright else 0.42
+    hue, value = int(random.integers(len(GROUND_HUES))), 0.85 if bright else 0.42
     color = _rgb(hue / 6 + random.uniform(-0.02, 0.02), random.uniform(0.2, 0.35), value)
     return Surface(
         hue=GROUND_HUES[hue],
         bright=bright,
-        pattern=random.choice(["plain", "stripes", "checks"]),
+        pattern=str(random.choice(["plain", "stripes", "checks"])),
         colors=np.stack([color, color * 0.78]),
         angle=random.integers(2) * np.pi / 2,
         period=1.0,

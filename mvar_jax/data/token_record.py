@@ -41,11 +41,11 @@ class TokenRecord:
         size = LABEL_BYTES + self.crops * self.total * self.token_type.itemsize
         check(len(record) == size, f"it has {len(record)} bytes, expected {size}")
         label = int(np.frombuffer(record, "<u4", 1)[0])
-        tokens = np.frombuffer(record, self.token_type, offset=LABEL_BYTES)
+        stored = np.frombuffer(record, self.token_type, offset=LABEL_BYTES)
         check(label < self.num_classes, f"its label is {label}, of {self.num_classes} classes")
         check(
-            int(tokens.max()) < self.vocabulary,
-            f"it has a token {tokens.max()}, of a vocabulary of {self.vocabulary}",
+            int(stored.max()) < self.vocabulary,
+            f"it has a token {stored.max()}, of a vocabulary of {self.vocabulary}",
         )
-        tokens = tokens.astype(np.int32).reshape(self.crops, self.total)
+        tokens = stored.astype(np.int32).reshape(self.crops, self.total)
         return {"tokens": tokens, "label": np.int32(label)}

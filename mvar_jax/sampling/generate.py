@@ -186,7 +186,7 @@ def decoded_parts(sampler: Sampler, batch: int) -> int:
     """In how many parts a batch of images is decoded, one after another, on the ambient mesh.
 
     A device decodes so many at a time that they have at most `DECODED` pixels, since a decoder's
-    activations take about 4 KB per pixel.
+    activations take 2 to 4 KB per pixel.
     """
     pixels = math.prod(sampler.scales.last) * sampler.tokenizer.config.stride**2
     own = batch // devices_along(batch_axes(batch), get_abstract_mesh())

@@ -67,6 +67,7 @@ def test_what_was_skipped_is_not_read_again(caplog):
 
 
 def test_the_count_is_said_when_the_source_is_no_longer_used(caplog):
+    gc.collect()  # sources of other tests
     source = source_of(10, [3, 7])
     list(source)
     caplog.clear()

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import no_type_check
 
 import jax
 
@@ -16,12 +17,11 @@ from mvar_jax.compilation.program import (
     by_image,
     example_conditions,
     no_report,
-    split_cost,
 )
 from mvar_jax.compilation.report import Part, Report
 from mvar_jax.config import Config
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
-from mvar_jax.models import build_trunk
+from mvar_jax.models import Trunk, build_trunk
 from mvar_jax.models.flops import matmul_flops
 from mvar_jax.ops.noise import make_key
 from mvar_jax.ops.parts import in_one_part
@@ -40,17 +40,18 @@ def check_sampling(
 ) -> Report:
     """Compiles the sampler of `batch_size` images, from labels or texts to images, and its parts.
 
-    `plan` makes the cache's compression for a trunk's attention. Blocks are measured as by
-    `check_training`, the decoder alone. Both rows of an image, with and without its condition,
-    count as useful. `advance` is told of every program that is compiled, `PROGRAMS` in all. Raises
-    ValueError for a topology, mesh and batch that do not fit.
+    `plan` makes the cache's compression for a trunk's attention. A repetition of the pattern is
+    measured as the difference between a trunk of one repetition, unrolled, and one without blocks,
+    the decoder alone. Both rows of an image, with and without its condition, count as useful.
+    `advance` is told of every program that is compiled, `PROGRAMS` in all. Raises ValueError for a
+    topology, mesh and batch that do not fit.
     """
     chip, devices = get_chip(topology), topology_devices(topology)
     mesh = make_mesh(config.mesh, devices)
     BatchLayout(mesh).check_batch(config.batch_size, 1)
     with jax.set_mesh(mesh):
         start = time.monotonic()
-        drawing = _Drawing(config, plan)
+        drawing = _Drawing(config, plan, build_trunk(config))
         whole = Program(partial(generate, drawing.sampler), drawing.weights, drawing.request)
         advance()
         seconds = time.monotonic() - start
@@ -62,28 +63,40 @@ def check_sampling(
 
 def _parts(config: Config, plan: Plan | None, drawing: "_Drawing", advance: Advance):
     """Costs of a repetition of the pattern, of what else a scale takes, and of the decoder."""
-    pattern, programs = config.model.pattern, []
-    for repeats in (1, 2):
-        model = replace(config.model, depth=repeats * len(pattern), scan=False)
-        programs.append(_Drawing(replace(config, model=model), plan).scales_program())
-        advance()
-    one, two = programs
-    layer, rest = split_cost(one, two)
+    pattern = config.model.pattern
+    model = replace(config.model, depth=len(pattern), scan=False)
+    short = replace(config, model=model)
+    one = _Drawing(short, plan, build_trunk(short)).scales_program()
+    advance()
+    rest = _Drawing(short, plan, _without_blocks(build_trunk(short))).scales_program()
+    advance()
     times, decoder = drawing.decoder_program()
     advance()
     parts = [
-        Part(f"block {' and '.join(pattern)}", layer, config.model.depth // len(pattern)),
-        Part("embedding, head, tokens", rest),
+        Part(f"block {' and '.join(pattern)}", one.cost - rest.cost, config.model.repeats),
+        Part("embedding, head, tokens", rest.cost),
         Part("decoder", decoder.cost, times),
     ]
     return parts, one.heaviest()
 
 
+@no_type_check
+class _WithoutBlocks(Trunk):
+    """Embedding and head of a trunk."""
+
+    def _run(self, x, conditioning, context, memory, drops=None, after_block=None):
+        return x, memory
+
+
+def _without_blocks(trunk: Trunk) -> Trunk:
+    return _WithoutBlocks(trunk.config, trunk.schedule, trunk.logits, trunk.code_channels)
+
+
 class _Drawing:
     """A sampler and the shapes of what it draws from, on the ambient mesh."""
 
-    def __init__(self, config: Config, plan: Plan | None):
-        trunk, tokenizer = build_trunk(config), build_tokenizer(config.tokenizer)
+    def __init__(self, config: Config, plan: Plan | None, trunk: Trunk):
+        tokenizer = build_tokenizer(config.tokenizer)
         self.sampler = Sampler(trunk, tokenizer, smooth=config.sampling.smooth)
         compression = None
         if plan is not None and trunk.attention_shape.layers:

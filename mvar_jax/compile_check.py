@@ -4,26 +4,23 @@
 
 Compiles the real training step (with `--sample` the real sampler, perhaps under a cache `--policy`)
 with the TPU compiler, on a machine without TPUs: pip install -e '.[tpu]'. Without `--profile` a
-policy that needs one gets made-up statistics. Ends with exit code 1 if it does not fit.
+policy has the same mean budget in all layers. Ends with exit code 1 if it does not fit.
 """
 
 import json
 import os
 import sys
 from functools import partial
-from typing import Any
 
 import jax
 from absl import flags
 
 from mvar_jax import cli
-from mvar_jax.cache import Profile, prepare_compression
 from mvar_jax.checks import check
 from mvar_jax.compilation.program import PROGRAMS
 from mvar_jax.compilation.report import largest_arrays
-from mvar_jax.compilation.sampling_check import Plan, check_sampling
+from mvar_jax.compilation.sampling_check import check_sampling, policy_plan
 from mvar_jax.compilation.training_check import check_training
-from mvar_jax.evaluation.cache_benchmark import made_up_profile
 from mvar_jax.files import user_path, write_text
 from mvar_jax.mesh.progress import TaskProgress
 
@@ -49,7 +46,7 @@ def main() -> None:
     check(out is None or out.parent.is_dir(), f"--json: {out.parent if out else ''} is no folder.")
     policy = cli.get_policy()
     check(values.sample or not policy, "--policy: it is of sampling; give --sample too.")
-    plan = _plan(**policy) if policy else None
+    plan = policy_plan(**policy) if policy else None
     check_this = partial(check_sampling, plan=plan) if values.sample else check_training
     try:
         with TaskProgress("compile", PROGRAMS, "program") as progress:
@@ -65,14 +62,6 @@ def main() -> None:
     if report.share > 1:
         print(f"error: does not fit: takes {report.share:.0%} of the memory.", file=sys.stderr)
         sys.exit(DOES_NOT_FIT)
-
-
-def _plan(policy: str, profile: Profile | None, **size: Any) -> Plan:
-    def plan(schedule, shape):
-        statistics = profile or made_up_profile(schedule, shape)
-        return prepare_compression(policy, schedule, shape, profile=statistics, **size)
-
-    return plan
 
 
 if __name__ == "__main__":

@@ -39,6 +39,17 @@ class GroupPlan:
         return self.attend[scale], self.keep[scale] or self.attend[scale]
 
 
+def _mean_group(groups: list[GroupPlan], heads: int) -> GroupPlan:
+    """A group of so many heads with the mean lengths of groups of one kind."""
+    weights = [group.heads for group in groups]
+    attend, keep = (
+        # Halves are rounded up, so that nothing attends to more than there is.
+        tuple(map(int, np.floor(np.average(lengths, axis=0, weights=weights) + 0.5)))
+        for lengths in ([group.attend for group in groups], [group.keep for group in groups])
+    )
+    return GroupPlan(heads, attend, keep, groups[0].kind)
+
+
 LayerPlan = tuple[GroupPlan, ...]
 
 
@@ -68,6 +79,27 @@ class CachePlan:
     def attended(self) -> tuple[int, ...]:
         """Tokens that a query attends to at every scale, summed over layers and heads."""
         return self._total(lambda group: group.attend)
+
+    def alike(self) -> "CachePlan":
+        """The plan with layers that are all alike, of the mean sizes of these.
+
+        A trunk compiles such layers as one loop, so that memory and cost of a program are estimated
+        in minutes. The first groups of a kind are averaged, the second ones, and so on.
+        """
+        groups: dict[tuple[str, int], list[GroupPlan]] = {}
+        for layer in self.layers:
+            for place, group in enumerate(layer):
+                before = sum(other.kind == group.kind for other in layer[:place])
+                groups.setdefault((group.kind, before), []).append(group)
+        # Heads are rounded so that they add up to the total.
+        ends = np.cumsum([sum(g.heads for g in same) for same in groups.values()])
+        ends = np.round(ends / len(self.layers)).astype(int)
+        layer = tuple(
+            _mean_group(same, int(heads))
+            for same, heads in zip(groups.values(), np.diff(ends, prepend=0))
+            if heads
+        )
+        return CachePlan((layer,) * len(self.layers), self.head_order)
 
     def _total(self, lengths: Callable[[GroupPlan], tuple[int, ...]]) -> tuple[int, ...]:
         scaled = [

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import jax
 
-from mvar_jax.cache import AttentionShape, Compression
+from mvar_jax.cache import AttentionShape, Compression, Profile, prepare_compression
 from mvar_jax.compilation.chips import get_chip, topology_devices
 from mvar_jax.compilation.program import (
     WHOLE_PRODUCTS,
@@ -20,6 +20,7 @@ from mvar_jax.compilation.program import (
 )
 from mvar_jax.compilation.report import Part, Report
 from mvar_jax.config import Config
+from mvar_jax.evaluation.cache_benchmark import made_up_profile
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.models import Trunk, build_trunk
 from mvar_jax.models.flops import matmul_flops
@@ -33,6 +34,21 @@ from mvar_jax.training.placement import with_shardings
 from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
 
 Plan = Callable[[ScaleSchedule, AttentionShape], Compression]
+
+
+def policy_plan(policy: str, profile: Profile | None, **size: Any) -> Plan:
+    """What makes the compression of a policy, for `check_sampling`; `size` is a ratio or a budget.
+
+    Without a profile all layers are alike (`CachePlan.alike`), of the mean sizes that the policy
+    gives them by made-up statistics. Layers of unlike sizes take long to compile.
+    """
+
+    def plan(schedule: ScaleSchedule, shape: AttentionShape) -> Compression:
+        own = profile or made_up_profile(schedule, shape)
+        exact = prepare_compression(policy, schedule, shape, profile=own, **size)
+        return exact if profile else replace(exact, plan=exact.plan.alike())
+
+    return plan
 
 
 def check_sampling(

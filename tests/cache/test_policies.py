@@ -263,6 +263,21 @@ def test_head_kinds_follow_the_variance():
         assert contextual[list(plan.head_order[layer])][: contextual.sum()].all()
 
 
+@pytest.mark.parametrize("name", DROPPING)
+def test_layers_that_are_alike_keep_as_much(name):
+    exact = prepared(name, BIG, 0.4).plan
+    plan = exact.alike()
+    assert len(set(plan.layers)) == 1 and len(plan.layers) == SHAPE.layers
+    assert sum(group.heads for group in plan.layers[0]) == SHAPE.heads
+    np.testing.assert_allclose(plan.kept, exact.kept, rtol=0.02, atol=8)
+    np.testing.assert_allclose(plan.attended, exact.attended, rtol=0.02, atol=8)
+    for group in plan.layers[0]:
+        before = 0
+        for length, attend, keep in zip(BIG.lengths, group.attend, group.keep):
+            assert attend <= before + length and keep <= before + length
+            before = keep
+
+
 def test_merging_is_a_mean_over_the_nearest():
     key = jnp.array([[1.0, 0.0], [0.9, 0.1], [0.0, 2.0], [0.0, 4.0]])[None, None]
     value = jnp.arange(4.0)[None, None, :, None] * jnp.ones((1, 1, 4, 2))

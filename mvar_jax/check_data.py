@@ -32,7 +32,7 @@ def main() -> None:
     check(out.is_dir() or not out.exists(), f"--out: {out} is a file, expected a folder.")
     data = config.data
     names = dict.fromkeys((data.train_split, data.validation_split))
-    splits = [open_split(data.name, name, data.directory) for name in names]
+    splits = [open_split(data.name, n, data.directory, captions=data.captions) for n in names]
     surveys = []
     for split in splits:
         with TaskProgress(f"check {split.name}", len(split.records), "image") as progress:

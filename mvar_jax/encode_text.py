@@ -19,6 +19,7 @@ from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.mesh.sharding import make_mesh
 from mvar_jax.models.checksum import checksum
 from mvar_jax.text.feature_file import DTYPES, check_new, write_features
+from mvar_jax.text.prompts import read_prompts
 
 
 def define_flags() -> None:
@@ -62,14 +63,7 @@ def get_prompts() -> list[str]:
     )
     if values.prompts is None:
         return values.prompt
-    file = user_path(values.prompts)
-    try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise ValueError(f"--prompts: {file} is no text in UTF-8; save it as such.") from None
-    prompts = lines if lines[-1] else lines[:-1]
-    check(len(prompts) > 0, f"--prompts: {file} is empty, expected a prompt a line.")
-    return [prompt.rstrip("\r") for prompt in prompts]
+    return read_prompts(user_path(values.prompts))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def main() -> None:
         "expected --labels and --out (of a model of texts --prompt), or --classes alone.",
     )
     if values.classes:
-        print("\n".join(f"{i}\t{name}" for i, name in enumerate(asked.get_model().class_names)))
+        print("\n".join(asked.get_classes(asked.get_model())))
         return
     out = cli.output_folder() or cli.output_file(*KINDS, ".npz", "/")
     picture = values.grow or values.scale

@@ -76,7 +76,59 @@ def test_the_model_in_python(texts):
     np.testing.assert_allclose(again[0], images[1], atol=1e-5)
 
 
+def test_an_empty_prompt_draws_without_a_condition(texts):
+    model = mvar_jax.load(texts)
+    one, strong = (model.sample("", seed=1, guidance=g) for g in (0.0, 9.0))
+    other = model.sample("a ball", seed=1, guidance=0.0)
+    for a, b in zip(one.tokens, strong.tokens):
+        np.testing.assert_array_equal(a, b)  # guidance leads away from the same
+    assert any(np.any(a != b) for a, b in zip(one.tokens, other.tokens))
+    features = model.features(["a ball", ""])
+    null = np.asarray(model.weights.trunk["text"]["null_features"])
+    np.testing.assert_array_equal(features.features[1, 0], null[0])
+    np.testing.assert_array_equal(features.features[0], model.features("a ball").features[0])
+
+
+def test_damaged_features_are_refused(run, texts, tmp_path):
+    features, out = tmp_path / "features", tmp_path / "a.npz"
+    assert run("encode_text", "--encoder=wordllama", PROMPT, f"--out={features}").returncode == 0
+    file = features / "features.bin"
+    file.write_bytes(np.full(file.stat().st_size // 4, np.nan, "<f4").tobytes())
+    arguments = ("sample", f"--workdir={texts}", f"--features={features}", f"--out={out}")
+    for verify, message in ((), "not all finite"), (("--verify",), "its files were changed"):
+        result = run(*arguments, *verify)
+        assert result.returncode == 2 and message in result.stderr, result.stderr
+    assert not out.exists()
+
+
+def test_captioned_data_are_checked(run, tmp_path):
+    for name, colour in (("a.png", 0), ("b.png", 200)):
+        Image.new("RGB", (80, 64), (colour, 0, 0)).save(tmp_path / name)
+        (tmp_path / name).with_suffix(".txt").write_text("a wall", encoding="utf-8")
+    Image.new("RGB", (80, 64)).save(tmp_path / "silent.png")
+    result = run(
+        "check_data",
+        "--config=configs/infinity_shapes.py:runlocal",
+        "--config.data.name=folder",
+        "--config.data.augmentation=crop",
+        f"--config.data.directory={tmp_path}",
+        f"--out={tmp_path / 'out'}",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "it has no caption silent.txt beside it" in result.stdout, result.stdout
+    assert "height in pixels: 64 to 64" in result.stdout
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "batch.png",
+        "contact_sheet.png",
+    ]
+
+
 BAD = {
+    "classes": ("sample --workdir={texts} --classes", "--classes: the model draws texts"),
+    "negative": (
+        "sample --workdir={texts} --prompt=a --negative=b --guidance=0 --out={new}.png",
+        "negative: guidance is 0",
+    ),
     "labels": ("sample --workdir={texts} --labels=1 --out={new}.png", "the model draws texts"),
     "nothing": ("sample --workdir={texts} --out={new}.png", "--prompt or --features"),
     "aspect": ("sample --workdir={texts} --prompt=a --aspect=9:1 --out={new}.png", "width:height"),

@@ -1,5 +1,8 @@
 """The flags that say what is drawn: a model, and classes or prompts."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 from absl import flags
 
@@ -11,8 +14,8 @@ from mvar_jax.files import user_path
 from mvar_jax.models import Condition
 from mvar_jax.pictures.drawing import Rows
 from mvar_jax.sampling import Model
-from mvar_jax.sampling.asked import text_features
 from mvar_jax.text import read_features
+from mvar_jax.text.prompts import read_prompts
 
 
 def define_asked() -> None:
@@ -63,13 +66,19 @@ def get_rows(model: Model) -> Rows:
         check(values.negative is None, "--negative: the model draws classes; leave it out.")
         labels = model.label_indices(model.parse_labels(values.labels))
         return Rows(labels.tolist(), tuple(model.class_names[label] for label in labels))
+    prompts: Sequence[str] = values.prompt
     if values.features is not None:
-        stored = read_features(user_path(values.features))
-        return Rows(stored.rows(range(len(stored))), stored.prompts)
-    if "" in values.prompt:
+        stored = read_features(user_path(values.features), verify=get_verify())
+        model, prompts = replace(model, text_encoder=stored), stored.prompts
+    if "" in prompts:
         print("An empty prompt: it draws without a condition.")
-    features = text_features(values.prompt, model.text_encoder, model.config.model.text)
-    return Rows(features, tuple(values.prompt))
+    return Rows(model.features(prompts), tuple(prompts))
+
+
+def get_classes(model: Model) -> list[str]:
+    """A line for every class. Raises ValueError for a model that draws texts."""
+    check(len(model.class_names) > 0, "--classes: the model draws texts; give --prompt.")
+    return [f"{index}\t{name}" for index, name in enumerate(model.class_names)]
 
 
 def define_prompts() -> None:
@@ -88,7 +97,6 @@ def get_condition(model: Model, count: int) -> tuple[Condition, list[str]]:
         labels = np.arange(count, dtype=np.int32) % model.config.model.num_classes
         return model.condition(labels.tolist()), []
     check(file is not None, "expected --prompts, a file with a text in every line.")
-    prompts = [line for line in user_path(file).read_text("utf-8").splitlines() if line]
-    check(len(prompts) > 0, f"--prompts: {file} holds no text, expected one in every line.")
+    prompts = read_prompts(user_path(file))
     repeated = [prompts[i % len(prompts)] for i in range(count)]
     return model.condition(repeated), repeated

@@ -73,6 +73,8 @@ def reshaped(square: ScaleSchedule, aspect: str | None, pixels: str | None) -> S
     A model of published scales takes published ones. Others take scales of about as many tokens as
     their own have, and have one budget only. Raises ValueError for what there is not.
     """
+    known = ", ".join(BUDGETS)
+    check(pixels in (None, *BUDGETS), f"pixels: got {pixels!r}, expected one of {known}.")
     budgets = [name for name in BUDGETS if infinity_schedule("1", name) == square]
     if budgets:
         return infinity_schedule(aspect or "1", pixels or budgets[0])

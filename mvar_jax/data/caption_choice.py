@@ -7,6 +7,11 @@ import numpy as np
 LONG_SENTENCE = 15  # words from which one sentence is enough for a short caption
 
 
+def spoken(caption: str) -> str:
+    """A caption without what follows `--`."""
+    return caption.split("--", maxsplit=1)[0].strip()
+
+
 def choose_caption(
     long: str, short: str | None, rate: float, generator: np.random.Generator
 ) -> str:
@@ -16,7 +21,7 @@ def choose_caption(
     than `LONG_SENTENCE` words. The sentences of the long one are the leading ones, more of them
     than the short has, all equally likely. What follows `--` is left out.
     """
-    long = long.split("--", maxsplit=1)[0].strip()
+    long, short = spoken(long), spoken(short or "")
     sentences = [each for each in re.split(r"(?<=\.)\s+", long) if each]
     first = 1 if sentences and len(sentences[0].split()) >= LONG_SENTENCE else 2
     brief = short or " ".join(sentences[:first])

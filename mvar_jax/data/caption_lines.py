@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mvar_jax.checks import check, first_line
+from mvar_jax.data.caption_choice import spoken
 from mvar_jax.data.folder import MAX_BYTES, digest, part
 from mvar_jax.files import parse_json
 
@@ -37,7 +38,7 @@ class CaptionLines:
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self._row(index)
         image = self.folder / row["image_path"]
-        check(image.is_file(), f"{row['image_path']} is no file that can be read")
+        check(image.is_file(), "it is no file that can be read")
         check(image.stat().st_size <= MAX_BYTES, f"it has more than {MAX_BYTES} bytes")
         record = {"image": image.read_bytes(), "caption": row["long_caption"]}
         return record | ({"short_caption": row["text"]} if row.get("text") else {})
@@ -64,7 +65,9 @@ class CaptionLines:
 def scan_lines(folder: Path, split: str) -> CaptionLines:
     """The captioned images of a split: one in `VALIDATION_EVERY` is for validation, by a hash.
 
-    Every line is read once. Raises ValueError for a folder without lines, for a line that is none,
+    Every line is read once; several lines of one image are several captions of it.
+
+    Raises ValueError for a folder without lines, for a line that is none,
     and for an empty split.
     """
     check(folder.is_dir(), f"data.directory: found no folder {str(folder)!r}, expected {SUFFIX}.")
@@ -74,13 +77,13 @@ def scan_lines(folder: Path, split: str) -> CaptionLines:
     )
     files = tuple(sorted(folder.glob(f"*{SUFFIX}")))
     check(len(files) > 0, f"data.directory: {folder} holds no {SUFFIX} file.")
-    found: dict[str, tuple[int, int, float]] = {}
+    found: dict[str, list[tuple[int, int, float]]] = {}
     for number, file in enumerate(files):
         for offset, row in _rows(file):
-            found[row["image_path"]] = (number, offset, row["h_div_w"])
+            found.setdefault(row["image_path"], []).append((number, offset, row["h_div_w"]))
     paths = part(sorted(found, key=digest), split)
     check(len(paths) > 0, f"data: split {split!r} of {folder} is empty; add images.")
-    rows = [found[path] for path in paths]
+    rows = [row for path in paths for row in found[path]]
     places = np.array([row[:2] for row in rows], np.int64)
     return CaptionLines(folder, files, places, np.array([row[2] for row in rows], np.float32))
 
@@ -94,13 +97,13 @@ def _rows(file: Path):
                 try:
                     row = parse_json(line)
                     sound = isinstance(row["image_path"], str) and row["h_div_w"] > 0
-                    sound = sound and isinstance(row["long_caption"], str)
-                except (KeyError, TypeError, ValueError) as error:
+                    sound = sound and spoken(row["long_caption"]) != ""
+                except (AttributeError, KeyError, TypeError, ValueError) as error:
                     sound, row = False, first_line(error)
                 check(
                     sound,
                     f"{file}: line {number} is not a captioned image ({str(row)[:80]}), expected "
-                    "JSON with image_path, h_div_w and long_caption.",
+                    "JSON with image_path, h_div_w and a long_caption that says something.",
                 )
                 yield offset, row
             offset, number = offset + len(line), number + 1

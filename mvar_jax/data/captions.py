@@ -23,7 +23,7 @@ class CaptionedFolder:
         file = (self.images.folder / self.images.files[index]).with_suffix(".txt")
         check(file.is_file(), f"it has no caption {file.name} beside it")
         check(file.stat().st_size <= MAX_CAPTION, f"its caption has more than {MAX_CAPTION} bytes")
-        caption = file.read_text(encoding="utf-8").strip()
+        caption = file.read_text(encoding="utf-8-sig").strip()
         check(caption != "", f"its caption {file.name} is empty")
         return {"image": self.images[index]["image"], "caption": caption}
 

@@ -26,6 +26,7 @@ from mvar_jax.files import user_path
 
 OWN_BUILDERS = ("digits", "shapes/SIDE", "imagenet")
 FOLDER = "folder"
+CAPTIONED = "with captions"
 SCANS: dict[str, Callable[[Path, str], Records]] = {
     FOLDER: scan_captions,
     "jsonl": scan_lines,
@@ -75,8 +76,10 @@ def open_captioned(name: str, split: str, directory: str = "") -> Records:
     return CaptionedScenes(open_split(name, split, directory).records, split)
 
 
-def open_split(name: str, split: str, directory: str = "") -> Split:
+def open_split(name: str, split: str, directory: str = "", *, captions: bool = False) -> Split:
     """Opens a split of a dataset; prepares the library's own datasets on first use.
+
+    With `captions` it is opened as by `open_captioned`; its images are of one class.
 
     `name` is `FOLDER`, one of `OWN_BUILDERS`, or a dataset that lies prepared, as ArrayRecord,
     under `directory` ("name", "name/config", "name:1.0.0"); `split` is a TFDS split ("train",
@@ -86,6 +89,8 @@ def open_split(name: str, split: str, directory: str = "") -> Split:
     Raises ValueError for an unknown or unprepared dataset, a damaged copy, an unknown or empty
     split, and for datasets without an image and a class label.
     """
+    if captions:
+        return Split(name, split, open_captioned(name, split, directory), (CAPTIONED,))
     place = tfds.core.Path(directory or tfds.core.constants.DATA_DIR).expanduser()
     if name == FOLDER:
         check(directory != "", "data.directory: got nothing, expected the folder of images.")

@@ -91,4 +91,4 @@ class _Inspector:
             return first_line(error)
         digest = hashlib.blake2b(record["image"], digest_size=8).digest()
         size = example["image"].shape[:2]
-        return int(example["label"]), size, int.from_bytes(digest, "little")
+        return int(example.get("label", 0)), size, int.from_bytes(digest, "little")

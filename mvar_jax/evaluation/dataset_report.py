@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, ImageOps
 
+from mvar_jax.array_types import Example
 from mvar_jax.config import Config, DataConfig
 from mvar_jax.data.image_source import decode_record
 from mvar_jax.data.pipeline import covered_size, normalize, train_batches
@@ -57,8 +58,13 @@ def first_batch(config: Config) -> Image.Image:
     """
     data, size = replace(config.data, tokens=""), config.tokenizer.image_size
     count = min(config.batch_size, BATCH)
-    batch = next(iter(train_batches(data, size, count, seed=config.seed)))
+    batches = train_batches(data, size, count, seed=config.seed, encode=_image_alone)
+    batch = next(iter(batches))
     return image_grid(batch["image"], SHEET_COLUMNS, scale=max(1, ENLARGE_TO // size[1]))
+
+
+def _image_alone(example: Example) -> Example:
+    return {"image": example["image"]}
 
 
 def _about(survey: Survey, data: DataConfig, image_size: tuple[int, int]) -> Iterator[str]:

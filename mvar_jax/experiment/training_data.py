@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 
 from mvar_jax.array_types import Example
@@ -26,7 +27,10 @@ from mvar_jax.data.token_source import TokenSource
 from mvar_jax.mesh.processes import announce, on_first_process
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.sampling.asked import text_features
+from mvar_jax.text.feature_file import StoredFeatures
 from mvar_jax.training.loop import Data
+
+LONG_CAPTION = "data: captions of more than %d tokens are cut to the first ones, such as %.60r."
 
 
 def with_classes(config: Config, source: TokenSource | ImageSource) -> Config:
@@ -116,8 +120,9 @@ def make_layout(config: Config, training: TrainingConfig) -> tuple[Mesh, BatchLa
 def caption_encoder(config: Config) -> Encode:
     """What turns an example's caption into the features of a text and their mask.
 
-    They are padded to the most tokens that the model reads. Raises ValueError for an encoder that
-    cannot be opened or gives features of another width, and on use for a longer caption.
+    They are padded to the most tokens that the model reads, or cut to them, of which a warning
+    tells once. Raises ValueError for an encoder that cannot be opened or gives features of another
+    width, and for stored features where captions are chosen at random.
     """
     check(
         config.data.text_encoder != "",
@@ -125,9 +130,20 @@ def caption_encoder(config: Config) -> Encode:
         "python -m mvar_jax.encode_text wrote, or wordllama.",
     )
     encoder, text = open_text_encoder(config.data.text_encoder), config.model.text
+    check(
+        not (config.data.short_caption_rate and isinstance(encoder, StoredFeatures)),
+        f"data.text_encoder: {config.data.text_encoder} holds the features of whole captions, but "
+        f"data.short_caption_rate {config.data.short_caption_rate} takes parts of them; set it to "
+        "0, or name an encoder.",
+    )
 
     def encode(example: Example) -> Example:
-        features = text_features(example["caption"], encoder, text).padded(text.max_length)
+        made = encoder.encode([example["caption"]])
+        if int(made.lengths[0]) > text.max_length:
+            logging.log_first_n(
+                logging.WARNING, LONG_CAPTION, 1, text.max_length, example["caption"]
+            )
+        features = text_features(made.cut(text.max_length), None, text).padded(text.max_length)
         rest = {name: value for name, value in example.items() if name != "caption"}
         return rest | {"features": features.features[0], "mask": features.mask[0]}
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from mvar_jax.array_types import Float, HostArray
 from mvar_jax.checks import check
 from mvar_jax.pictures.pixels import check_images, enlarge, to_uint8
-from mvar_jax.pictures.text import font, shorten
+from mvar_jax.pictures.text import FONT_SIZE, LINE_HEIGHT, font, wrap
 
 GAP = 2
 NARROWEST = 160  # pixels that labels may take beside however few images
@@ -28,9 +28,10 @@ def image_grid(
 
     Images, float [batch, height, width, 3], lie in [-1, 1], values beyond are clipped, and NaN is
     black: pictures of a training show what went wrong. A last row may be shorter. `row_labels`
-    stand left of the rows, cut to a third of the images' width, but not below `NARROWEST`. Gaps are
-    `GAP` pixels. Raises ValueError when there is no image, or not one label a row, and for arrays
-    of another shape or of whole numbers.
+    stand left of the rows, in a third of the images' width, but not less than `NARROWEST`, broken
+    into lines, and cut where these do not fit into the row. Gaps are `GAP` pixels. Raises
+    ValueError when there is no image, or not one label a row, and for arrays of another shape or of
+    whole numbers.
     """
     check(len(images) > 0, "pictures: got no images, expected at least one.")
     check_images(images)
@@ -45,7 +46,8 @@ def image_grid(
     )
     cells = enlarge(to_uint8(images, nan=-1.0), scale)
     height, width = cells.shape[1] + GAP, cells.shape[2] + GAP
-    labels = [shorten(label, max(NARROWEST, columns * width // 3)) for label in row_labels]
+    room, lines = max(NARROWEST, columns * width // 3), max(1, height // LINE_HEIGHT)
+    labels = [wrap(label, room, lines) for label in row_labels]
     margin = _label_width(labels)
     picture = Image.new("RGB", (margin + columns * width + GAP, rows * height + GAP), PAPER)
     for index, cell in enumerate(cells):
@@ -54,7 +56,9 @@ def image_grid(
         picture.paste(Image.fromarray(cell), corner)
     for row, label in enumerate(labels):
         middle = (margin // 2, GAP + row * height + cells.shape[1] // 2)
-        ImageDraw.Draw(picture).text(middle, label, fill=INK, font=font(), anchor="mm")
+        ImageDraw.Draw(picture).multiline_text(
+            middle, label, INK, font(), "mm", spacing=LINE_HEIGHT - FONT_SIZE, align="center"
+        )
     return picture
 
 
@@ -93,5 +97,5 @@ def growth_grid(
 
 
 def _label_width(labels: Sequence[str]) -> int:
-    widths = [font().getlength(label) for label in labels]
+    widths = [font().getlength(line) for label in labels for line in label.split("\n")]
     return int(max(widths)) + 4 * GAP if widths else 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import ImageFont
 
 FONT_SIZE = 16
+LINE_HEIGHT = 20
 ELLIPSIS = "…"
 
 
@@ -29,6 +30,21 @@ def shorten(text: str, width: int) -> str:
         return text
     fitting = bisect_right(range(len(text)), width, key=lambda n: _width(text[:n] + ELLIPSIS))
     return text[: max(fitting - 1, 0)].rstrip(" ,") + ELLIPSIS
+
+
+def wrap(text: str, width: int, lines: int) -> str:
+    """The text in up to so many lines of `width` pixels, broken between words; the last is cut."""
+    done: list[str] = []
+    words = text.split(" ")
+    while len(done) + 1 < lines and _width(" ".join(words)) > width:
+        fitting = bisect_right(
+            range(1, len(words) + 1), width, key=lambda n: _width(" ".join(words[:n]))
+        )
+        if fitting == 0:
+            break  # not even a word fits
+        done.append(" ".join(words[:fitting]))
+        words = words[fitting:]
+    return "\n".join([*done, shorten(" ".join(words), width)])
 
 
 def _width(text: str) -> int:

@@ -49,8 +49,8 @@ def parse_labels(text: str, class_names: Sequence[str]) -> list[int | str]:
 def text_features(prompts: Prompts, encoder: TextEncoder | None, text: TextConfig) -> TextFeatures:
     """The features of prompts, padded to no more tokens than the model reads; or those given.
 
-    Raises ValueError where there is no encoder for prompts, for features of another width, and for
-    a prompt that is longer than the model reads.
+    Raises ValueError where there is no encoder for prompts, for features of another width or that
+    are not finite, and for a prompt that is longer than the model reads.
     """
     if not isinstance(prompts, TextFeatures):
         encoder = check_given(
@@ -61,6 +61,12 @@ def text_features(prompts: Prompts, encoder: TextEncoder | None, text: TextConfi
         prompts.width == text.channels,
         f"prompts: got features of {prompts.width} channels, expected {text.channels}; use the "
         "text encoder that the model was trained with.",
+    )
+    finite = np.isfinite(np.asarray(prompts.features, np.float32)).all(axis=(1, 2))
+    check(
+        bool(finite.all()),
+        f"prompts: the features of number {np.argmin(finite)} (from 0) are not all finite; encode "
+        "the prompts again.",
     )
     longest = int(np.max(prompts.lengths, initial=0))
     check(

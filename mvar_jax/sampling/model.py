@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mvar_jax.array_types import PyTree, batch_size, in_32_bits
@@ -15,6 +16,7 @@ from mvar_jax.config import Config, SamplingConfig, reshaped
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.models import ClassLabels, Condition, Trunk
 from mvar_jax.models.checksum import checksum, embeddings_checksum
+from mvar_jax.models.conditioner import choose
 from mvar_jax.models.heads import order_heads
 from mvar_jax.sampling.asked import (
     Labels,
@@ -202,10 +204,22 @@ class Model:
         return parse_labels(text, self.class_names)
 
     def condition(self, asked: Any) -> Condition:
-        """`Labels`, or `Prompts`, as the trunk's condition. Raises ValueError for unknown ones."""
+        """`Labels`, or `Prompts`, as the trunk's condition. Raises ValueError for unknown ones.
+
+        An empty prompt is the unconditional condition.
+        """
         if self.config.model.condition == "text":
-            return text_features(asked, self.text_encoder, self.config.model.text)
+            return self.features(asked)
         return ClassLabels(self.label_indices(asked))
+
+    def features(self, prompts: Prompts) -> TextFeatures:
+        """The features of prompts, the model's own of an empty one."""
+        features = text_features(prompts, self.text_encoder, self.config.model.text)
+        texts = [] if isinstance(prompts, TextFeatures) else listed(prompts)
+        if "" not in texts:
+            return features
+        null = self.trunk.bind({"params": self.weights.trunk}).null(features)
+        return jax.device_get(choose(jnp.array([text == "" for text in texts]), null, features))
 
     def carried_state_bytes(self) -> int:
         """Most bytes that one image carries from scale to scale, with guidance (two rows)."""
@@ -258,6 +272,11 @@ class Model:
         if negative is not None:
             condition, negative = self._with_negative(condition, negative)
         sampling = self._sampling(settings)
+        check(
+            negative is None or sampling.guidance != 0,
+            "negative: guidance is 0, so nothing leads away from it; set a guidance, or leave out "
+            "the negative prompt.",
+        )
         asked = NumberedRequest(
             condition=condition,
             seed=np.uint32(seed),
@@ -274,8 +293,8 @@ class Model:
         """Prompts and negative prompts, as many and as long."""
         if not isinstance(condition, TextFeatures):
             raise ValueError("negative: the model draws classes, not prompts; leave it out.")
-        count, text = batch_size(condition), self.config.model.text
-        away = text_features(negative, self.text_encoder, text)
+        count = batch_size(condition)
+        away = self.features(negative)
         check(
             batch_size(away) in (1, count),
             f"negative: got {batch_size(away)} prompts for {count} images, expected 1 or {count}.",

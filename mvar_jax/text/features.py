@@ -48,6 +48,10 @@ class TextFeatures:
         )
         return pack([row[:count] for row, count in self._rows()], length, self.width)
 
+    def cut(self, length: int) -> "TextFeatures":
+        """The first `length` tokens of each prompt, of shorter ones all."""
+        return TextFeatures(self.features[:, :length], self.mask[:, :length])
+
     def tokens(self) -> Float[np.ndarray, "total width"]:
         """The features of all tokens of all prompts, without padding, float32 [total, width]."""
         return np.asarray(self.features)[np.asarray(self.mask)]

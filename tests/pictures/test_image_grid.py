@@ -8,7 +8,7 @@ from mvar_jax.pictures.image_grid import (
     image_grid,
     reconstruction_grid,
 )
-from mvar_jax.pictures.text import ELLIPSIS, font, shorten
+from mvar_jax.pictures.text import ELLIPSIS, font, shorten, wrap
 
 
 def flat(*values, height=4, width=6):
@@ -75,6 +75,17 @@ def test_a_cut_label_is_the_longest_beginning_that_fits(width):
     assert font().getlength(cut) <= width
     assert font().getlength(text[: len(cut)] + ELLIPSIS) > width
     assert shorten("ox", 40) == "ox" and shorten(text, 1000) == text
+
+
+def test_long_labels_are_broken_between_words():
+    text = "a small dark red striped gear on pale green"
+    lines = wrap(text, 120, 4).split("\n")
+    assert " ".join(lines) == text and 1 < len(lines) <= 4
+    assert all(font().getlength(line) <= 120 for line in lines)
+    assert wrap(text, 1000, 4) == text and wrap(text, 120, 1) == shorten(text, 120)
+    first, last = wrap(text, 120, 2).split("\n")
+    assert text.startswith(f"{first} {last[:-1]}") and last.endswith(ELLIPSIS)
+    assert wrap("Königspinguin Aptenodytes", 40, 3) == shorten("Königspinguin Aptenodytes", 40)
 
 
 def test_reconstructions_stand_below_their_originals():

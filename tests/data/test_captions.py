@@ -81,10 +81,38 @@ def test_json_lines(tmp_path):
     short = DataConfig(**{**vars(data), "short_caption_rate": 1.0})
     batch = next(iter(train_batches(short, (8, 8), 4, seed=0)))
     assert all(caption.startswith("no. ") for caption in batch["caption"])
-    for text, message in (("{}\n", "line 1"), ("nothing\n", "line 1"), ("", "empty")):
+    row = {"image_path": "images/0.png", "h_div_w": 1.0}
+    silent = [json.dumps(row | {"long_caption": text}) for text in ("", "--ar 1:1", None)]
+    for text, message in (
+        *((text, "line 1") for text in silent),
+        ("{}\n", "line 1"),
+        ("nothing\n", "line 1"),
+        ("", "empty"),
+    ):
         (tmp_path / "1.000_000000060.jsonl").write_text(text)
         with pytest.raises(ValueError, match=message):
             load_source("jsonl", "train", str(tmp_path), captions=True)
+
+
+def test_several_lines_of_an_image_are_several_captions(tmp_path):
+    lines(tmp_path, [(8, 8)] * 60)
+    more = [
+        {"image_path": f"images/{i}.png", "h_div_w": 1.0, "long_caption": "More."} for i in (3, 4)
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in more)
+    (tmp_path / "2.jsonl").write_text(text)
+    found = [
+        (source.records.describe(i), source[i]["caption"])
+        for source in (
+            load_source("jsonl", split, str(tmp_path), captions=True)
+            for split in ("train", "validation")
+        )
+        for i in range(len(source))
+    ]
+    assert len(found) == 62
+    assert {("images/3.png", "More."), ("images/3.png", "Number 3 is here. It is red.")} <= set(
+        found
+    )
 
 
 def test_a_line_that_names_a_missing_image_is_passed_over(tmp_path, caplog):
@@ -106,6 +134,7 @@ def test_captions_are_chosen_by_sentences():
     assert choose_caption(long, "brief", 1.0, np.random.default_rng(0)) == "brief"
     seen = {choose_caption(long, "Brief.", 0.0, np.random.default_rng(i)) for i in range(50)}
     assert seen == {"One two. Three four five.", "One two. Three four five. Six."}
+    assert choose_caption(long, "brief --ar 3:2", 1.0, np.random.default_rng(0)) == "brief"
     first = "word " * 15 + "end."
     assert choose_caption(f"{first} More.", None, 1.0, np.random.default_rng(0)) == first
 

@@ -65,7 +65,7 @@ def main() -> None:
     numbers = cli.get_indices("numbers", len(rows.names) * values.columns)
     images = rows.pick([number // values.columns for number in numbers])
     settings = cli.get_settings(model.config.tokenizer.vocabulary)
-    print(f"Drawing {len(numbers)} images.", flush=True)  # the first take long to compile
+    print(f"Drawing {len(numbers)} image(s).", flush=True)  # the first take long to compile
     with TaskProgress("drawing", len(numbers), "image") as progress:
         if len(numbers) > settings.get("batch_size", BATCH_SIZE):
             model = replace(model, report=progress.advance)

@@ -48,7 +48,7 @@ def test_prompts_are_drawn(run, texts, wide, tmp_path):
     arguments = (f"--workdir={texts}", "--columns=2", f"--out={out}")
     result = run("sample", *arguments, PROMPT, "--prompt=", "--negative=a ball")
     assert result.returncode == 0, result.stderr
-    assert "An empty prompt" in result.stdout and "Drawing 4 images." in result.stdout
+    assert "An empty prompt" in result.stdout and "Drawing 4 image(s)." in result.stdout
     with Image.open(out) as picture:
         assert picture.height > 2 * 64
     with np.load(wide) as arrays:

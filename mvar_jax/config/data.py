@@ -9,7 +9,8 @@ from mvar_jax.checks import check, check_range
 class DataConfig:
     """Which images are read, and how they are prepared.
 
-    name: a TFDS builder, or "folder" for a folder with one folder per class.
+    name: a TFDS builder, "folder" for a folder with one folder per class, or "jsonl" for captioned
+        images.
     directory: the folder of images, or of prepared datasets ("" is TFDS's own default, the
         environment variable TFDS_DATA_DIR or ~/tensorflow_datasets).
     augmentation: "crop" (short side resized to `resize_ratio` times the image, then a random crop:

@@ -18,7 +18,7 @@ from mvar_jax.models import build_trunk
 
 MODELS = ("2b", "8b")
 REPORTED_IMAGES = 8  # at a time, with guidance
-HEADER = ("policy", "tokens a head", "of full", "fp32 keys", "paper", "ours / paper")
+HEADER = ("policy", "tokens a head", "of full", "fp32 keys, 8 images", "paper", "ours / paper")
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,13 @@ def size_rows(model: str, images: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
     """The cells of the table for a released model, a row a policy: see `size_header`.
 
     Bytes are the most that are carried between scales, with guidance. Columns of MiB are of our
-    arrays; "fp32 keys" is what the papers count for 8 images, float32 keys and 16-bit values.
+    arrays; "fp32 keys" is what the papers count for 8 images, float32 keys and 16-bit values. The
+    profile is made up: it says which layers and heads keep more, and hardly how much they keep.
     """
     config = from_config_dict(infinity(model), Config)
     trunk, schedule, dim = build_trunk(config), config.tokenizer.schedule, config.model.head_dim
     shape, dtype = trunk.attention_shape, trunk.dtype
-    profile = made_up_profile(schedule, shape)  # of which the sizes hardly depend
+    profile = made_up_profile(schedule, shape)
     whole = None
     for case in cases(model):
         compression = prepare_compression(

@@ -39,17 +39,6 @@ class GroupPlan:
         return self.attend[scale], self.keep[scale] or self.attend[scale]
 
 
-def _mean_group(groups: list[GroupPlan], heads: int) -> GroupPlan:
-    """A group of so many heads with the mean lengths of groups of one kind."""
-    weights = [group.heads for group in groups]
-    attend, keep = (
-        # Halves are rounded up, so that nothing attends to more than there is.
-        tuple(map(int, np.floor(np.average(lengths, axis=0, weights=weights) + 0.5)))
-        for lengths in ([group.attend for group in groups], [group.keep for group in groups])
-    )
-    return GroupPlan(heads, attend, keep, groups[0].kind)
-
-
 LayerPlan = tuple[GroupPlan, ...]
 
 
@@ -108,6 +97,17 @@ class CachePlan:
             for group in layer
         ]
         return tuple(map(sum, zip(*scaled)))
+
+
+def _mean_group(groups: list[GroupPlan], heads: int) -> GroupPlan:
+    """A group of so many heads with the mean lengths of groups of one kind."""
+    weights = [group.heads for group in groups]
+    attend, keep = (
+        # Halves are rounded up, so that nothing attends to more than there is.
+        tuple(map(int, np.floor(np.average(lengths, axis=0, weights=weights) + 0.5)))
+        for lengths in ([group.attend for group in groups], [group.keep for group in groups])
+    )
+    return GroupPlan(heads, attend, keep, groups[0].kind)
 
 
 def plan_group(

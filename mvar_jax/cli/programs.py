@@ -49,10 +49,10 @@ def run(
     define_flags()
     if not times_compilation:
         flags.DEFINE_string("compilation_cache", None, "Folder of compiled programs; empty: none.")
-    if any(argument in HELP for argument in sys.argv[1:]):
-        print(_help(sorted(set(flags.FLAGS) - others)))
-        return
     try:
+        if any(argument in HELP for argument in sys.argv[1:]):
+            print(_help(sorted(set(flags.FLAGS) - others)), flush=True)
+            return
         _parse(sys.argv)
         if times_compilation:
             jax.config.update("jax_enable_compilation_cache", False)

@@ -67,8 +67,7 @@ def scan_lines(folder: Path, split: str) -> CaptionLines:
 
     Every line is read once; several lines of one image are several captions of it.
 
-    Raises ValueError for a folder without lines, for a line that is none,
-    and for an empty split.
+    Raises ValueError for a folder without lines, for a line that is none, and for an empty split.
     """
     check(folder.is_dir(), f"data.directory: found no folder {str(folder)!r}, expected {SUFFIX}.")
     check(

@@ -62,10 +62,6 @@ Advance = Callable[[], None]
 WHOLE_PRODUCTS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 
 
-def no_report() -> None:
-    """What is told of every compiled program where nobody asks."""
-
-
 def by_image(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
     """The shape of an argument whose first axis counts images, sharded over the ambient mesh."""
     sharding = jax.sharding.NamedSharding(jax.sharding.get_mesh(), jax.P(BATCH))

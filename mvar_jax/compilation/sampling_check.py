@@ -16,7 +16,6 @@ from mvar_jax.compilation.program import (
     Program,
     by_image,
     example_conditions,
-    no_report,
 )
 from mvar_jax.compilation.report import Part, Report
 from mvar_jax.config import Config
@@ -51,9 +50,7 @@ def policy_plan(policy: str, profile: Profile | None, **size: Any) -> Plan:
     return plan
 
 
-def check_sampling(
-    config: Config, topology: str, plan: Plan | None = None, *, advance: Advance = no_report
-) -> Report:
+def check_sampling(config: Config, topology: str, plan: Plan | None, *, advance: Advance) -> Report:
     """Compiles the sampler of `batch_size` images, from labels or texts to images, and its parts.
 
     `plan` makes the cache's compression for a trunk's attention. A repetition of the pattern is

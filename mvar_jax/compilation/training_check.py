@@ -13,7 +13,6 @@ from mvar_jax.compilation.program import (
     Program,
     by_image,
     example_conditions,
-    no_report,
     split_cost,
 )
 from mvar_jax.compilation.report import Part, Report
@@ -31,7 +30,7 @@ from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
 STEPS = 100_000  # length of the schedules; any number gives the same program
 
 
-def check_training(config: Config, topology: str, *, advance: Advance = no_report) -> Report:
+def check_training(config: Config, topology: str, *, advance: Advance) -> Report:
     """Compiles the update of the trunk, from tokens, and its parts.
 
     The whole step is compiled as it runs, with layers under scan. The compiler's cost analysis

@@ -57,10 +57,9 @@ def load_source(
     With `captions` they have captions in place of labels: those of `shapes` describe the scenes,
     those of a "folder" lie in a .txt beside each image, those of "jsonl" in lines of JSON.
     """
-    if captions:
-        return ImageSource(name, split, open_captioned(name, split, directory), class_names=())
-    opened = open_split(name, split, directory)
-    return ImageSource(opened.dataset, split, opened.records, class_names=opened.class_names)
+    opened = open_split(name, split, directory, captions=captions)
+    class_names = () if captions else opened.class_names
+    return ImageSource(opened.dataset, split, opened.records, class_names=class_names)
 
 
 def open_captioned(name: str, split: str, directory: str = "") -> Records:

@@ -21,7 +21,7 @@ from mvar_jax.sampling.guidance import guide, guide_after
 from mvar_jax.sampling.request import Request, Sampler, Weights
 from mvar_jax.tokenizers import Tokens
 
-DECODED = 2**20
+PIXELS_AT_ONCE = 2**20
 Noise = Callable[[Array, int, int], Array]
 
 
@@ -185,12 +185,12 @@ def _draw_scale(sampler, weights, request, carried, scale):
 def decoded_parts(sampler: Sampler, batch: int) -> int:
     """In how many parts a batch of images is decoded, one after another, on the ambient mesh.
 
-    A device decodes so many at a time that they have at most `DECODED` pixels, since a decoder's
+    A device decodes so many at a time that they have at most `PIXELS_AT_ONCE`, since a decoder's
     activations take 2 to 4 KB per pixel.
     """
     pixels = math.prod(sampler.scales.last) * sampler.tokenizer.config.stride**2
     own = batch // devices_along(batch_axes(batch), get_abstract_mesh())
-    sizes = [n for n in range(1, own + 1) if own % n == 0 and n * pixels <= DECODED]
+    sizes = [n for n in range(1, own + 1) if own % n == 0 and n * pixels <= PIXELS_AT_ONCE]
     return own // max(sizes, default=1)
 
 

@@ -26,5 +26,6 @@ class TextEncoder(Protocol):
         """The features of every prompt, on the host, padded to one of `features.LENGTHS`.
 
         Those of a prompt do not depend on the others. The empty prompt has a single token, the end
-        of the text: it is the unconditional one. Raises ValueError for no prompt.
+        of the text; a model draws it by its own unconditional features (`Model.features`). Raises
+        ValueError for no prompt.
         """

@@ -3,10 +3,12 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange, repeat
+from einops import rearrange
+from flax.linen.dtypes import promote_dtype
 
 from mvar_jax.array_types import Array, Float
 from mvar_jax.ops.module import Conv, Dense, GroupNorm, Module
+from mvar_jax.ops.upsample import upsampled_convolution
 
 
 def group_norm(groups: int, name: str) -> GroupNorm:
@@ -67,6 +69,21 @@ class Downsample(Module):
         return Conv(maps.shape[-1], (3, 3), strides=2, padding=padding, name="conv")(maps)
 
 
+class UpsampledConv(Module):
+    """`ops.upsample.upsampled_convolution` with the parameters of a 3x3 convolution."""
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, maps: Float[Array, "batch h w _"]) -> Float[Array, "batch _ _ channels"]:
+        """Maps `[batch, 2 h, 2 w, channels]`."""
+        shape = (3, 3, maps.shape[-1], self.channels)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+        maps, kernel, bias = promote_dtype(maps, kernel, bias)
+        return upsampled_convolution(maps, kernel) + bias
+
+
 class Upsample(Module):
     """Doubles a map by repeating its pixels, then a 3x3 convolution."""
 
@@ -75,8 +92,7 @@ class Upsample(Module):
         self, maps: Float[Array, "batch h w channels"]
     ) -> Float[Array, "batch _ _ channels"]:
         """Maps `[batch, 2 h, 2 w, channels]`."""
-        maps = repeat(maps, "b h w c -> b (h down) (w right) c", down=2, right=2)
-        return Conv(maps.shape[-1], (3, 3), name="conv")(maps)
+        return UpsampledConv(maps.shape[-1], name="conv")(maps)
 
 
 class Middle(Module):

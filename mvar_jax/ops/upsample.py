@@ -1,0 +1,41 @@
+"""A 3x3 convolution of a map that was doubled by repeating its pixels."""
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+from mvar_jax.array_types import Array, Float
+
+# Of the three rows that an output row reads, two are copies of one row of the small map: the upper
+# of two output rows reads the rows -1, 0, 0 counted from its own, the lower one 0, 0, 1.
+TAPS = (((0,), (1, 2)), ((0, 1), (2,)))
+PADDING = ((1, 0), (0, 1))
+
+
+def upsampled_convolution(
+    maps: Float[Array, "batch h w channels"], kernel: Float[Array, "3 3 channels out"]
+) -> Float[Array, "batch _ _ out"]:
+    """Repeats every pixel 2 x 2 times and convolves with `kernel`, zeros around it.
+
+    Returns `[batch, 2 h, 2 w, out]`. Each of the four pixels that replace one is a 2x2 convolution
+    of the small map, by a kernel that sums what falls on copies: 16 products in place of 36, and
+    the repeated map is never stored.
+    """
+    rows = [
+        jnp.stack([_convolve(maps, kernel, down, right) for right in range(2)], axis=3)
+        for down in range(2)
+    ]
+    return rearrange(jnp.stack(rows, axis=2), "b h down w right out -> b (h down) (w right) out")
+
+
+def _convolve(maps, kernel, down, right):
+    """The pixels at row `down`, column `right` of every 2 x 2."""
+    kernel = jnp.stack([sum(kernel[row] for row in taps) for taps in TAPS[down]])
+    kernel = jnp.stack([sum(kernel[:, column] for column in taps) for taps in TAPS[right]], axis=1)
+    return jax.lax.conv_general_dilated(
+        maps,
+        kernel,
+        window_strides=(1, 1),
+        padding=(PADDING[down], PADDING[right]),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )

@@ -9,8 +9,8 @@ allocated or loaded. A policy that needs a profile has a random one, on which si
 from absl import flags
 
 from mvar_jax import cli
-from mvar_jax.evaluation.benchmark import markdown_header, markdown_line
 from mvar_jax.evaluation.cache_sizes import MODELS, size_header, size_rows
+from mvar_jax.evaluation.markdown import markdown_header, markdown_line
 
 
 def define_flags() -> None:

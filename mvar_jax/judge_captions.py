@@ -15,8 +15,8 @@ from absl import flags
 from mvar_jax import cli
 from mvar_jax.api import load
 from mvar_jax.checks import check, check_seed
-from mvar_jax.evaluation.benchmark import markdown_table
 from mvar_jax.evaluation.caption_judge import judge_model
+from mvar_jax.evaluation.markdown import markdown_table
 from mvar_jax.files import user_path, write_text
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.pictures.image_files import save_picture

@@ -311,6 +311,7 @@ def test_values_survive_the_way_to_another_machine(command, tmp_path):
 
 
 MISSING = [
+    ("benchmark_gpu.sh", {"OUT": "figures"}, "OUT"),
     *[("local.sh", TRAINING, name) for name in TRAINING],
     *[("processes.sh", {**TRAINING, "PROCESSES": "2"}, name) for name in (*TRAINING, "PROCESSES")],
     *[("slurm.sh", {**TRAINING, **SLURM}, name) for name in (*TRAINING, *SLURM)],

@@ -405,9 +405,26 @@ BAD = {
     "calibrate": ("calibrate --workdir={trained} --out={new}.json", "no cache to compress"),
     "compare": ("compare_policies --workdir={trained} --out={new}", "no cache to compress"),
     "policies": ("compare_policies --workdir={trained} --policies=fifo --out={new}", "snapkv"),
-    "block heads": ("benchmark_training --heads=3", "divisible by heads 3"),
-    "inner width": ("benchmark_training --width=48", "ssm.head_dim"),
-    "long ratio": ("benchmark_policies --ratio=1", "below 1"),
+    "block heads": (
+        "benchmark blocks --config=mvar_imagenet256.py:d16 --config.model.heads=3",
+        "divisible by heads 3",
+    ),
+    "no blocks": ("benchmark blocks --config=var_imagenet256.py:d16", "one of an M-VAR"),
+    "long ratio": ("benchmark policies --config=digits.py --ratio=1", "below 1"),
+    "no cache": ("benchmark policies --config=digits.py", "caches nothing"),
+    "no images at once": ("benchmark sample --config=digits.py --batch=0", "--batch"),
+    "huge batch": ("benchmark sample --config=digits.py:runlocal --batch=1048576", "fewer images"),
+    "no checkout": (
+        "benchmark sample --config=var_imagenet256.py:d16 --config.model.depth=1 "
+        "--config.model.width=64 --config.model.heads=1 --config.tokenizer.base_channels=32 "
+        "--reference={new}",
+        "no models/__init__.py",
+    ),
+    "no official code": (
+        "benchmark train --config=digits.py:runlocal --reference={new}",
+        "no official file can hold",
+    ),
+    "no folder for rows": ("benchmark train --config=digits.py --json={new}/rows.json", "--json"),
     "no images": ("cache_sizes --images=0", "whole numbers from 1"),
     "ratios": ("compare_policies --workdir={trained} --ratios=half --out={new}", "0.5,0.7"),
     "share": (

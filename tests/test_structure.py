@@ -22,6 +22,7 @@ FLOORS = (
     {"experiment"},
     {"api"},
     {"cli"},
+    {"benchmark"},
 )
 MAINS = len(FLOORS)  # the floor of the programs
 PROGRAM = '\nif __name__ == "__main__":'

@@ -82,12 +82,16 @@ def run(
         )
 
 
-def run_command(commands: Mapping[str, tuple[Callable[[], None], Callable[[], None]]]) -> None:
+def run_command(
+    commands: Mapping[str, tuple[Callable[[], None], Callable[[], None]]],
+    *,
+    times_compilation: bool = False,
+) -> None:
     """Runs the `main` and `define_flags` of the command that is the program's first argument."""
     named = len(sys.argv) > 1 and not sys.argv[1].startswith("-")
     command = sys.argv.pop(1) if named else ""
     if command in commands:
-        run(*commands[command])
+        run(*commands[command], times_compilation=times_compilation)
         return
 
     def refuse() -> None:

@@ -10,7 +10,7 @@ import jax
 from jax.typing import DTypeLike
 
 from mvar_jax.config import ModelConfig
-from mvar_jax.evaluation.benchmark import ProgramMemory, program_memory
+from mvar_jax.evaluation.programs import ProgramMemory, program_memory
 from mvar_jax.mesh.axes import BATCH
 from mvar_jax.models import Condition, example_condition
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from mvar_jax.compilation.chips import Chip
 from mvar_jax.compilation.program import Cost, Instruction
-from mvar_jax.evaluation.benchmark import ProgramMemory, markdown_table
+from mvar_jax.evaluation.markdown import markdown_table
+from mvar_jax.evaluation.programs import ProgramMemory
 
 NAMED = 8  # of the largest arrays
 PARTS_HEADER = ("part", "times", "TFLOP", "GB moved", "GB exchanged", "ms", "ms exchange")

@@ -19,7 +19,7 @@ from mvar_jax.compilation.program import (
 )
 from mvar_jax.compilation.report import Part, Report
 from mvar_jax.config import Config
-from mvar_jax.evaluation.cache_benchmark import made_up_profile
+from mvar_jax.evaluation.made_up import made_up_profile
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.models import Trunk, build_trunk
 from mvar_jax.models.flops import matmul_flops

@@ -96,7 +96,7 @@ class _Step:
         self.gradient = make_trunk_gradient(trunk, tokenizer, training, seed=config.seed)
         self.state = state_shapes(trunk_shapes(config), optimizer, training.ema_decay)
         self.frozen = Frozen(with_shardings(tokenizer_shapes(config)))
-        self.batch = _batch(config, batch_size)
+        self.batch = example_batch(config, batch_size)
 
         def follow(state, gradients):
             metrics = {"loss": jnp.float32(0)}
@@ -107,7 +107,7 @@ class _Step:
         self.update = jax.jit(follow, donate_argnums=0)
 
 
-def _batch(config: Config, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+def example_batch(config: Config, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """A batch of tokens, or of images where tokens are of bits, with labels or texts."""
     condition = example_conditions(config.model, batch_size)
     height, width = config.tokenizer.image_size

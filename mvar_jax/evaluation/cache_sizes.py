@@ -12,8 +12,8 @@ from mvar_jax.cache import Compression, memory_bytes, prepare_compression
 from mvar_jax.config import Config
 from mvar_jax.config.infinity import infinity
 from mvar_jax.config.tree import from_config_dict
-from mvar_jax.evaluation.benchmark import MIB
-from mvar_jax.evaluation.cache_benchmark import made_up_profile
+from mvar_jax.evaluation.made_up import made_up_profile
+from mvar_jax.evaluation.programs import MIB
 from mvar_jax.models import build_trunk
 
 MODELS = ("2b", "8b")

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mvar_jax.evaluation.benchmark import MIB, markdown_table
 from mvar_jax.evaluation.comparison import EQUAL_PSNR, Comparison, Duel, Row
+from mvar_jax.evaluation.markdown import markdown_table
+from mvar_jax.evaluation.programs import MIB
 from mvar_jax.files import write_text, written_whole
 from mvar_jax.pictures.image_files import save_picture
 from mvar_jax.pictures.image_grid import image_grid

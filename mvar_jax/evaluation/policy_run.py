@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mvar_jax.array_types import batch_size
-from mvar_jax.evaluation.benchmark import program_memory
+from mvar_jax.evaluation.programs import program_memory
 from mvar_jax.models import Condition
 from mvar_jax.sampling import Filters, Forced, Sampler, Weights, generate_scales
 from mvar_jax.sampling.request import NumberedRequest, batch_rows

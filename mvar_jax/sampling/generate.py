@@ -169,7 +169,7 @@ def stream(
             # A cache grows from scale to scale, so the memory of the smaller one cannot be reused.
             warnings.filterwarnings("ignore", "Some donated buffers were not usable")
             carried, tokens = _draw_scale(sampler, weights, request, carried, scale)
-        yield _decoded(sampler, weights, carried.running), tokens
+        yield decode(sampler, weights, carried.running), tokens
 
 
 _begin = in_32_bits(jax.jit(begin, static_argnames="sampler"))
@@ -205,4 +205,5 @@ def _decode(sampler, weights, running):
     return rearrange(images, "parts rows ... -> (rows parts) ...")
 
 
-_decoded = in_32_bits(jax.jit(_decode, static_argnames="sampler"))
+decode = in_32_bits(jax.jit(_decode, static_argnames="sampler"))
+"""Images of what was drawn: `decode(sampler, weights, running)`, jitted."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mvar_jax.cache import AttentionShape, LayerCache, prepare_compression
-from mvar_jax.evaluation.cache_benchmark import made_up_profile
+from mvar_jax.evaluation.made_up import made_up_profile
 
 SHAPE = AttentionShape(layers=2, heads=4)
 DIM = 8

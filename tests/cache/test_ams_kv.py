@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mvar_jax.cache import AttentionShape, prepare_compression
-from mvar_jax.evaluation.cache_benchmark import made_up_profile
+from mvar_jax.evaluation.made_up import made_up_profile
 from mvar_jax.scales import ScaleSchedule
 
 SCHEDULE, SHAPE = ScaleSchedule.squares(1, 2, 3, 4, 5, 7), AttentionShape(3, 2)

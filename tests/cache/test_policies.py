@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mvar_jax.cache import POLICIES, AttentionShape, Policy, memory_bytes, prepare_compression
 from mvar_jax.cache.policies.hack import CONTEXTUAL, STRUCTURAL, merge_evicted
 from mvar_jax.cache.policies.scalekv import observation_window
-from mvar_jax.evaluation.cache_benchmark import made_up_profile
+from mvar_jax.evaluation.made_up import made_up_profile
 from mvar_jax.scales import ScaleSchedule
 from tests.cache.attention import (
     DIM,

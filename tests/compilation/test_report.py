@@ -5,7 +5,7 @@ import pytest
 from mvar_jax.compilation.chips import Chip, get_chip
 from mvar_jax.compilation.program import Cost, Instruction
 from mvar_jax.compilation.report import Part, Report
-from mvar_jax.evaluation.benchmark import ProgramMemory
+from mvar_jax.evaluation.programs import ProgramMemory
 from tests.compilation import FIXED_NAMES
 
 CHIP = Chip(peak_flops=100.0, memory_bytes=1000, memory_bandwidth=10.0, link_bandwidth=2.0)

@@ -5,8 +5,8 @@ import pytest
 
 from mvar_jax.cache import AttentionShape, prepare_compression
 from mvar_jax.config import infinity_schedule
-from mvar_jax.evaluation.cache_benchmark import made_up_profile
 from mvar_jax.evaluation.cache_sizes import allocated_bytes, cases
+from mvar_jax.evaluation.made_up import made_up_profile
 from mvar_jax.scales import ScaleSchedule
 
 SCHEDULE, SHAPE, DIM = ScaleSchedule.squares(1, 2, 3, 5), AttentionShape(2, 3), 4

@@ -9,8 +9,8 @@ import pytest
 
 from mvar_jax.cache import memory_bytes
 from mvar_jax.config import Config, SamplingConfig
-from mvar_jax.evaluation.cache_benchmark import made_up_profile
 from mvar_jax.evaluation.comparison_report import curves, markdown, sample_grid
+from mvar_jax.evaluation.made_up import made_up_profile
 from mvar_jax.evaluation.policy_comparison import compare_policies
 from mvar_jax.models.checksum import checksum, embeddings_checksum
 from mvar_jax.sampling import Model, generate_scales

@@ -11,7 +11,7 @@ from mvar_jax.cache import Profile, prepare_compression
 from mvar_jax.cache.observation import SELECTIVITY_QUERIES, attention_map, observe_full
 from mvar_jax.cache.plan import AttentionShape
 from mvar_jax.cache.policies.base import spread
-from mvar_jax.evaluation.cache_benchmark import made_up_profile
+from mvar_jax.evaluation.made_up import made_up_profile
 from mvar_jax.sampling import calibrate
 from mvar_jax.scales import ScaleSchedule
 from tests.cache.attention import DIM, SHAPE, random_tokens

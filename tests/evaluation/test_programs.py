@@ -1,9 +1,7 @@
-"""What benchmarks share: memory of programs, tables."""
-
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.evaluation.benchmark import markdown_table, program_memory
+from mvar_jax.evaluation.programs import program_memory
 
 BYTES = 64 * 64 * 4
 
@@ -19,8 +17,3 @@ def test_results_in_the_memory_of_donated_arguments_count_once():
     assert (donated.arguments, donated.results) == (BYTES, 0)
     assert kept.peak == 2 * BYTES + kept.temporaries
     assert donated.peak == BYTES + donated.temporaries
-
-
-def test_a_table_in_markdown():
-    table = markdown_table(("name", "ms"), [("a", "1"), ("b", "2")])
-    assert table == "| name | ms |\n|---|---|\n| a | 1 |\n| b | 2 |"

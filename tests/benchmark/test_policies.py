@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 import pytest
 
+from mvar_jax.benchmark.policies import block_memory
 from mvar_jax.cache import AttentionShape, prepare_compression
-from mvar_jax.evaluation.cache_benchmark import block_memory, made_up_profile
+from mvar_jax.evaluation.made_up import made_up_profile
 from mvar_jax.scales import ScaleSchedule
 
 SCHEDULE, SHAPE = ScaleSchedule.squares(1, 2, 4, 6, 9), AttentionShape(2, 4)
@@ -31,3 +32,15 @@ def test_a_block_holds_what_the_plan_says(name):
     assert memory.inherited == 2 * kept * token
     arguments = memory.inherited + 3 * 2 * 4 * 81 * 16 * 4  # query, key, value
     assert memory.total >= arguments + memory.temporaries
+
+
+def test_the_program_times_all_scales_under_a_policy(run):
+    scales = "((1,1),(2,2),(3,3),(4,4),(6,6),(8,8))"
+    result = run(
+        *("benchmark", "policies", "--config=shapes.py:var64", "--policies=streaming_llm"),
+        *("--config.model.depth=1", f"--config.tokenizer.scales={scales}", "--repeats=1"),
+    )
+    assert result.returncode == 0, result.stderr
+    header, _, full, policy = result.stdout.splitlines()
+    assert header.count("|") == full.count("|") == policy.count("|") == 9
+    assert full.split("|")[7].strip() == "1.00"

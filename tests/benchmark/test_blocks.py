@@ -4,17 +4,14 @@ import jax
 import numpy as np
 import pytest
 
-from mvar_jax.config import ModelConfig, SSMConfig
-from mvar_jax.evaluation.training_benchmark import (
-    HEADER,
-    Cost,
+from mvar_jax.benchmark.naive_forms import (
     attention_block,
     forward_and_backward,
     measure,
     state_space_block,
-    table_lines,
     trunk_block,
 )
+from mvar_jax.config import ModelConfig, SSMConfig
 from mvar_jax.scales import ScaleSchedule
 
 SCHEDULE = ScaleSchedule.squares(1, 2, 3)
@@ -60,18 +57,13 @@ def test_the_naive_state_space_layer_holds_all_states():
     assert all(cost.seconds > 0 and cost.compile_seconds > 0 for cost in costs.values())
 
 
-def test_ratios_are_to_the_naive_form():
-    costs = {"naive": Cost(0.2, 2**22, 4.0), "ours": Cost(0.05, 2**20, 3.0)}
-    lines = list(table_lines("block", "forward", costs))
-    assert lines[0] == "| block | forward | naive | 200.0 | 1.00 | 4.0 | 1.00 | 4.0 | 1.00 |"
-    assert lines[1] == "| block | forward | ours | 50.0 | 0.25 | 1.0 | 0.25 | 3.0 | 0.75 |"
-    assert lines[0].count("|") == len(HEADER) + 1
-
-
 @pytest.mark.slow
 def test_the_program_prints_a_table(run):
-    sizes = ("--width=32", "--heads=1", "--depth=1", "--repeats=1")
-    result = run("benchmark_training", *sizes)
+    sizes = ("--config.model.width=64", "--config.model.heads=1", "--config.model.depth=1")
+    config = ("--config=mvar_imagenet256.py:d16", "--config.model.compute_dtype=float32")
+    result = run("benchmark", "blocks", *config, *sizes, "--repeats=1")
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) == 2 + 3 * 2 * 2
     assert "pass 6/6" in result.stderr
+    naive = [line.split("|")[5] for line in result.stdout.splitlines()[2::2]]
+    assert {cell.strip() for cell in naive} == {"1.00"}

@@ -4,7 +4,7 @@ Attention inside scales is compared with attention over all tokens under a mask,
 state-space layer with a scan over the states of all tokens, scanned layers with unrolled ones.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,24 +15,14 @@ from einops import rearrange
 
 from mvar_jax.array_types import Array, Float, PyTree
 from mvar_jax.config import ModelConfig
-from mvar_jax.evaluation.benchmark import (
-    MIB,
-    compile_timed,
-    markdown_line,
-    median_seconds,
-    program_memory,
-    random_arrays,
-)
+from mvar_jax.evaluation.made_up import random_arrays
+from mvar_jax.evaluation.programs import compile_timed, median_seconds, program_memory
 from mvar_jax.models import Trunk, example_inputs
 from mvar_jax.ops.scale_attention import SCALE_ATTENTION, scale_attention
 from mvar_jax.ops.ssd import SSD, ssd
 from mvar_jax.scales import ScaleSchedule
 
 VOCABULARY, CODE_CHANNELS = 64, 8  # of the trunk; small, so that the layers dominate the cost
-HEADER = (
-    *("block", "pass", "form", "ms", "of naive", "temporaries MiB", "of naive"),
-    *("compile s", "of naive"),
-)
 
 
 @dataclass(frozen=True)
@@ -82,20 +72,6 @@ def measure(block: Block, passes: str, repeats: int) -> dict[str, Cost]:
         temporaries[name] = program_memory(compiled).temporaries
     seconds = median_seconds(programs, repeats)
     return {name: Cost(seconds[name], temporaries[name], compiling[name]) for name in programs}
-
-
-def table_lines(block: str, passes: str, costs: dict[str, Cost]) -> Iterable[str]:
-    """Lines of a Markdown table under `HEADER`, one per form; ratios are to the first form."""
-    naive = next(iter(costs.values()))
-    for form, cost in costs.items():
-        cells = [block, passes, form]
-        for own, other, unit in (
-            (cost.seconds, naive.seconds, 1e-3),
-            (cost.temporaries, naive.temporaries, MIB),
-            (cost.compile_seconds, naive.compile_seconds, 1),
-        ):
-            cells += [f"{own / unit:.1f}", f"{own / other:.2f}"]
-        yield markdown_line(cells)
 
 
 def training_blocks(config: ModelConfig, schedule: ScaleSchedule, batch: int) -> tuple[Block, ...]:

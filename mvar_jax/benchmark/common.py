@@ -1,0 +1,93 @@
+"""The flags that the benchmarks have, and what their values mean."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from mvar_jax import cli
+from mvar_jax.checks import check
+from mvar_jax.config import Config
+from mvar_jax.files import check_writable, user_path
+from mvar_jax.scales import VAR_SCHEDULES
+
+
+def define_common(*, repeats: int) -> None:
+    """Defines `--config`, `--repeats` and `--json`."""
+    cli.define_config()
+    flags.DEFINE_integer("repeats", repeats, "Times that every program runs.", lower_bound=1)
+    flags.DEFINE_string("json", None, "File to write the rows to.")
+
+
+def define_batch() -> None:
+    """Defines `--batch`; see `get_batches`."""
+    flags.DEFINE_list("batch", ["1"], "Images at once, a list for a row of each.")
+
+
+def define_schedule() -> None:
+    """Defines `--schedule`; see `get_config`."""
+    flags.DEFINE_enum("schedule", None, VAR_SCHEDULES, "Image side of VAR's scales to take.")
+
+
+def get_config() -> Config:
+    """The config, with the scales of `--schedule` where it is given."""
+    config, name = cli.get_config(), flags.FLAGS.get_flag_value("schedule", None)
+    if name is None:
+        return config
+    schedule, stride = VAR_SCHEDULES[name], config.tokenizer.stride
+    height, width = schedule.last
+    tokenizer = replace(
+        config.tokenizer, scales=schedule.sizes, image_size=(height * stride, width * stride)
+    )
+    return replace(config, tokenizer=tokenizer)
+
+
+def config_name() -> str:
+    """The file and the preset, as "var_imagenet256:d16"."""
+    name = config_flags.get_config_filename(flags.FLAGS["config"])
+    file, _, preset = name.partition(":")
+    return Path(file).stem + (f":{preset}" if preset else "")
+
+
+def get_batches() -> list[int]:
+    """The numbers of images. Raises ValueError for others than whole ones from 1."""
+    found = cli.get_numbers("batch", lambda n: n >= 1 and n % 1 == 0, "numbers of images from 1")
+    return [int(size) for size in found]
+
+
+def json_file() -> Path | None:
+    """The file that `--json` names. Raises ValueError or OSError if none can be written there."""
+    if flags.FLAGS.json is None:
+        return None
+    path = user_path(flags.FLAGS.json)
+    check(
+        not path.is_dir() and path.absolute().parent.is_dir(),
+        f"--json: got {flags.FLAGS.json!r}, expected a file in a folder that exists.",
+    )
+    check_writable(path)
+    return path
+
+
+def define_reference() -> None:
+    """Defines the flags by which the official code runs beside ours."""
+    flags.DEFINE_string("reference", None, "A checkout of the official code, to time in turn.")
+    flags.DEFINE_string("reference_python", "python", "An interpreter that runs it.")
+
+
+def get_reference() -> dict[str, Any] | None:
+    """The checkout and the interpreter, None without `--reference`."""
+    values = flags.FLAGS
+    if values.reference is None:
+        return None
+    return {"checkout": user_path(values.reference), "python": values.reference_python}
+
+
+def machine_line(about: dict[str, Any]) -> str:
+    """What was measured of the machine, in words."""
+    matmul, copy = about["matmul_flops_per_second"], about["copy_bytes_per_second"]
+    return (
+        f"{about['model']} on {about['device']}, {about['dtype']}: a large product reaches "
+        f"{matmul / 1e9:.0f} GFLOP/s, a copy {copy / 1e9:.1f} GB/s\n"
+    )

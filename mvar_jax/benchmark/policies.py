@@ -1,0 +1,149 @@
+"""What cache policies cost: memory of an attention block, time of all scales without decoder."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from mvar_jax.benchmark import common
+from mvar_jax.benchmark.rows import Rows
+from mvar_jax.cache import POLICIES, Compression, parse_policy, prepare_compression
+from mvar_jax.checks import check
+from mvar_jax.config import Config
+from mvar_jax.evaluation.made_up import made_up_profile
+from mvar_jax.evaluation.programs import MIB, compile_timed, median_seconds, program_memory
+from mvar_jax.models import build_trunk, example_condition
+from mvar_jax.ops.noise import image_keys
+from mvar_jax.sampling import Filters, Request, Sampler, Weights, generate_scales
+from mvar_jax.tokenizers import build_tokenizer
+from mvar_jax.training.weights import init_tokenizer, init_trunk
+
+COLUMNS = {
+    "policy": ("policy", ""),
+    "inherited_mib": ("inherited MiB", ".1f"),
+    "attended_mib": ("attended MiB", ".1f"),
+    "temporaries_mib": ("block's temporaries MiB", ".1f"),
+    "block_mib": ("block MiB", ".1f"),
+    "seconds": ("s an image", ".2f"),
+    "of_full": ("of full", ".2f"),
+    "compile_seconds": ("compile s", ".0f"),
+}
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    common.define_common(repeats=3)
+    common.define_schedule()
+    names = sorted(name for name in POLICIES if name != "full")
+    flags.DEFINE_list("policies", names, "As hack, scalekv@before, hack+int8, full+int8.")
+    flags.DEFINE_float("ratio", 0.7, "Share of all tokens that is evicted.")
+    flags.DEFINE_bool("time", True, "Run all scales; without it only memory is told.")
+
+
+def main() -> None:
+    """The command `policies`: compiles, runs and prints a row for every policy."""
+    values = flags.FLAGS
+    check(0 < values.ratio < 1, f"--ratio: got {values.ratio}, expected a share above 0, below 1.")
+    config, rows = common.get_config(), Rows(COLUMNS, common.json_file())
+    compressions = _compressions(config, values.policies, values.ratio)
+    seconds = sampling_seconds(config, compressions, values.repeats) if values.time else {}
+    for name, compression in compressions.items():
+        dtype = jnp.dtype(config.model.compute_dtype)
+        memory = block_memory(compression, config.model.head_dim, dtype)
+        row = {
+            "model": common.config_name(),
+            "policy": name,
+            "inherited_mib": memory.inherited / MIB,
+            "attended_mib": memory.attended / MIB,
+            "temporaries_mib": memory.temporaries / MIB,
+            "block_mib": memory.total / MIB,
+        }
+        if seconds:
+            taken, compiled = seconds[name]
+            of_full = taken / seconds["full"][0]
+            row |= {"seconds": taken, "of_full": of_full, "compile_seconds": compiled}
+        rows.add(row)
+
+
+@dataclass(frozen=True)
+class BlockMemory:
+    """Bytes of one attention block at the last scale, compiled alone, two rows."""
+
+    inherited: int  # its input cache: the plan's bytes for one layer
+    attended: int  # keys and values that its queries attend to, by the plan
+    temporaries: int  # of the compiled program
+    total: int  # with arguments and results
+
+
+def block_memory(compression: Compression, dim: int, dtype: jnp.dtype) -> BlockMemory:
+    """Compiles the attention of the layer that attends to most tokens at the last scale."""
+    schedule, last = compression.schedule, len(compression.schedule) - 1
+    seen = [sum(g.heads * g.attend[last] for g in plan) for plan in compression.plan.layers]
+    layer = int(np.argmax(seen))
+    plan = compression.plan.layers[layer]
+    heads = sum(group.heads for group in plan)
+    token = jax.ShapeDtypeStruct((2, heads, schedule.lengths[last], dim), dtype)
+
+    def inherited():
+        cache = compression.empty_layer(layer, 2, dim, dtype)
+        groups = []
+        for group, empty in zip(plan, cache.groups):
+            shape = (2, group.heads, group.keep[last - 1], dim)
+            zeros = jnp.zeros(shape, dtype)
+            groups.append(empty.append(zeros, zeros, 0))
+        return replace(cache, groups=tuple(groups))
+
+    def attend(cache, query, key, value, raw):
+        return cache.attend(query, key, value, raw, dim**-0.5, last)[0]
+
+    cache = jax.eval_shape(inherited)
+    memory = program_memory(jax.jit(attend).lower(cache, *(token,) * 4).compile())
+    itemsize = jnp.dtype(dtype).itemsize
+    return BlockMemory(
+        inherited=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache.groups)),
+        attended=2 * sum(g.heads * g.attend[last] for g in plan) * 2 * dim * itemsize,
+        temporaries=memory.temporaries,
+        total=memory.peak,
+    )
+
+
+def sampling_seconds(
+    config: Config, compressions: dict[str, Compression], repeats: int
+) -> dict[str, tuple[float, float]]:
+    """Median seconds of all scales of an image with guidance, without the decoder, and compile
+    seconds, under every compression."""
+    sampler = Sampler(build_trunk(config), build_tokenizer(config.tokenizer))
+    weights = Weights(init_trunk(config), init_tokenizer(config))
+    keys = image_keys(0, np.zeros(1, np.uint32))
+    filters = Filters.of(config.sampling, len(sampler.scales))
+    request = Request(example_condition(config.model, 1), keys, filters)
+
+    @jax.jit
+    def draw(weights, request):
+        return list(generate_scales(sampler, weights, request))[-1].running
+
+    programs, compiling = {}, {}
+    for name, compression in compressions.items():
+        own = replace(weights, compression=compression)
+        compiled, compiling[name] = compile_timed(draw, own, request)
+        programs[name] = partial(compiled, own, request)
+    seconds = median_seconds(programs, repeats)
+    return {name: (seconds[name], compiling[name]) for name in compressions}
+
+
+def _compressions(config: Config, policies: list[str], ratio: float) -> dict[str, Compression]:
+    """Those of the full cache and of policies by name, for the attention over the history."""
+    schedule, shape = config.tokenizer.schedule, build_trunk(config).attention_shape
+    check(
+        shape.layers > 0,
+        f"--config: got model.pattern={config.model.pattern}, which caches nothing; expected a "
+        "model with attention over the history, as VAR.",
+    )
+    profile, found = made_up_profile(schedule, shape), {}
+    for name in ("full", *policies):
+        own = None if parse_policy(name)[0] is POLICIES["full"] else ratio
+        found[name] = prepare_compression(name, schedule, shape, ratio=own, profile=profile)
+    return found

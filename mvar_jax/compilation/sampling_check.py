@@ -9,15 +9,15 @@ from typing import Any, no_type_check
 import jax
 
 from mvar_jax.cache import AttentionShape, Compression, Profile, prepare_compression
-from mvar_jax.compilation.chips import get_chip, topology_devices
+from mvar_jax.compilation.chips import Options
 from mvar_jax.compilation.program import (
-    WHOLE_PRODUCTS,
     Advance,
     Program,
     by_image,
     example_conditions,
 )
 from mvar_jax.compilation.report import Part, Report
+from mvar_jax.compilation.topology import get_chip, topology_devices
 from mvar_jax.config import Config
 from mvar_jax.evaluation.made_up import made_up_profile
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
@@ -65,25 +65,31 @@ def check_sampling(config: Config, topology: str, plan: Plan | None, *, advance:
     with jax.set_mesh(mesh):
         start = time.monotonic()
         drawing = _Drawing(config, plan, build_trunk(config))
-        whole = Program(partial(generate, drawing.sampler), drawing.weights, drawing.request)
+        whole = Program(
+            partial(generate, drawing.sampler),
+            *(drawing.weights, drawing.request),
+            options=chip.compiler.options,
+        )
         advance()
         seconds = time.monotonic() - start
-        parts, heaviest = _parts(config, plan, drawing, advance)
+        parts, heaviest = _parts(config, plan, drawing, chip.compiler.estimate_options, advance)
     flops = matmul_flops(config.model, config.tokenizer.schedule, build_trunk(config).logits)
     useful = 2 * config.batch_size * flops
     return Report(topology, len(devices), chip, whole.memory, parts, useful, seconds, heaviest)
 
 
-def _parts(config: Config, plan: Plan | None, drawing: "_Drawing", advance: Advance):
+def _parts(
+    config: Config, plan: Plan | None, drawing: "_Drawing", options: Options, advance: Advance
+):
     """Costs of a repetition of the pattern, of what else a scale takes, and of the decoder."""
     pattern = config.model.pattern
     model = replace(config.model, depth=len(pattern), scan=False)
     short = replace(config, model=model)
-    one = _Drawing(short, plan, build_trunk(short)).scales_program()
+    one = _Drawing(short, plan, build_trunk(short)).scales_program(options)
     advance()
-    rest = _Drawing(short, plan, _without_blocks(build_trunk(short))).scales_program()
+    rest = _Drawing(short, plan, _without_blocks(build_trunk(short))).scales_program(options)
     advance()
-    times, decoder = drawing.decoder_program()
+    times, decoder = drawing.decoder_program(options)
     advance()
     parts = [
         Part(f"block {' and '.join(pattern)}", one.cost - rest.cost, config.model.repeats),
@@ -125,7 +131,7 @@ class _Drawing:
         conditions = example_conditions(config.model, config.batch_size)
         self.request = Request(conditions, keys, filters)
 
-    def scales_program(self) -> Program:
+    def scales_program(self, options: Options) -> Program:
         """All scales, without the decoder."""
 
         def draw(weights, request):
@@ -133,9 +139,9 @@ class _Drawing:
             return steps[-1].running, tuple(step.tokens for step in steps)
 
         with in_one_part():
-            return Program(draw, self.weights, self.request, options=WHOLE_PRODUCTS)
+            return Program(draw, self.weights, self.request, options=options)
 
-    def decoder_program(self) -> tuple[int, Program]:
+    def decoder_program(self, options: Options) -> tuple[int, Program]:
         """In how many parts the images are decoded, and the program for one of them."""
         begun = jax.eval_shape(partial(begin, self.sampler), self.weights, self.request)
         batch, *shape = begun.running.shape
@@ -145,4 +151,4 @@ class _Drawing:
         def decode(params, running):
             return self.sampler.tokenizer.bind({"params": params}).decode(running)
 
-        return parts, Program(decode, self.weights.tokenizer, running, options=WHOLE_PRODUCTS)
+        return parts, Program(decode, self.weights.tokenizer, running, options=options)

@@ -6,9 +6,8 @@ from dataclasses import fields, replace
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.compilation.chips import get_chip, topology_devices
+from mvar_jax.compilation.chips import Options
 from mvar_jax.compilation.program import (
-    WHOLE_PRODUCTS,
     Advance,
     Program,
     by_image,
@@ -16,6 +15,7 @@ from mvar_jax.compilation.program import (
     split_cost,
 )
 from mvar_jax.compilation.report import Part, Report
+from mvar_jax.compilation.topology import get_chip, topology_devices
 from mvar_jax.config import Config
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.models import build_trunk
@@ -46,25 +46,26 @@ def check_training(config: Config, topology: str, *, advance: Advance) -> Report
     with jax.set_mesh(mesh):
         start = time.monotonic()
         step = _Step(config, config.batch_size)
-        whole = Program(step.whole, step.state, step.batch, step.frozen)
+        options = chip.compiler.options
+        whole = Program(step.whole, step.state, step.batch, step.frozen, options=options)
         advance()
         seconds = time.monotonic() - start
-        parts, heaviest = _parts(config, step, advance)
+        parts, heaviest = _parts(config, step, chip.compiler.estimate_options, advance)
     flops = matmul_flops(config.model, config.tokenizer.schedule, build_trunk(config).logits)
     useful = TRAINING_FACTOR * config.batch_size * flops
     return Report(topology, len(devices), chip, whole.memory, parts, useful, seconds, heaviest)
 
 
-def _parts(config: Config, step: "_Step", advance: Advance):
+def _parts(config: Config, step: "_Step", options: Options, advance: Advance):
     """Costs of a repetition of the pattern, of the rest, and of the optimizer."""
     times = config.training.accumulate
     programs = []
     for repeats in (1, 2):
-        programs.append(_gradient_program(config, repeats))
+        programs.append(_gradient_program(config, repeats, options))
         advance()
     one, two = programs
     layer, rest = split_cost(one, two)
-    optimizer = Program(step.update, step.state, step.state.params).cost
+    optimizer = Program(step.update, step.state, step.state.params, options=options).cost
     advance()
     name = " and ".join(config.model.pattern)
     parts = [
@@ -75,14 +76,14 @@ def _parts(config: Config, step: "_Step", advance: Advance):
     return parts, one.heaviest()
 
 
-def _gradient_program(config: Config, repeats: int) -> Program:
+def _gradient_program(config: Config, repeats: int, options: Options) -> Program:
     """Gradients of one part of the batch, with `repeats` unrolled repetitions of the pattern."""
     model = replace(config.model, depth=repeats * len(config.model.pattern), scan=False)
     size = config.batch_size // config.training.accumulate
     training = replace(config.training, accumulate=1)
     step = _Step(replace(config, model=model, training=training), size)
     arguments = (step.state.params, step.state.step, step.batch, step.frozen)
-    return Program(step.gradient, *arguments, options=WHOLE_PRODUCTS)
+    return Program(step.gradient, *arguments, options=options)
 
 
 class _Step:

@@ -15,6 +15,7 @@ PEAK_FLOPS = (
     ("NVIDIA H100 NVL", 835e12),
     ("NVIDIA H100", 989e12),
     ("NVIDIA H200", 989e12),
+    ("NVIDIA B200", 2250e12),
     ("NVIDIA A100", 312e12),
     ("NVIDIA L40S", 362e12),
     ("NVIDIA L40", 181e12),

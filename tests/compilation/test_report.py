@@ -1,14 +1,22 @@
 """Roofline and utilisation of a report, by hand."""
 
+from dataclasses import replace
+
 import pytest
 
-from mvar_jax.compilation.chips import Chip, get_chip
+from mvar_jax.compilation.chips import Chip, Compiler
 from mvar_jax.compilation.program import Cost, Instruction
 from mvar_jax.compilation.report import Part, Report
 from mvar_jax.evaluation.programs import ProgramMemory
 from tests.compilation import FIXED_NAMES
 
-CHIP = Chip(peak_flops=100.0, memory_bytes=1000, memory_bandwidth=10.0, link_bandwidth=2.0)
+CHIP = Chip(
+    peak_flops=100.0,
+    memory_bytes=1000,
+    memory_bandwidth=10.0,
+    link_bandwidth=2.0,
+    compiler=Compiler("tpu", "tpu", "default"),
+)
 REPORT = Report(
     topology="v0:2",
     chips=2,
@@ -42,7 +50,13 @@ def test_text_names_parts_and_heaviest_instructions():
         assert expected in text
 
 
-@pytest.mark.parametrize("topology", ["v5e", "h100:8", ""])
-def test_unknown_chips_are_refused(topology):
-    with pytest.raises(ValueError, match="expected one of v4, v5e"):
-        get_chip(topology)
+def test_between_hosts_the_slower_of_links_and_network_counts():
+    slow = replace(CHIP, network_bandwidth=0.5)
+    part = Part("block", Cost(0, 0, {"all-gather": 4.0}, between_hosts=2.0), times=3)
+    assert part.exchange_seconds(CHIP) == pytest.approx(3 * 2)
+    assert part.exchange_seconds(slow) == pytest.approx(3 * 4)
+    assert part.exchange_seconds(replace(slow, network_bandwidth=2.0)) == pytest.approx(3 * 2)
+    report = replace(REPORT, chip=slow, parts=[part])
+    assert report.as_json()["bytes_between_hosts_per_step"] == 6.0
+    assert "of network, which is assumed" in report.as_text()
+    assert "network" not in REPORT.as_text()

@@ -19,7 +19,7 @@ from absl import flags
 from mvar_jax import cli
 from mvar_jax.checks import check
 from mvar_jax.compilation.program import PROGRAMS
-from mvar_jax.compilation.report import largest_arrays
+from mvar_jax.compilation.report import REMEDY, largest_arrays
 from mvar_jax.compilation.sampling_check import check_sampling, policy_plan
 from mvar_jax.compilation.training_check import check_training
 from mvar_jax.files import user_path, write_text
@@ -61,7 +61,8 @@ def main() -> None:
     if out is not None:
         write_text(out, json.dumps(report.as_json(), indent=1) + "\n")
     if report.share > 1:
-        print(f"error: does not fit: takes {report.share:.0%} of the memory.", file=sys.stderr)
+        message = f"does not fit: takes {report.share:.0%} of the memory. {REMEDY}"
+        print(f"error: {message}", file=sys.stderr)
         sys.exit(DOES_NOT_FIT)
 
 

@@ -9,6 +9,7 @@ from mvar_jax.evaluation.markdown import markdown_table
 from mvar_jax.evaluation.programs import ProgramMemory
 
 NAMED = 8  # of the largest arrays
+REMEDY = "Use more chips, a smaller batch_size, accumulate or fsdp."
 PARTS_HEADER = ("part", "times", "TFLOP", "GB moved", "GB exchanged", "ms", "ms exchange")
 
 
@@ -158,4 +159,4 @@ def largest_arrays(message: str, topology: str) -> str:
     )
     lines = [f"error: does not fit into {topology}. {need[0] if need else ''} Largest arrays:"]
     lines += [f"  {size} {shape} {source}" for size, source, shape in arrays[:NAMED]]
-    return "\n".join([*lines, "Use more chips, a smaller batch_size, accumulate or fsdp."])
+    return "\n".join([*lines, REMEDY])

@@ -52,5 +52,14 @@ def measure_batches(
         for batch in batches:
             official = None if seconds is None else partial(seconds, batch)
             measured = measure(config, weights, batch, flags.FLAGS.repeats, official)
-            rows.add(about | {"batch": batch} | measured)
+            rows.add(about | {"batch": batch} | measured | _shares(about, measured))
             progress.advance()
+
+
+def _shares(about: dict[str, Any], measured: dict[str, Any]) -> dict[str, float]:
+    """What a run reaches of this machine's own rates, by the compiler's count."""
+    seconds = measured["seconds"]
+    return {
+        "share_of_matmul": measured["flops"] / seconds / about["matmul_flops_per_second"],
+        "share_of_copy": measured["bytes_moved"] / seconds / about["copy_bytes_per_second"],
+    }

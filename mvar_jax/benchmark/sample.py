@@ -1,6 +1,7 @@
 """The speed of a sampler: whole images, trunk and decoder apart, scale by scale."""
 
 import statistics
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from mvar_jax.benchmark.batches import Official, measure_batches
 from mvar_jax.benchmark.placed import by_image, check_fits
+from mvar_jax.compilation.report import total_cost
+from mvar_jax.compilation.sampling_check import sampling_parts
 from mvar_jax.config import Config
 from mvar_jax.evaluation.programs import alternate, compile_timed, timed
 from mvar_jax.models import build_trunk, example_condition
@@ -23,6 +26,8 @@ COLUMNS = {
     "seconds": ("s", ".3f"),
     "seconds_trunk": ("trunk s", ".3f"),
     "seconds_decoder": ("decoder s", ".3f"),
+    "share_of_matmul": ("of matmul", ".0%"),
+    "share_of_copy": ("of copy", ".0%"),
     "compile_seconds": ("compile s", ".1f"),
     "peak_bytes": ("bytes", ".3g"),
     "ratio_to_reference": ("official / ours", ".2f"),
@@ -53,8 +58,9 @@ def measure_sampling(
 ) -> dict[str, Any]:
     """A row of medians over `repeats` runs of `batch` images; every image has two rows of tokens.
 
-    Other runs of the same weights, by `official`, alternate with ours. Raises ValueError for a
-    batch that does not fit into memory.
+    FLOPs and bytes are of one device, by the compiler, from programs of the parts, since it counts
+    what a loop repeats once. Other runs of the same weights, by `official`, alternate with ours.
+    Raises ValueError for a batch that does not fit into memory.
     """
     trunk, tokenizer = build_trunk(config), build_tokenizer(config.tokenizer)
     sampler = Sampler(trunk, tokenizer, smooth=config.sampling.smooth)
@@ -69,6 +75,7 @@ def measure_sampling(
 
     runs = alternate({"ours": ours} | ({"official": official} if official else {}), repeats)
     own, spread = _medians(runs["ours"]), [seconds for seconds, _ in runs["ours"]]
+    cost = total_cost(sampling_parts(replace(config, batch_size=batch), None, {})[0])
     row = {
         "images_per_second": batch / own.whole,
         "seconds": own.whole,
@@ -78,6 +85,8 @@ def measure_sampling(
         "milliseconds_per_scale": _scales(sampler, weights, request, repeats),
         "compile_seconds": compile_seconds,
         "peak_bytes": memory.peak,
+        "flops": cost.flops,
+        "bytes_moved": cost.bytes_moved,
         "ratio_to_reference": None,
     }
     if official:

@@ -11,28 +11,24 @@ import jax.numpy as jnp
 from mvar_jax import cli
 from mvar_jax.benchmark.batches import Official, measure_batches
 from mvar_jax.benchmark.placed import check_fits
-from mvar_jax.compilation.training_check import example_batch
+from mvar_jax.compilation.report import total_cost
+from mvar_jax.compilation.training_check import TrainingPrograms, training_parts
 from mvar_jax.config import Config
 from mvar_jax.evaluation.programs import alternate, compile_timed, timed
 from mvar_jax.models import build_trunk
 from mvar_jax.sampling import Weights
 from mvar_jax.tokenizers import build_tokenizer
-from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.state import new_state
-from mvar_jax.training.step import (
-    Frozen,
-    make_trunk_evaluation,
-    make_trunk_gradient,
-    make_trunk_step,
-)
+from mvar_jax.training.step import Frozen, make_trunk_evaluation
 
-STEPS = 100_000  # length of the schedules; any number gives the same program
 COLUMNS = {
     "batch": ("images", "d"),
     "images_per_second": ("images/s", ".3g"),
     "seconds": ("step s", ".3f"),
     "seconds_forward": ("forward s", ".3f"),
     "seconds_backward": ("backward s", ".3f"),
+    "share_of_matmul": ("of matmul", ".0%"),
+    "share_of_copy": ("of copy", ".0%"),
     "compile_seconds": ("compile s", ".1f"),
     "peak_bytes": ("bytes", ".3g"),
     "ratio_to_reference": ("official / ours", ".2f"),
@@ -67,7 +63,8 @@ def measure_training(
     optimizer, so that ratios are of the gradient. Raises ValueError for a batch that does not fit
     into memory.
     """
-    case = _Training(replace(config, batch_size=batch), weights)
+    config = replace(config, batch_size=batch)
+    case, cost = _Training(config, weights), total_cost(training_parts(config, {})[0])
     steps = alternate({"step": partial(timed, case.update)}, repeats)["step"]
     passes = {"ours": case.passes} | ({"official": official} if official else {})
     runs = alternate(passes, repeats)
@@ -80,6 +77,8 @@ def measure_training(
         "seconds_backward": own.backward,
         "compile_seconds": case.compile_seconds,
         "peak_bytes": case.memory.peak,
+        "flops": cost.flops,
+        "bytes_moved": cost.bytes_moved,
         "ratio_to_reference": None,
     }
     if official:
@@ -98,20 +97,16 @@ class _Training:
     """A training on the ambient mesh; the state of every update replaces the one before."""
 
     def __init__(self, config: Config, weights: Weights):
-        size = config.batch_size
-        trunk, tokenizer = build_trunk(config), build_tokenizer(config.tokenizer)
-        training, optimizer = config.training, make_optimizer(config.optimizer, STEPS, size)
+        training, trunk = config.training, build_trunk(config)
+        programs, tokenizer = TrainingPrograms(config), build_tokenizer(config.tokenizer)
         copied = jax.jit(partial(jax.tree.map, jnp.copy))(weights.trunk)
-        self.state = new_state(copied, optimizer, training.ema_decay)
-        self.given = jax.tree.map(_zeros, example_batch(config, size)), Frozen(weights.tokenizer)
-        step = make_trunk_step(trunk, tokenizer, optimizer, config=training, seed=config.seed)
-        gradient = make_trunk_gradient(trunk, tokenizer, training, seed=config.seed)
+        self.state = new_state(copied, programs.optimizer, training.ema_decay)
+        self.given = jax.tree.map(_zeros, programs.batch), Frozen(weights.tokenizer)
+        step = jax.jit(programs.whole, donate_argnums=0)
+        self.step, self.compile_seconds = compile_timed(step, self.state, *self.given)
+        self.memory = check_fits(self.step, config.batch_size)
         now = (self.state.params, self.state.step, *self.given)
-        self.step, self.compile_seconds = compile_timed(
-            jax.jit(step, donate_argnums=0), self.state, *self.given
-        )
-        self.memory = check_fits(self.step, size)
-        self.gradient = jax.jit(gradient).lower(*now).compile()
+        self.gradient = jax.jit(programs.gradient).lower(*now).compile()
         evaluation = make_trunk_evaluation(trunk, tokenizer)
         self.loss = jax.jit(evaluation).lower(self.state, *self.given).compile()
 

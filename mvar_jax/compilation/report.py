@@ -1,6 +1,7 @@
 """The cost of a program on a topology: memory, roofline time, utilisation."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mvar_jax.compilation.chips import Chip
@@ -37,6 +38,14 @@ class Part:
         return self.times * seconds
 
 
+def total_cost(parts: Iterable[Part]) -> Cost:
+    """The cost of all parts together, with their repetitions."""
+    total = Cost(0, 0, {})
+    for part in parts:
+        total += part.cost * part.times
+    return total
+
+
 @dataclass(frozen=True)
 class Report:
     """The result of a check. Sizes are per chip."""
@@ -63,10 +72,7 @@ class Report:
     @property
     def total(self) -> Cost:
         """The cost of all parts together."""
-        total = Cost(0, 0, {})
-        for part in self.parts:
-            total += part.cost * part.times
-        return total
+        return total_cost(self.parts)
 
     @property
     def seconds(self) -> float:

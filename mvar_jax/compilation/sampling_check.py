@@ -12,6 +12,7 @@ from mvar_jax.cache import AttentionShape, Compression, Profile, prepare_compres
 from mvar_jax.compilation.chips import Options
 from mvar_jax.compilation.program import (
     Advance,
+    Instruction,
     Program,
     by_image,
     example_conditions,
@@ -72,20 +73,25 @@ def check_sampling(config: Config, topology: str, plan: Plan | None, *, advance:
         )
         advance()
         seconds = time.monotonic() - start
-        parts, heaviest = _parts(config, plan, drawing, chip.compiler.estimate_options, advance)
+        options = chip.compiler.estimate_options
+        parts, heaviest = sampling_parts(config, plan, options, advance=advance)
     flops = matmul_flops(config.model, config.tokenizer.schedule, build_trunk(config).logits)
     useful = 2 * config.batch_size * flops
     return Report(topology, len(devices), chip, whole.memory, parts, useful, seconds, heaviest)
 
 
-def _parts(
-    config: Config, plan: Plan | None, drawing: "_Drawing", options: Options, advance: Advance
-):
-    """Costs of a repetition of the pattern, of what else a scale takes, and of the decoder."""
+def sampling_parts(
+    config: Config, plan: Plan | None, options: Options, *, advance: Advance = lambda: None
+) -> tuple[list[Part], list[Instruction]]:
+    """What `batch_size` images cost on the ambient mesh, and a block's heaviest instructions.
+
+    The parts are a repetition of the pattern, what else all scales take, and the decoder, compiled
+    with `options`.
+    """
     pattern = config.model.pattern
-    model = replace(config.model, depth=len(pattern), scan=False)
-    short = replace(config, model=model)
-    one = _Drawing(short, plan, build_trunk(short)).scales_program(options)
+    short = replace(config, model=replace(config.model, depth=len(pattern), scan=False))
+    drawing = _Drawing(short, plan, build_trunk(short))
+    one = drawing.scales_program(options)
     advance()
     rest = _Drawing(short, plan, _without_blocks(build_trunk(short))).scales_program(options)
     advance()

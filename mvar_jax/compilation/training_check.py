@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from mvar_jax.compilation.chips import Options
 from mvar_jax.compilation.program import (
     Advance,
+    Instruction,
     Program,
     by_image,
     example_conditions,
@@ -45,20 +46,26 @@ def check_training(config: Config, topology: str, *, advance: Advance) -> Report
     BatchLayout(mesh).check_batch(config.batch_size, config.training.accumulate)
     with jax.set_mesh(mesh):
         start = time.monotonic()
-        step = _Step(config, config.batch_size)
+        step = TrainingPrograms(config)
         options = chip.compiler.options
         whole = Program(step.whole, step.state, step.batch, step.frozen, options=options)
         advance()
         seconds = time.monotonic() - start
-        parts, heaviest = _parts(config, step, chip.compiler.estimate_options, advance)
+        options = chip.compiler.estimate_options
+        parts, heaviest = training_parts(config, options, advance=advance)
     flops = matmul_flops(config.model, config.tokenizer.schedule, build_trunk(config).logits)
     useful = TRAINING_FACTOR * config.batch_size * flops
     return Report(topology, len(devices), chip, whole.memory, parts, useful, seconds, heaviest)
 
 
-def _parts(config: Config, step: "_Step", options: Options, advance: Advance):
-    """Costs of a repetition of the pattern, of the rest, and of the optimizer."""
-    times = config.training.accumulate
+def training_parts(
+    config: Config, options: Options, *, advance: Advance = lambda: None
+) -> tuple[list[Part], list[Instruction]]:
+    """What an update costs on the ambient mesh, and a block's heaviest instructions.
+
+    The parts are a repetition of the pattern, the rest, and the optimizer, compiled with `options`.
+    """
+    times, step = config.training.accumulate, TrainingPrograms(config)
     programs = []
     for repeats in (1, 2):
         programs.append(_gradient_program(config, repeats, options))
@@ -81,23 +88,23 @@ def _gradient_program(config: Config, repeats: int, options: Options) -> Program
     model = replace(config.model, depth=repeats * len(config.model.pattern), scan=False)
     size = config.batch_size // config.training.accumulate
     training = replace(config.training, accumulate=1)
-    step = _Step(replace(config, model=model, training=training), size)
+    step = TrainingPrograms(replace(config, model=model, training=training, batch_size=size))
     arguments = (step.state.params, step.state.step, step.batch, step.frozen)
     return Program(step.gradient, *arguments, options=options)
 
 
-class _Step:
+class TrainingPrograms:
     """The functions of a training step and the shapes of their arguments, on the ambient mesh."""
 
-    def __init__(self, config: Config, batch_size: int):
+    def __init__(self, config: Config):
         trunk, tokenizer = build_trunk(config), build_tokenizer(config.tokenizer)
         training = config.training
-        optimizer = make_optimizer(config.optimizer, STEPS, batch_size)
+        self.optimizer = optimizer = make_optimizer(config.optimizer, STEPS, config.batch_size)
         self.whole = make_trunk_step(trunk, tokenizer, optimizer, config=training, seed=config.seed)
         self.gradient = make_trunk_gradient(trunk, tokenizer, training, seed=config.seed)
         self.state = state_shapes(trunk_shapes(config), optimizer, training.ema_decay)
         self.frozen = Frozen(with_shardings(tokenizer_shapes(config)))
-        self.batch = example_batch(config, batch_size)
+        self.batch = _example_batch(config)
 
         def follow(state, gradients):
             metrics = {"loss": jnp.float32(0)}
@@ -108,8 +115,9 @@ class _Step:
         self.update = jax.jit(follow, donate_argnums=0)
 
 
-def example_batch(config: Config, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+def _example_batch(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
     """A batch of tokens, or of images where tokens are of bits, with labels or texts."""
+    batch_size = config.batch_size
     condition = example_conditions(config.model, batch_size)
     height, width = config.tokenizer.image_size
     data = {"image": by_image((batch_size, height, width, 3), jnp.float32)}

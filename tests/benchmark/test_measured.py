@@ -15,6 +15,7 @@ TINY = (
     *("--config.tokenizer.vocabulary=16", "--config.sampling.top_k=8", "--repeats=2"),
 )
 FIXED = {
+    *("flops", "bytes_moved", "share_of_matmul", "share_of_copy"),
     *("model", "batch", "device", "images_per_second", "compile_seconds", "peak_bytes"),
     *("seconds", "ratio_to_reference", "matmul_flops_per_second", "copy_bytes_per_second"),
 }

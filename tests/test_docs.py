@@ -135,7 +135,7 @@ def test_peak_learning_rates_are_those_of_the_configs():
         TEXTS["docs/training.md"],
         re.MULTILINE,
     )
-    assert len(rows) == 9
+    assert len(rows) == 10
     for names, trained, batch, rate, peak in rows:
         first, *others = re.findall(r"`(.*?)`", names)
         file, _, preset = first.partition(":")

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from mvar_jax.checks import check
 from mvar_jax.config import Config
 from mvar_jax.config.tree import to_config_dict
+from mvar_jax.scales import VAR_512
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ RECIPES = {
     30: Recipe(1024, 350, 8e-5, 1e-5, 0.01, 0.08),
     # Of M-VAR's largest model only the sampling code is public; trained like depth 30.
     32: Recipe(1024, 350, 8e-5, 1e-5, 0.01, 0.08),
+    36: Recipe(768, 350, 8e-5, 5e-6, 0.01, 0.08),
 }
 
 
@@ -64,4 +66,15 @@ def imagenet256(preset: str, pattern: tuple[str, ...], depths: tuple[int, ...]) 
         final_weight_decay=recipe.final_weight_decay,
     )
     config.training.update(epochs=float(recipe.epochs))
+    return config
+
+
+def imagenet512(preset: str, pattern: tuple[str, ...], depths: tuple[int, ...]) -> ConfigDict:
+    """The same for 512x512, as VAR's model of that size: one adaLN projection for all blocks.
+
+    The tokenizer is that of 256x256, with other scales. Raises ValueError for another preset.
+    """
+    config = imagenet256(preset, pattern, depths)
+    config.tokenizer.update(image_size=(512, 512), scales=VAR_512.sizes)
+    config.model.shared_modulation = True
     return config

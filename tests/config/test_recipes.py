@@ -9,6 +9,7 @@ import pytest
 
 from mvar_jax.config import SamplingConfig
 from mvar_jax.config.tree import from_config_dict, from_json, to_json
+from mvar_jax.scales import VAR_256, VAR_512
 from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -19,7 +20,9 @@ PRESETS = {
     "folder": ("var64", "mvar64", "var256", "mvar256", "runlocal"),
     "shapes": ("var64", "mvar64", "var256", "mvar256", "runlocal"),
     "mvar_imagenet256": ("d12", "d16", "d20", "d24", "d30", "d32"),
+    "mvar_imagenet512": ("d24", "d36"),
     "var_imagenet256": ("d16", "d20", "d24", "d30"),
+    "var_imagenet512": ("d36",),
 }
 
 
@@ -88,10 +91,11 @@ PUBLISHED = {
     20: (768, 250, 1e-4, 1e-3, 0.1, 0.05),
     24: (768, 350, 8e-5, 1e-4, 0.01, 0.05),
     30: (1024, 350, 8e-5, 1e-5, 0.01, 0.08),
+    36: (768, 350, 8e-5, 5e-6, 0.01, 0.08),
 }
 
 
-@pytest.mark.parametrize("file", ["mvar_imagenet256", "var_imagenet256"])
+@pytest.mark.parametrize("file", [file for file in PRESETS if "imagenet" in file])
 def test_recipes_are_the_published_ones(file):
     for depth, (batch, epochs, rate, gate, last_rate, last_decay) in PUBLISHED.items():
         preset = f"d{depth}"
@@ -111,6 +115,21 @@ def test_recipes_are_the_published_ones(file):
         without_norm = file.startswith("mvar") and depth in (16, 20)
         assert model.qk_norm == (not without_norm)
         assert model.pattern == (("scale+ssm",) if file.startswith("mvar") else ("history",))
+        large = file.endswith("512")
+        assert (model.shared_modulation, config.tokenizer.schedule) == (
+            (True, VAR_512) if large else (False, VAR_256)
+        )
+
+
+def test_mvar_at_512_shares_one_modulation_of_nine_vectors():
+    """Its parameters are those published for 256 pixels, but for modulation and positions."""
+    trunk = trunk_shapes(from_config_dict(get_config("mvar_imagenet512", "d24")))
+    depth, width, published = 24, 24 * 64, 1550067136
+    projection = 9 * width * (width + 1)
+    more = projection + depth * 9 * width + (VAR_512.total - VAR_256.total) * width
+    count = sum(leaf.size for leaf in jax.tree.leaves(trunk))
+    assert count == published - depth * projection + more
+    assert trunk["shared_modulation"]["kernel"].shape == (width, 9, width)
 
 
 def test_sampling_starts_from_the_published_settings():

@@ -6,10 +6,12 @@ import pytest
 
 from mvar_jax.array_types import path_name
 from mvar_jax.config import TokenizerConfig
+from mvar_jax.config.files import load_config
+from mvar_jax.config.tree import from_config_dict
 from mvar_jax.convert.names import read_params
 from mvar_jax.convert.state_dict import make_tensors, tokenizer_state, trunk_state
 from mvar_jax.convert.trunk_names import trunk_entries
-from mvar_jax.models import Trunk, example_inputs
+from mvar_jax.models import Trunk, build_trunk, example_inputs
 from mvar_jax.scales import ScaleSchedule
 from tests.convert.manifests import (
     BITWISE,
@@ -36,6 +38,13 @@ def test_official_trunks(name):
     schedule = ScaleSchedule.squares(*about["patch_nums"])
     trunk = Trunk(trunk_config(about), schedule, about["vocab_size"], about["z_channels"])
     assert listed(trunk_state(trunk)) == trunk_manifest(name)
+
+
+def test_the_preset_of_512_pixels_is_the_official_trunk():
+    trunk = build_trunk(from_config_dict(load_config("var_imagenet512.py:d36")))
+    assert listed(trunk_state(trunk)) == trunk_manifest("var_d36")
+    params = jax.eval_shape(trunk.init, jax.random.key(0), *example_inputs(trunk))["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 2353893904
 
 
 @pytest.mark.parametrize("name", TEXT_TRUNKS)

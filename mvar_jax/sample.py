@@ -5,11 +5,11 @@ r"""Samples images from a trained model into one picture, a row of columns per l
         --text_encoder=flan-t5-xl --out=fox.png
 
 `--labels=all` draws every class; `--classes` lists them. A model of texts takes `--prompt`, or
-`--features` that `python -m mvar_jax.encode_text` wrote. `--out` may also be a folder, written
-`images/`, for a file per image, or a .npz for their arrays and tokens. Image 7 of the grid is drawn
-again alone by `--numbers=7`, with the same labels and columns. With `--grow`, each image has a row
-of its own, which shows it after every scale. With `--policy`, attention over the history remembers
-less; `--ratio` or `--budget` says how much. `--checkpoint` and `--tokenizer` name two directories.
+`--features` that `python -m mvar_jax.encode_text` wrote. `--out` may also be a folder, `images/`,
+for a file per image, or a .npz for their arrays and tokens. Image 7 of the grid is drawn again by
+`--numbers=7`, with the same labels and columns. With `--grow`, a row shows an image after every
+scale. With `--policy`, attention remembers less, as `--ratio` or `--budget` says. With `--draft`,
+another model draws the first `--draft_scales` scales. `--checkpoint` and `--tokenizer` name two.
 """
 
 from dataclasses import replace

@@ -95,6 +95,16 @@ def test_arrays_are_those_of_the_sample(run, trained, model, tmp_path):
         assert arrays["seed"] == 2 and arrays["labels"].tolist() == [3, 7]
 
 
+def test_a_model_drafts_for_itself(run, trained, model, tmp_path):
+    draft = (f"--draft={trained}", "--draft_scales=2")
+    arguments = (*TWO, "--seed=2", f"--out={tmp_path / 'a.npz'}")
+    result = run("sample", f"--workdir={trained}", *draft, *arguments)
+    assert result.returncode == 0, result.stderr
+    expected = model.sample([3, 7], seed=2)
+    with np.load(tmp_path / "a.npz") as arrays:
+        np.testing.assert_array_equal(arrays["tokens"], np.concatenate(expected.tokens, axis=1))
+
+
 def test_weights_without_names_have_those_of_imagenet_if_they_are_as_many(
     trained, tmp_path, monkeypatch
 ):
@@ -386,6 +396,18 @@ BAD = {
     "long name": (
         "sample --workdir={trained} --labels=1 --out={new}" + 240 * "x" + ".png",
         "File name too long",
+    ),
+    "draft alone": (
+        "sample --workdir={trained} --labels=1 --out={new}.png --draft={trained}",
+        "expected --draft, a model, and --draft_scales",
+    ),
+    "no draft": (
+        "sample --workdir={trained} --labels=1 --out={new}.png --draft={new} --draft_scales=1",
+        "holds no config.json",
+    ),
+    "drafted scales": (
+        "sample --workdir={trained} --labels=1 --out={new}.png --draft={trained} --draft_scales=5",
+        "draft: scales: got 5, expected a whole number from 0 to 4",
     ),
     "export": ("convert export --workdir={trained} --out={new}/a.pth", "no directory"),
     "other place": ("train --config=/elsewhere/digits.py --workdir={new}", "/elsewhere/digits.py"),

@@ -14,7 +14,7 @@ from mvar_jax.files import user_path
 from mvar_jax.models import Condition
 from mvar_jax.pictures.drawing import Rows
 from mvar_jax.sampling import Model
-from mvar_jax.text import read_features
+from mvar_jax.text import TextEncoder, read_features
 from mvar_jax.text.prompts import read_prompts
 
 
@@ -30,20 +30,30 @@ def define_asked() -> None:
     flags.DEFINE_string("negative", None, "A text that guidance leads away from.")
     flags.DEFINE_string("aspect", None, "Width:height of the images, as 3:2.")
     flags.DEFINE_string("pixels", None, "Budget of pixels: 0.06M, 0.25M, 0.60M or 1M.")
+    flags.DEFINE_string("draft", None, "Directory of another model, to draw the first scales.")
+    flags.DEFINE_integer("draft_scales", None, "How many scales it draws; the model the others.")
 
 
 def get_model() -> Model:
-    """The model that the flags name, for the image size that they ask for."""
+    """The model that the flags name, with its draft, for the image size that they ask for."""
     values = flags.FLAGS
     one = (values.workdir is None) != (values.checkpoint is None)
     check(one, "expected one of --workdir and --checkpoint, with or without --tokenizer.")
-    aspect = None if values.aspect is None else parse_aspect(values.aspect)
-    model = load(
-        values.workdir or values.checkpoint,
-        values.tokenizer,
-        verify=get_verify(),
-        text_encoder=values.text_encoder,
+    check(
+        (values.draft is None) == (values.draft_scales is None),
+        "expected --draft, a model, and --draft_scales, how many scales it draws, or neither.",
     )
+    model = _load(values.workdir or values.checkpoint, values.text_encoder)
+    if values.draft is None:
+        return model
+    return model.drafted(_load(values.draft, model.text_encoder), scales=values.draft_scales)
+
+
+def _load(directory: str, text_encoder: str | TextEncoder | None) -> Model:
+    """A model, for the image size that the flags ask for."""
+    values = flags.FLAGS
+    aspect = None if values.aspect is None else parse_aspect(values.aspect)
+    model = load(directory, values.tokenizer, verify=get_verify(), text_encoder=text_encoder)
     if aspect is None and values.pixels is None:
         return model
     return model.reshaped(aspect=aspect, pixels=values.pixels)

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from mvar_jax.mesh.axes import batch_axes, devices_along
 from mvar_jax.models import Conditioning, Memory
 from mvar_jax.models.conditioner import guidance_rows
 from mvar_jax.sampling.guidance import guide, guide_after
-from mvar_jax.sampling.request import Request, Sampler, Weights
+from mvar_jax.sampling.request import Request, Sampler, Weights, drawing
 from mvar_jax.tokenizers import Tokens
 
 PIXELS_AT_ONCE = 2**20
@@ -33,6 +34,7 @@ class Carried:
     memory: Memory
     running: Leaf  # the sum of all codes so far, [batch, h, w, code]
     inputs: Leaf  # of the trunk at the next scale, [2 batch, n, code]; None before the first
+    drafted: tuple[Leaf, ...] = ()  # the inputs of the scales that were drafted, for the own trunk
 
 
 class Step(NamedTuple):
@@ -54,20 +56,28 @@ class Generation(NamedTuple):
 def begin(sampler: Sampler, weights: Weights, request: Request) -> Carried:
     """What is carried into the first scale: the prepared condition and an empty memory."""
     schedule, batch = sampler.scales, request.keys.shape[0]
-    trunk = sampler.trunk.bind({"params": weights.trunk})
-    negative = request.negative
-    null = trunk.null(request.condition) if negative is None else negative
-    rows = guidance_rows(request.condition, null)
     check(
         request.forced is None or len(request.forced) == len(schedule),
         f"forced: got tokens of {len(request.forced or ())} scales, expected {len(schedule)}.",
     )
+    conditioning, memory = _prepared(*drawing(sampler, weights, 0), request)
     return Carried(
-        conditioning=trunk.prepare(rows),
-        memory=trunk.empty_memory(2 * batch, weights.compression, schedule=schedule),
+        conditioning=conditioning,
+        memory=memory,
         running=sampler.tokenizer.bind({"params": weights.tokenizer}).start(batch, schedule),
         inputs=None,
     )
+
+
+def _prepared(sampler, weights, request) -> tuple[Conditioning, Memory]:
+    """The condition as the trunk takes it, and the trunk's empty memory."""
+    trunk = sampler.trunk.bind({"params": weights.trunk})
+    negative = request.negative
+    null = trunk.null(request.condition) if negative is None else negative
+    memory = trunk.empty_memory(
+        2 * request.keys.shape[0], weights.compression, schedule=sampler.scales
+    )
+    return trunk.prepare(guidance_rows(request.condition, null)), memory
 
 
 def draw_scale(
@@ -87,21 +97,9 @@ def draw_scale(
         noise of a token depends on the image's key, the scale and the position.
     """
     schedule, filters = sampler.scales, jax.tree.map(jnp.asarray, request.filters)
-    trunk = sampler.trunk.bind({"params": weights.trunk})
     tokenizer = sampler.tokenizer.bind({"params": weights.tokenizer})
     space = tokenizer.token_space
-    layer, strength, after_block = sampler.guidance_layer, filters.guidance[scale], None
-    if layer:
-        after_block = partial(guide_after, layer=layer, strength=strength)
-    logits, memory = trunk.decode_scale(
-        carried.conditioning,
-        carried.inputs,
-        scale,
-        carried.memory,
-        schedule=schedule,
-        after_block=after_block,
-    )
-    logits = guide(logits, 0.0 if layer else strength)
+    logits, memory = _predict(*drawing(sampler, weights, scale), request, carried, scale)
     kept = space.filter(logits / filters.temperature[scale], filters.top_k, filters.top_p)
     drawn = (noise or space.noise)(request.keys, scale, schedule.lengths[scale])
     tokens = space.sample(kept, drawn)
@@ -116,8 +114,44 @@ def draw_scale(
     running, inputs = tokenizer.accumulate(carried.running, codes, scale, schedule)
     if inputs is not None:
         inputs = jnp.repeat(inputs, 2, axis=0)
-    carried = Carried(carried.conditioning, memory, running, inputs)
-    return carried, Step(logits, tokens, running, memory)
+    after = Carried(carried.conditioning, memory, running, inputs)
+    draft = sampler.draft
+    if draft is not None and scale < draft.scales < len(schedule):
+        after = replace(after, drafted=(*carried.drafted, carried.inputs))
+        if scale + 1 == draft.scales:
+            after = _handed_over(*drawing(sampler, weights, scale + 1), request, after)
+    return after, Step(logits, tokens, running, after.memory)
+
+
+def _predict(sampler, weights, request, carried, scale) -> tuple[Array, Memory]:
+    """The guided logits of one scale, and the trunk's memory for the next."""
+    trunk = sampler.trunk.bind({"params": weights.trunk})
+    strength = jnp.asarray(request.filters.guidance)[scale]
+    layer, after_block = sampler.guidance_layer, None
+    if layer:
+        after_block = partial(guide_after, layer=layer, strength=strength)
+    logits, memory = trunk.decode_scale(
+        carried.conditioning,
+        carried.inputs,
+        scale,
+        carried.memory,
+        schedule=sampler.scales,
+        after_block=after_block,
+    )
+    return guide(logits, 0.0 if layer else strength), memory
+
+
+def _handed_over(sampler, weights, request, carried) -> Carried:
+    """What the own trunk carries on, having read the drafted scales in place of drawing them.
+
+    It reads what it would have been given, scale by scale: so it remembers what it would have,
+    guidance inside its blocks and the choices of a cache policy included.
+    """
+    conditioning, memory = _prepared(sampler, weights, request)
+    for scale, inputs in enumerate(carried.drafted):
+        read = Carried(conditioning, memory, carried.running, inputs)
+        _, memory = _predict(sampler, weights, request, read, scale)
+    return Carried(conditioning, memory, carried.running, carried.inputs)
 
 
 def generate_scales(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mvar_jax.array_types import PyTree, batch_size, in_32_bits
-from mvar_jax.cache import Profile, memory_bytes, prepare_compression
+from mvar_jax.cache import Profile, prepare_compression
 from mvar_jax.checks import check, check_given, check_integer, check_seed
 from mvar_jax.config import Config, SamplingConfig, reshaped
 from mvar_jax.config.tree import from_config_dict
@@ -26,6 +26,8 @@ from mvar_jax.sampling.asked import (
     parse_labels,
     text_features,
 )
+from mvar_jax.sampling.carried_bytes import cache_bytes, carried_bytes
+from mvar_jax.sampling.draft import with_draft
 from mvar_jax.sampling.generate import generate, grow, stream
 from mvar_jax.sampling.request import (
     Filters,
@@ -93,7 +95,7 @@ class Model:
         """The same model for images of another aspect ratio, such as "1.5", or budget of pixels.
 
         `config.parse_aspect` finds the ratio, height / width, of "2:3". Raises ValueError for a
-        model of learned positions, for what is not published, and for one with a policy.
+        model of learned positions, for what is not published, and for one with a policy or a draft.
         """
         check(
             self.config.model.positions == "rotary",
@@ -101,8 +103,8 @@ class Model:
             "aspect ratio and the budget of pixels.",
         )
         check(
-            self.weights.compression is None,
-            "aspect: the model has a policy already, planned for its scales; shape it first.",
+            self.weights.compression is None and self.sampler.draft is None,
+            "aspect: the model has a policy or a draft already, for its scales; shape it first.",
         )
         schedule = reshaped(self.config.tokenizer.schedule, aspect, pixels)
         return replace(self, sampler=replace(self.sampler, schedule=schedule))
@@ -136,8 +138,25 @@ class Model:
             policy, schedule, shape, ratio=ratio, budget=budget, profile=profile, **settings
         )
         trunk = order_heads(self.weights.trunk, self.trunk, compression.plan.head_order)
-        weights = Weights(trunk, self.weights.tokenizer, compression)
+        weights = replace(self.weights, trunk=trunk, compression=compression)
         return replace(self, weights=weights, policy=policy)
+
+    def drafted(self, draft: "Model", *, scales: int) -> "Model":
+        """The same model, for which another draws the first `scales` scales of every image.
+
+        A large model drafts the few tokens that decide what is seen, this small one refines them
+        (CoDe, arXiv 2411.17787): it reads the drafted scales, then draws the others. Settings,
+        such as guidance and temperature, are this model's. Both may have cache policies. Raises
+        ValueError, as `sampling.draft.with_draft` does, and for a model of other classes.
+        """
+        sampler, weights = with_draft(
+            self.sampler, self.weights, draft.sampler, draft.weights, scales=scales
+        )
+        check(
+            draft.class_names == self.class_names,
+            "draft: got a model of classes with other names; take one that draws the same.",
+        )
+        return replace(self, sampler=sampler, weights=weights)
 
     def check_remembers(self) -> None:
         """Raises ValueError for a model without attention over the history, which has no cache."""
@@ -218,24 +237,21 @@ class Model:
         texts = [] if isinstance(prompts, TextFeatures) else listed(prompts)
         if "" not in texts:
             return features
+        check(
+            self.sampler.draft is None,
+            "prompts: got an empty one, which the model and its draft have learned apart; give a "
+            "text, or leave out the draft.",
+        )
         null = self.trunk.bind({"params": self.weights.trunk}).null(features)
         return jax.device_get(choose(jnp.array([text == "" for text in texts]), null, features))
 
     def carried_state_bytes(self) -> int:
         """Most bytes that one image carries from scale to scale, with guidance (two rows)."""
-        trunk = self.trunk.bind({"params": self.weights.trunk})
-        memory = jax.eval_shape(
-            lambda: trunk.empty_memory(2, self.weights.compression, schedule=self.sampler.scales)
-        )
-        return memory_bytes(memory) + max(self.cache_bytes())
+        return max(carried_bytes(self.sampler, self.weights))
 
     def cache_bytes(self) -> tuple[int, ...]:
         """Bytes of one image's keys and values after every scale, with guidance (two rows)."""
-        schedule, shape = self.sampler.scales, self.trunk.attention_shape
-        if shape.layers == 0:
-            return (0,) * len(schedule)
-        compression = self.weights.compression or prepare_compression("full", schedule, shape)
-        return compression.bytes(2, self.config.model.head_dim, self.trunk.dtype)
+        return cache_bytes(self.sampler, self.weights)
 
     def cache_summary(self) -> str:
         """What the policy keeps, in words; raises ValueError where there is none."""
@@ -334,18 +350,25 @@ class Model:
 
     def __repr__(self) -> str:
         """What the model is, without its arrays."""
-        model, size = self.config.model, self.image_size
+        model, size, draft = self.config.model, self.image_size, self.sampler.draft
         of = "texts" if model.condition == "text" else f"{len(self.class_names)} classes"
         return (
             f"Model({', '.join(model.pattern)}, depth {model.depth}, width {model.width}, "
             f"{of}, images of {size[0]} x {size[1]}"
-            f"{f', {self.policy}' if self.policy else ''})"
+            f"{f', {self.policy}' if self.policy else ''}"
+            f"{f', {draft.scales} scales drafted' if draft else ''})"
         )
 
     def _sampling(self, settings: dict) -> SamplingConfig:
         values = {**asdict(self.config.sampling), **settings}
         sampling = from_config_dict(values, SamplingConfig)
         replace(self.config, sampling=sampling)  # checks the limits against the vocabulary
+        draft, layer = self.sampler.draft, sampling.guidance_layer
+        check(
+            draft is None or layer < draft.trunk.config.depth,
+            f"guidance_layer: got {layer}, expected less than the "
+            f"{draft and draft.trunk.config.depth} blocks of the draft.",
+        )
         return sampling
 
 

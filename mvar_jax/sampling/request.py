@@ -1,7 +1,7 @@
 """The inputs of sampling: the models, their weights, and the request."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import flax.struct
 import jax
@@ -18,11 +18,23 @@ from mvar_jax.tokenizers import Tokenizer, Tokens
 
 
 @dataclass(frozen=True)
+class Draft:
+    """Another trunk on the same tokens, which draws the first `scales` scales; static under jit.
+
+    A large one drafts, a small one refines (CoDe, arXiv 2411.17787).
+    """
+
+    trunk: Trunk
+    scales: int
+
+
+@dataclass(frozen=True)
 class Sampler:
     """A trunk and a tokenizer without their parameters, and the schedule; static under jit.
 
     `schedule` None is the trunk's own. `smooth` mixes codes instead of drawing tokens.
-    `guidance_layer` 0 guides the logits, k the tokens after the first k blocks instead.
+    `guidance_layer` 0 guides the logits, k the tokens after the first k blocks instead. With a
+    `draft`, the trunk draws what the draft leaves.
     """
 
     trunk: Trunk
@@ -30,6 +42,7 @@ class Sampler:
     schedule: ScaleSchedule | None = None
     smooth: bool = False
     guidance_layer: int = 0
+    draft: Draft | None = None
 
     @property
     def scales(self) -> ScaleSchedule:
@@ -42,12 +55,23 @@ class Weights:
     """The parameters of trunk and tokenizer.
 
     With a `compression`, the trunk's heads are in the order of its plan (`models.heads`), and
-    attention over the history caches what its policy keeps.
+    attention over the history caches what its policy keeps. `draft` is of the sampler's draft, on
+    the same tokenizer.
     """
 
     trunk: Params
     tokenizer: Params
     compression: Compression | None = None
+    draft: "Weights | None" = None
+
+
+def drawing(sampler: Sampler, weights: Weights, scale: int) -> tuple[Sampler, Weights]:
+    """The sampler and weights of the one trunk that draws a scale, of the draft or the own."""
+    alone, own = replace(sampler, draft=None), replace(weights, draft=None)
+    if sampler.draft is None or scale >= sampler.draft.scales:
+        return alone, own
+    assert weights.draft is not None  # the draft's weights come with it
+    return replace(alone, trunk=sampler.draft.trunk, schedule=sampler.scales), weights.draft
 
 
 @flax.struct.dataclass

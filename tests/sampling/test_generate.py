@@ -24,8 +24,11 @@ from tests.shared import eight_devices
 CLASSES = 3
 
 
-def tiny_models(pattern=("scale+ssm", "history")):
-    """A sampler of 8x12 pixels with a trunk of two blocks, and random parameters."""
+def tiny_models(pattern=("scale+ssm", "history"), width=16):
+    """A sampler of 8x12 pixels with a trunk of two blocks, and random parameters.
+
+    The tokenizer is the same for all trunks.
+    """
     tokenizer = TokenizerConfig(
         image_size=(8, 12),
         scales=((1, 1), (1, 2), (2, 3)),
@@ -41,7 +44,7 @@ def tiny_models(pattern=("scale+ssm", "history")):
     model = ModelConfig(
         num_classes=CLASSES,
         depth=2,
-        width=16,
+        width=width,
         heads=2,
         pattern=pattern,
         ssm=SSMConfig(state_size=8, head_dim=8),

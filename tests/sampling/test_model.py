@@ -13,9 +13,9 @@ from tests.sampling.test_generate import tiny_models
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
-def tiny_model():
+def tiny_model(*arguments):
     """A model of three classes, of the tiny models with random weights."""
-    sampler, weights = tiny_models()
+    sampler, weights = tiny_models(*arguments)
     config = Config(
         tokenizer=sampler.tokenizer.config,
         model=sampler.trunk.config,

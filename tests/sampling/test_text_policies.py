@@ -97,3 +97,43 @@ def test_a_profile_of_other_weights_is_refused(model, profile):
         with pytest.raises(ValueError, match="made for the weights other"):
             model.compressed("hack", budget=4, profile=other)
     assert len(embeddings_checksum(model.weights.trunk)) == 16
+
+
+def test_a_model_of_texts_drafts(model, prompts):
+    """For itself, with a negative prompt and guidance inside the blocks."""
+    settings = {"negative": prompts.rows(np.array([0])), "guidance_layer": 1}
+    both = model.drafted(model, scales=2)
+    alone, drafted = (each.sample(prompts, seed=1, **settings) for each in (model, both))
+    for one, other in zip(alone.tokens, drafted.tokens, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_a_draft_of_texts_does_not_take_is_named(model, prompts):
+    short = of_trunk(model, text=TextConfig(WIDTH, 5))
+    with pytest.raises(ValueError, match="texts of at most 5 tokens with 8 channels, expected one"):
+        model.drafted(short, scales=1)
+    both = model.drafted(of_trunk(model, depth=1), scales=1)
+    with pytest.raises(ValueError, match="guidance_layer: got 1, expected less than the 1 blocks"):
+        both.sample(prompts, guidance_layer=1)
+    with pytest.raises(ValueError, match="a policy or a draft already"):
+        both.reshaped(aspect="2")
+    with pytest.raises(ValueError, match="prompts: got an empty one, which the model and its dra"):
+        replace(both, text_encoder=Encoder(prompts)).sample("")
+
+
+def of_trunk(model, **settings):
+    """The model with other settings of its trunk."""
+    trunk = replace(model.trunk, config=replace(model.trunk.config, **settings))
+    return replace(model, sampler=replace(model.sampler, trunk=trunk))
+
+
+class Encoder:
+    """Gives the same features for all prompts."""
+
+    name, width, max_length = "constant", WIDTH, 6
+
+    def __init__(self, prompts):
+        self.prompts = prompts
+
+    def encode(self, prompts):
+        return self.prompts.rows(np.zeros(len(prompts), int))

@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
+from einops import rearrange, repeat
 
 from mvar_jax.array_types import Array, Float
+from mvar_jax.ops.implementations import on_tpu
 
 # Of the three rows that an output row reads, two are copies of one row of the small map: the upper
 # of two output rows reads the rows -1, 0, 0 counted from its own, the lower one 0, 0, 1.
@@ -19,23 +20,26 @@ def upsampled_convolution(
 
     Returns `[batch, 2 h, 2 w, out]`. Each of the four pixels that replace one is a 2x2 convolution
     of the small map, by a kernel that sums what falls on copies: 16 products in place of 36, and
-    the repeated map is never stored.
+    the repeated map is never stored. TPUs convolve the repeated map: they are bound by memory
+    traffic, and bringing the four together moves more.
     """
+    if on_tpu():
+        maps = repeat(maps, "b h w c -> b (h down) (w right) c", down=2, right=2)
+        return _convolve(maps, kernel, ((1, 1), (1, 1)))
     rows = [
-        jnp.stack([_convolve(maps, kernel, down, right) for right in range(2)], axis=3)
+        jnp.stack([_pixel(maps, kernel, down, right) for right in range(2)], axis=3)
         for down in range(2)
     ]
     return rearrange(jnp.stack(rows, axis=2), "b h down w right out -> b (h down) (w right) out")
 
 
-def _convolve(maps, kernel, down, right):
+def _pixel(maps, kernel, down, right):
     """The pixels at row `down`, column `right` of every 2 x 2."""
     kernel = jnp.stack([sum(kernel[row] for row in taps) for taps in TAPS[down]])
     kernel = jnp.stack([sum(kernel[:, column] for column in taps) for taps in TAPS[right]], axis=1)
-    return jax.lax.conv_general_dilated(
-        maps,
-        kernel,
-        window_strides=(1, 1),
-        padding=(PADDING[down], PADDING[right]),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
+    return _convolve(maps, kernel, (PADDING[down], PADDING[right]))
+
+
+def _convolve(maps, kernel, padding):
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(maps, kernel, (1, 1), padding, dimension_numbers=dimensions)

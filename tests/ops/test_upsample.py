@@ -12,8 +12,10 @@ def repeated(maps, kernel):
     )
 
 
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 2)])
-def test_convolves_the_repeated_map_in_value_and_gradient(size):
+def test_convolves_the_repeated_map_in_value_and_gradient(size, platform, monkeypatch):
+    monkeypatch.setattr("mvar_jax.ops.implementations.platform", lambda: platform)
     keys = jax.random.split(jax.random.key(0), 3)
     maps = jax.random.normal(keys[0], (2, *size, 3))
     kernel = jax.random.normal(keys[1], (3, 3, 3, 4))

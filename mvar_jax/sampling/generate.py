@@ -18,11 +18,13 @@ from mvar_jax.checks import check
 from mvar_jax.mesh.axes import batch_axes, devices_along
 from mvar_jax.models import Conditioning, Memory
 from mvar_jax.models.conditioner import guidance_rows
+from mvar_jax.ops.implementations import platform
 from mvar_jax.sampling.guidance import guide, guide_after
 from mvar_jax.sampling.request import Request, Sampler, Weights, drawing
 from mvar_jax.tokenizers import Tokens
 
 PIXELS_AT_ONCE = 2**20
+CPU_PIXELS_AT_ONCE = 100_000  # on CPUs more at once take longer
 Noise = Callable[[Array, int, int], Array]
 
 
@@ -220,11 +222,12 @@ def decoded_parts(sampler: Sampler, batch: int) -> int:
     """In how many parts a batch of images is decoded, one after another, on the ambient mesh.
 
     A device decodes so many at a time that they have at most `PIXELS_AT_ONCE`, since a decoder's
-    activations take 2 to 4 KB per pixel.
+    activations take 2 to 4 KB per pixel; CPUs at most `CPU_PIXELS_AT_ONCE`.
     """
+    most = min(PIXELS_AT_ONCE, CPU_PIXELS_AT_ONCE) if platform() == "cpu" else PIXELS_AT_ONCE
     pixels = math.prod(sampler.scales.last) * sampler.tokenizer.config.stride**2
     own = batch // devices_along(batch_axes(batch), get_abstract_mesh())
-    sizes = [n for n in range(1, own + 1) if own % n == 0 and n * pixels <= PIXELS_AT_ONCE]
+    sizes = [n for n in range(1, own + 1) if own % n == 0 and n * pixels <= most]
     return own // max(sizes, default=1)
 
 

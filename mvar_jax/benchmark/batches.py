@@ -42,7 +42,6 @@ def measure_batches(
     rows, reference = Rows(columns, common.json_file()), common.get_reference()
     with local_mesh(config, batches, parts), ExitStack() as stack:
         about = {"model": common.config_name()} | describe_machine(config.model.compute_dtype)
-        cli.say(common.machine_line(about))
         weights = Weights(init_trunk(config), init_tokenizer(config))
         seconds = None
         if reference:
@@ -52,6 +51,8 @@ def measure_batches(
         for batch in batches:
             official = None if seconds is None else partial(seconds, batch)
             measured = measure(config, weights, batch, flags.FLAGS.repeats, official)
+            if batch == batches[0]:
+                cli.say(common.machine_line(about))
             rows.add(about | {"batch": batch} | measured | _shares(about, measured))
             progress.advance()
 

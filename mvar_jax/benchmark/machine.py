@@ -49,7 +49,7 @@ def describe_machine(dtype: DTypeLike) -> dict[str, Any]:
     """What every row says of the machine: its devices and their rates for products in `dtype`."""
     rates, kind = measure_rates(dtype), jax.devices()[0].device_kind
     on_cpu = jax.default_backend() == "cpu"
-    device = f"{len(os.sched_getaffinity(0))} CPU cores" if on_cpu else kind
+    device = f"{os.cpu_count()} CPU cores" if on_cpu else kind
     if jax.device_count() > 1:
         device = f"{jax.device_count()} x {device}"
     return {

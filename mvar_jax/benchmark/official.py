@@ -47,6 +47,7 @@ class ClassConditional:
             num_classes=settings["classes"],
             depth=settings["depth"],
             shared_aln=settings["shared_modulation"],
+            attn_l2_norm=settings["qk_norm"],
         )
         self.trunk.load_state_dict(read_safetensors(torch, trunk))
         self.vae.load_state_dict(read_safetensors(torch, tokenizer))

@@ -41,7 +41,10 @@ class Reference:
             answer = self._process.stdout.readline()
         except BrokenPipeError:
             answer = ""
-        said = self._errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        said = []
+        if not answer:
+            text = self._errors.read_text(encoding="utf-8", errors="replace")
+            said = text.strip().splitlines()
         check(
             answer != "",
             f"--reference: the official code ended with {(said or ['nothing'])[-1][:300]!r}; "
@@ -93,6 +96,8 @@ def started_reference(
             reference.ask(
                 {"settings": _settings(config), "trunk": str(files[0]), "tokenizer": str(files[1])}
             )
+            for file in files:  # of gigabytes, and a program that is killed cleans up nothing
+                file.unlink()
             yield reference
 
 
@@ -127,6 +132,7 @@ def _settings(config: Config) -> dict[str, Any]:
         "classes": model.num_classes,
         "depth": model.depth,
         "shared_modulation": model.shared_modulation,
+        "qk_norm": model.qk_norm,
         "cfg": sampling.guidance,
         "top_k": sampling.top_k,
         "top_p": sampling.top_p,

@@ -66,7 +66,7 @@ def join() -> None:
 def say(text: str) -> None:
     """Prints a line, once, however many processes have joined."""
     if jax.process_index() == 0:
-        print(text)
+        print(text, flush=True)
 
 
 def get_config() -> Config:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.typing import DTypeLike
 from jaxlib._jax import hlo_module_cost_analysis
+from jaxlib.xla_client import make_cpu_client
 
 from mvar_jax.compilation.chips import Options
 from mvar_jax.compilation.exchange import bytes_between_hosts, exchanged_bytes
@@ -111,7 +112,7 @@ class Program:
             return Cost(found["flops"], found["bytes accessed"], exchanged)
         # The plugin for GPUs has no analysis of its own, and XLA's knows no library.
         (module,) = self._compiled.runtime_executable().hlo_modules()
-        found = hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
+        found = hlo_module_cost_analysis(make_cpu_client(), module)
         flops, moved = library_cost(self._text)
         return Cost(
             found["flops"] + flops,

@@ -33,7 +33,7 @@ def define_schedule() -> None:
 
 def get_config() -> Config:
     """The config, with the scales of `--schedule` where it is given."""
-    config, name = cli.get_config(), flags.FLAGS.get_flag_value("schedule", None)
+    config, name = cli.get_config(), flags.FLAGS.schedule
     if name is None:
         return config
     schedule, stride = VAR_SCHEDULES[name], config.tokenizer.stride

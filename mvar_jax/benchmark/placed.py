@@ -8,12 +8,11 @@ import jax
 from mvar_jax.array_types import PyTree
 from mvar_jax.benchmark.machine import memory_limit
 from mvar_jax.checks import check
+from mvar_jax.compilation.chips import GIB
 from mvar_jax.config import Config
 from mvar_jax.evaluation.programs import ProgramMemory, program_memory
 from mvar_jax.mesh.axes import BATCH
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
-
-GIB = 2**30
 
 
 @contextmanager

@@ -224,7 +224,7 @@ def decoded_parts(sampler: Sampler, batch: int) -> int:
     A device decodes so many at a time that they have at most `PIXELS_AT_ONCE`, since a decoder's
     activations take 2 to 4 KB per pixel; CPUs at most `CPU_PIXELS_AT_ONCE`.
     """
-    most = min(PIXELS_AT_ONCE, CPU_PIXELS_AT_ONCE) if platform() == "cpu" else PIXELS_AT_ONCE
+    most = CPU_PIXELS_AT_ONCE if platform() == "cpu" else PIXELS_AT_ONCE
     pixels = math.prod(sampler.scales.last) * sampler.tokenizer.config.stride**2
     own = batch // devices_along(batch_axes(batch), get_abstract_mesh())
     sizes = [n for n in range(1, own + 1) if own % n == 0 and n * pixels <= most]

@@ -153,7 +153,7 @@ def test_many_images_are_decoded_in_parts(models, monkeypatch):
     module = sys.modules[generate.__module__]
     whole = module._decode(sampler, weights, running)
     for pixels, parts in ((6 * 8 * 12, 1), (5 * 8 * 12, 2), (2 * 8 * 12, 3), (1, 6)):
-        monkeypatch.setattr(module, "PIXELS_AT_ONCE", pixels)
+        monkeypatch.setattr(module, "CPU_PIXELS_AT_ONCE", pixels)
         text = str(jax.make_jaxpr(partial(module._decode, sampler))(weights, running))
         assert (f"length={parts}" in text) == (parts > 1) == ("scan" in text)
         images = module._decode(sampler, weights, running)
@@ -182,7 +182,7 @@ np.testing.assert_allclose(alone.images, spread.images, atol=1e-4)
 module = sys.modules["mvar_jax.sampling.generate"]
 running = jax.random.normal(jax.random.key(0), (8, 2, 3, 4))
 whole = module._decode(*models, running)
-module.PIXELS_AT_ONCE = 1
+module.CPU_PIXELS_AT_ONCE = 1
 mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
 with jax.set_mesh(mesh):
     running = jax.device_put(running, NamedSharding(mesh, PartitionSpec(("data", "fsdp"))))

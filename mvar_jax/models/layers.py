@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mvar_jax.array_types import Array, Float, HostArray
+from mvar_jax.ops.matmul import matmul
 from mvar_jax.ops.module import Module
 
 
@@ -48,7 +49,7 @@ class Projection(Module):
 
 def flat_product(x: Float[Array, "..."], kernel: Float[HostArray, "..."]) -> Float[Array, "..."]:
     """Matmul of the last axis of x with a kernel; input and output axes are flattened into one."""
-    return x @ kernel.reshape(x.shape[-1], -1).astype(x.dtype)
+    return matmul(x, kernel.reshape(x.shape[-1], -1).astype(x.dtype))
 
 
 def linear_std(width: int) -> float:

@@ -8,11 +8,9 @@ from mvar_jax.array_types import in_32_bits
 from mvar_jax.checks import check
 from mvar_jax.config import ModelConfig
 from mvar_jax.data.imagenet_names import imagenet_names
-from mvar_jax.models import build_trunk
 from mvar_jax.models.checksum import checksum
 from mvar_jax.sampling import Model, Sampler, Samples, Weights
 from mvar_jax.text.encoder import TextEncoder
-from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.weights import (
     check_learned_from,
     load_tokenizer,
@@ -59,7 +57,7 @@ def load(
     return Model(
         config=config,
         class_names=_class_names(config.model, directory),
-        sampler=Sampler(build_trunk(config), build_tokenizer(config.tokenizer)),
+        sampler=Sampler.of(config),
         weights=weights,
         text_encoder=_text_encoder(text_encoder, config.data.text_encoder),
     )

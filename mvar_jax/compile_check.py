@@ -22,7 +22,7 @@ from mvar_jax.compilation.program import PROGRAMS
 from mvar_jax.compilation.report import REMEDY, largest_arrays
 from mvar_jax.compilation.sampling_check import check_sampling, policy_plan
 from mvar_jax.compilation.training_check import check_training
-from mvar_jax.files import user_path, write_text
+from mvar_jax.files import write_text
 from mvar_jax.mesh.progress import TaskProgress
 
 DOES_NOT_FIT = 1  # exit code
@@ -34,7 +34,7 @@ def define_flags() -> None:
     flags.DEFINE_string("topology", None, "Chips, as in v5e:16x16 or h100:1x8.", required=True)
     flags.DEFINE_bool("sample", False, "Check the sampler instead of the training step.")
     cli.define_policy()
-    flags.DEFINE_string("json", None, "File to write the figures to.")
+    cli.define_json("the figures")
 
 
 def main() -> None:
@@ -43,9 +43,7 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     os.environ.update(ALLOW_MULTIPLE_LIBTPU_LOAD="true", TPU_SKIP_MDS_QUERY="1")
     config, values = cli.get_config(), flags.FLAGS
-    out = user_path(values.json) if values.json else None
-    check(out is None or out.parent.is_dir(), f"--json: {out.parent if out else ''} is no folder.")
-    policy = cli.get_policy()
+    out, policy = cli.json_file(), cli.get_policy()
     check(values.sample or not policy, "--policy: it is of sampling; give --sample too.")
     plan = policy_plan(**policy) if policy else None
     check_this = partial(check_sampling, plan=plan) if values.sample else check_training

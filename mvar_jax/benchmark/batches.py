@@ -1,25 +1,37 @@
 """What `sample` and `train` share: a row of measurements for every number of images."""
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 
 from mvar_jax import cli
 from mvar_jax.benchmark import common
-from mvar_jax.benchmark.machine import describe_machine
 from mvar_jax.benchmark.placed import local_mesh
-from mvar_jax.benchmark.reference import started_reference
+from mvar_jax.benchmark.reference import OfficialError, Reference, started_reference
 from mvar_jax.benchmark.rows import Rows
+from mvar_jax.benchmark.seconds import Run
 from mvar_jax.config import Config
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.sampling import Weights
 from mvar_jax.training.weights import init_tokenizer, init_trunk
 
-Official = Callable[[], tuple[float, float]]
-Measure = Callable[[Config, Weights, int, int, Official | None], dict[str, Any]]
+
+@dataclass(frozen=True)
+class Case:
+    """What a row measures: `repeats` runs of so many images, by weights of a start.
+
+    `official` runs the same by the official code, in turn with ours.
+    """
+
+    config: Config  # with the number of images as its batch size
+    weights: Weights
+    repeats: int
+    official: Run | None
 
 
 def define_flags() -> None:
@@ -30,31 +42,50 @@ def define_flags() -> None:
 
 
 def measure_batches(
-    run: str, columns: Mapping[str, tuple[str, str]], measure: Measure, *, parts: int = 1
+    run: str,
+    columns: Mapping[str, tuple[str, str]],
+    measure: Callable[[Case], dict[str, Any]],
+    *,
+    parts: int = 1,
 ) -> None:
     """Prints a row of `columns` for every number of images, and keeps it where the flags say so.
 
-    `measure` gets the config, weights of a start, the number of images, that of repeats, and where
-    a checkout is given what runs the official code: `run`, "sample" or "train", of its process. A
-    batch is computed in `parts` parts.
+    Where a checkout is given, its process runs `run`, "sample" or "train", in turn with ours. Where
+    that fails the row is ours alone. A batch is computed in `parts` parts.
     """
     config, batches = cli.get_config(), common.get_batches()
-    rows, reference = Rows(columns, common.json_file()), common.get_reference()
+    rows, reference = Rows(columns, cli.json_file()), common.get_reference()
+    if reference:
+        # JAX would keep three quarters of a GPU's memory for itself.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     with local_mesh(config, batches, parts), ExitStack() as stack:
-        about = {"model": common.config_name()} | describe_machine(config.model.compute_dtype)
+        about = common.describe(config)
         weights = Weights(init_trunk(config), init_tokenizer(config))
-        seconds = None
+        official = None
         if reference:
-            running = stack.enter_context(started_reference(config, weights, **reference))
-            seconds = partial(running.seconds, run)
+            official = stack.enter_context(started_reference(config, weights, **reference))
         progress = stack.enter_context(TaskProgress("measuring", len(batches), "batch"))
         for batch in batches:
-            official = None if seconds is None else partial(seconds, batch)
-            measured = measure(config, weights, batch, flags.FLAGS.repeats, official)
+            own = replace(config, batch_size=batch)
+            case = Case(own, weights, flags.FLAGS.repeats, _run(official, run, batch))
+            measured = _measured(measure, case)
             if batch == batches[0]:
                 cli.say(common.machine_line(about))
             rows.add(about | {"batch": batch} | measured | _shares(about, measured))
             progress.advance()
+
+
+def _run(official: Reference | None, run: str, batch: int) -> Run | None:
+    return None if official is None else partial(official.seconds, run, batch)
+
+
+def _measured(measure: Callable[[Case], dict[str, Any]], case: Case) -> dict[str, Any]:
+    """A row, without the official code where that fails, as where its memory is too small."""
+    try:
+        return measure(case)
+    except OfficialError as error:
+        logging.warning("%d images by the official code: %s", case.config.batch_size, error)
+        return measure(replace(case, official=None))
 
 
 def _shares(about: dict[str, Any], measured: dict[str, Any]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from absl import flags
 
+from mvar_jax import cli
 from mvar_jax.benchmark import common
 from mvar_jax.benchmark.naive_forms import PASSES, measure, training_blocks
 from mvar_jax.benchmark.rows import Rows
@@ -36,7 +37,9 @@ def main() -> None:
         any(kind.ssm for kind in config.model.kinds),
         f"--config: got model.pattern={config.model.pattern}, expected one of an M-VAR.",
     )
-    rows = Rows(COLUMNS, common.json_file())
+    about = common.describe(config) | {"batch": values.batch}
+    rows = Rows(COLUMNS, cli.json_file())
+    cli.say(common.machine_line(about))
     blocks = training_blocks(config.model, config.tokenizer.schedule, values.batch)
     runs = [(block, passes) for block in blocks for passes in PASSES]
     with TaskProgress("measuring", len(runs), "pass") as progress:
@@ -45,8 +48,8 @@ def main() -> None:
             naive = next(iter(costs.values()))
             for form, cost in costs.items():
                 rows.add(
-                    {
-                        "model": common.config_name(),
+                    about
+                    | {
                         "block": block.name,
                         "pass": passes,
                         "form": form,

@@ -8,17 +8,17 @@ from absl import flags
 from ml_collections import config_flags
 
 from mvar_jax import cli
-from mvar_jax.checks import check
+from mvar_jax.benchmark.machine import describe_machine
 from mvar_jax.config import Config
-from mvar_jax.files import check_writable, user_path
+from mvar_jax.files import user_path
 from mvar_jax.scales import VAR_SCHEDULES
 
 
 def define_common(*, repeats: int) -> None:
     """Defines `--config`, `--repeats` and `--json`."""
     cli.define_config()
+    cli.define_json("the rows")
     flags.DEFINE_integer("repeats", repeats, "Times that every program runs.", lower_bound=1)
-    flags.DEFINE_string("json", None, "File to write the rows to.")
 
 
 def define_batch() -> None:
@@ -44,11 +44,16 @@ def get_config() -> Config:
     return replace(config, tokenizer=tokenizer)
 
 
-def config_name() -> str:
-    """The file and the preset, as "var_imagenet256:d16"."""
-    name = config_flags.get_config_filename(flags.FLAGS["config"])
-    file, _, preset = name.partition(":")
-    return Path(file).stem + (f":{preset}" if preset else "")
+def describe(config: Config) -> dict[str, Any]:
+    """What every row says of the model, as "var_imagenet256:d16", and of the machine."""
+    flag = flags.FLAGS["config"]
+    file, _, preset = config_flags.get_config_filename(flag).partition(":")
+    return {
+        "model": Path(file).stem + (f":{preset}" if preset else ""),
+        "overrides": config_flags.get_override_values(flag),
+        "image_size": config.tokenizer.image_size,
+        "tokens": config.tokenizer.schedule.total,
+    } | describe_machine(config.model.compute_dtype)
 
 
 def get_batches() -> list[int]:
@@ -57,23 +62,10 @@ def get_batches() -> list[int]:
     return [int(size) for size in found]
 
 
-def json_file() -> Path | None:
-    """The file that `--json` names. Raises ValueError or OSError if none can be written there."""
-    if flags.FLAGS.json is None:
-        return None
-    path = user_path(flags.FLAGS.json)
-    check(
-        not path.is_dir() and path.absolute().parent.is_dir(),
-        f"--json: got {flags.FLAGS.json!r}, expected a file in a folder that exists.",
-    )
-    check_writable(path)
-    return path
-
-
 def define_reference() -> None:
     """Defines the flags by which the official code runs beside ours."""
     flags.DEFINE_string("reference", None, "A checkout of the official code, to time in turn.")
-    flags.DEFINE_string("reference_python", "python", "An interpreter that runs it.")
+    flags.DEFINE_string("reference_python", "python3", "An interpreter that runs it.")
 
 
 def get_reference() -> dict[str, Any] | None:
@@ -87,7 +79,8 @@ def get_reference() -> dict[str, Any] | None:
 def machine_line(about: dict[str, Any]) -> str:
     """What was measured of the machine, in words."""
     matmul, copy = about["matmul_flops_per_second"], about["copy_bytes_per_second"]
+    height, width = about["image_size"]
     return (
-        f"{about['model']} on {about['device']}, {about['dtype']}: a large product reaches "
-        f"{matmul / 1e9:.0f} GFLOP/s, a copy {copy / 1e9:.1f} GB/s\n"
+        f"{about['model']}, {width}x{height} pixels, on {about['device']}, {about['dtype']}: a "
+        f"large product reaches {matmul / 1e9:.0f} GFLOP/s, a copy {copy / 1e9:.1f} GB/s\n"
     )

@@ -1,9 +1,11 @@
-"""Programs on the devices of this machine: arrays on the config's mesh, memory that suffices."""
+"""What programs take on the devices of this machine: a mesh, an example, memory that suffices."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import jax
+import numpy as np
 
 from mvar_jax.array_types import PyTree
 from mvar_jax.benchmark.machine import memory_limit
@@ -13,6 +15,9 @@ from mvar_jax.config import Config
 from mvar_jax.evaluation.programs import ProgramMemory, program_memory
 from mvar_jax.mesh.axes import BATCH
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
+from mvar_jax.models import example_condition
+from mvar_jax.ops.noise import image_keys
+from mvar_jax.sampling import Filters, Request
 
 
 @contextmanager
@@ -28,18 +33,28 @@ def local_mesh(config: Config, batches: Sequence[int], parts: int = 1) -> Iterat
         yield
 
 
-def by_image(tree: PyTree) -> PyTree:
-    """Arrays whose first axis counts images, split over the devices of the ambient mesh."""
+def example_request(config: Config, batch: int) -> Request:
+    """`batch` images of the first class, or of empty texts of the most tokens, over the mesh."""
+    keys = image_keys(0, np.arange(batch, dtype=np.uint32))
     sharding = jax.sharding.NamedSharding(jax.sharding.get_mesh(), jax.P(BATCH))
-    return jax.device_put(tree, sharding)
+    condition, keys = jax.device_put((example_condition(config.model, batch), keys), sharding)
+    return Request(condition, keys, Filters.of(config.sampling, len(config.tokenizer.scales)))
 
 
-def check_fits(compiled: jax.stages.Compiled, batch: int) -> ProgramMemory:
-    """What a program takes of a device. Raises ValueError if that is more than the device has."""
+def check_fits(compiled: jax.stages.Compiled, batch: int, *, beside: PyTree = ()) -> ProgramMemory:
+    """What a program takes of a device, while it also holds the arrays `beside`.
+
+    Raises ValueError if both are more than the device has.
+    """
     memory, limit = program_memory(compiled), memory_limit()
+    taken = memory.peak + sum(_local_bytes(array) for array in jax.tree.leaves(beside))
     check(
-        limit is None or memory.peak <= limit,
-        f"--batch: got {batch}, which takes {memory.peak / GIB:.1f} GiB of the "
+        limit is None or taken <= limit,
+        f"--batch: got {batch}, which takes {taken / GIB:.1f} GiB of the "
         f"{(limit or 0) / GIB:.1f} GiB that a device has; expected fewer images.",
     )
     return memory
+
+
+def _local_bytes(array: jax.Array) -> int:
+    return math.prod(array.sharding.shard_shape(array.shape)) * array.dtype.itemsize

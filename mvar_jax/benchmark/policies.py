@@ -8,17 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from mvar_jax import cli
 from mvar_jax.benchmark import common
+from mvar_jax.benchmark.placed import example_request, local_mesh
 from mvar_jax.benchmark.rows import Rows
 from mvar_jax.cache import POLICIES, Compression, parse_policy, prepare_compression
 from mvar_jax.checks import check
 from mvar_jax.config import Config
 from mvar_jax.evaluation.made_up import made_up_profile
 from mvar_jax.evaluation.programs import MIB, compile_timed, median_seconds, program_memory
-from mvar_jax.models import build_trunk, example_condition
-from mvar_jax.ops.noise import image_keys
-from mvar_jax.sampling import Filters, Request, Sampler, Weights, generate_scales
-from mvar_jax.tokenizers import build_tokenizer
+from mvar_jax.mesh.progress import TaskProgress
+from mvar_jax.models import build_trunk
+from mvar_jax.sampling import Sampler, Weights, generate_scales
 from mvar_jax.training.weights import init_tokenizer, init_trunk
 
 COLUMNS = {
@@ -47,15 +48,18 @@ def main() -> None:
     """The command `policies`: compiles, runs and prints a row for every policy."""
     values = flags.FLAGS
     check(0 < values.ratio < 1, f"--ratio: got {values.ratio}, expected a share above 0, below 1.")
-    config, rows = common.get_config(), Rows(COLUMNS, common.json_file())
+    config, rows = common.get_config(), Rows(COLUMNS, cli.json_file())
     compressions = _compressions(config, values.policies, values.ratio)
-    seconds = sampling_seconds(config, compressions, values.repeats) if values.time else {}
+    about = common.describe(config) | {"batch": 1}
+    dtype = jnp.dtype(config.model.compute_dtype)
+    with local_mesh(config, [1]):
+        seconds = sampling_seconds(config, compressions, values.repeats) if values.time else {}
+    cli.say(common.machine_line(about))
     for name, compression in compressions.items():
-        dtype = jnp.dtype(config.model.compute_dtype)
         memory = block_memory(compression, config.model.head_dim, dtype)
-        row = {
-            "model": common.config_name(),
+        row = about | {
             "policy": name,
+            "ratio": _own_ratio(name, values.ratio),
             "inherited_mib": memory.inherited / MIB,
             "attended_mib": memory.attended / MIB,
             "temporaries_mib": memory.temporaries / MIB,
@@ -115,21 +119,20 @@ def sampling_seconds(
 ) -> dict[str, tuple[float, float]]:
     """Median seconds of all scales of an image with guidance, without the decoder, and compile
     seconds, under every compression."""
-    sampler = Sampler(build_trunk(config), build_tokenizer(config.tokenizer))
+    sampler, request = Sampler.of(config), example_request(config, 1)
     weights = Weights(init_trunk(config), init_tokenizer(config))
-    keys = image_keys(0, np.zeros(1, np.uint32))
-    filters = Filters.of(config.sampling, len(sampler.scales))
-    request = Request(example_condition(config.model, 1), keys, filters)
 
     @jax.jit
     def draw(weights, request):
         return list(generate_scales(sampler, weights, request))[-1].running
 
     programs, compiling = {}, {}
-    for name, compression in compressions.items():
-        own = replace(weights, compression=compression)
-        compiled, compiling[name] = compile_timed(draw, own, request)
-        programs[name] = partial(compiled, own, request)
+    with TaskProgress("compiling", len(compressions), "policy") as progress:
+        for name, compression in compressions.items():
+            own = replace(weights, compression=compression)
+            compiled, compiling[name] = compile_timed(draw, own, request)
+            programs[name] = partial(compiled, own, request)
+            progress.advance()
     seconds = median_seconds(programs, repeats)
     return {name: (seconds[name], compiling[name]) for name in compressions}
 
@@ -144,6 +147,10 @@ def _compressions(config: Config, policies: list[str], ratio: float) -> dict[str
     )
     profile, found = made_up_profile(schedule, shape), {}
     for name in ("full", *policies):
-        own = None if parse_policy(name)[0] is POLICIES["full"] else ratio
+        own = _own_ratio(name, ratio)
         found[name] = prepare_compression(name, schedule, shape, ratio=own, profile=profile)
     return found
+
+
+def _own_ratio(name: str, ratio: float) -> float | None:
+    return None if parse_policy(name)[0] is POLICIES["full"] else ratio

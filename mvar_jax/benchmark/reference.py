@@ -11,16 +11,27 @@ from typing import Any
 import jax
 
 from mvar_jax.array_types import Params
-from mvar_jax.checks import check
+from mvar_jax.checks import check, first_line
 from mvar_jax.config import Config
 from mvar_jax.convert.checks import check_official_tokenizer, official_architecture
+from mvar_jax.convert.infinity_names import official_chunks
 from mvar_jax.convert.safetensors import write_safetensors
 from mvar_jax.convert.state_dict import Item, make_tensors, tokenizer_state, trunk_state
 from mvar_jax.models import build_trunk
-from mvar_jax.sampling import Weights
+from mvar_jax.sampling import Filters, Weights
 
 PROGRAM = Path(__file__).with_name("official.py")
-RUNS = ("var", "mvar")  # what `official.py` knows
+# The file by which a checkout of each architecture is known.
+CHECKOUTS = {
+    "var": Path("models", "__init__.py"),
+    "mvar": Path("models", "__init__.py"),
+    "infinity": Path("infinity", "models", "infinity.py"),
+}
+BASE_CHANNELS = 128  # of Infinity's tokenizers, in the official code
+
+
+class OfficialError(Exception):
+    """A run of the official code failed; the next may do."""
 
 
 class Reference:
@@ -54,8 +65,14 @@ class Reference:
         return json.loads(answer)
 
     def seconds(self, run: str, batch: int) -> tuple[float, float]:
-        """Seconds of a run, "sample" or "train", and of the part that is known apart."""
-        whole, part = self.ask({"run": run, "batch": batch})
+        """Seconds of a run, "sample" or "train", and of the part that is known apart.
+
+        Raises OfficialError if the official code does, and ValueError if it ended.
+        """
+        answer = self.ask({"run": run, "batch": batch})
+        if isinstance(answer, dict):
+            raise OfficialError(first_line(answer["error"]))
+        whole, part = answer
         return whole, part
 
 
@@ -70,15 +87,13 @@ def started_reference(
     """
     model = build_trunk(config)
     architecture = official_architecture(model)
-    check(
-        architecture in RUNS,
-        f"--reference: got a config of {architecture}, expected one of {' or '.join(RUNS)}.",
-    )
     check_official_tokenizer(config.tokenizer)
+    settings = (_text_settings if architecture == "infinity" else _class_settings)(config)
+    file = CHECKOUTS[architecture]
     check(
-        (checkout / "models" / "__init__.py").is_file(),
-        f"--reference: {checkout} has no models/__init__.py; expected a checkout of the official "
-        "repository of VAR or M-VAR.",
+        (checkout / file).is_file(),
+        f"--reference: {checkout} has no {file}; expected a checkout of the official repository "
+        f"of {architecture}, the architecture of --config.",
     )
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / "trunk.safetensors", Path(folder) / "tokenizer.safetensors"
@@ -94,7 +109,7 @@ def started_reference(
         ):
             reference = Reference(process, errors)
             reference.ask(
-                {"settings": _settings(config), "trunk": str(files[0]), "tokenizer": str(files[1])}
+                {"settings": settings, "trunk": str(files[0]), "tokenizer": str(files[1])}
             )
             for file in files:  # of gigabytes, and a program that is killed cleans up nothing
                 file.unlink()
@@ -123,18 +138,86 @@ def _write(file: Path, state: dict[str, Item], params: Params) -> None:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    model, tokenizer, sampling = config.model, config.tokenizer, config.sampling
+    """What the runs of every architecture ask for."""
+    model, schedule = config.model, config.tokenizer.schedule
     return {
-        "sides": [height for height, _ in tokenizer.scales],
-        "vocabulary": tokenizer.vocabulary,
-        "code_channels": tokenizer.code_channels,
-        "base_channels": tokenizer.base_channels,
-        "classes": model.num_classes,
+        "dtype": model.compute_dtype,
+        "scales": schedule.sizes,
+        "tokens": schedule.total,
+        "first": schedule.lengths[0],
+        "codes": config.tokenizer.code_channels,
+        "text": [],
+    }
+
+
+def _class_settings(config: Config) -> dict[str, Any]:
+    model, tokenizer, sampling = config.model, config.tokenizer, config.sampling
+    check(
+        (model.width, model.heads) == (64 * model.depth, model.depth),
+        f"--reference: got depth {model.depth} with width {model.width} and {model.heads} heads; "
+        f"the official code makes {64 * model.depth} and {model.depth} of that depth.",
+    )
+    made = {
+        "patch_nums": [height for height, _ in tokenizer.scales],
+        "V": tokenizer.vocabulary,
+        "Cvae": tokenizer.code_channels,
+        "ch": tokenizer.base_channels,
+        "num_classes": model.num_classes,
         "depth": model.depth,
-        "shared_modulation": model.shared_modulation,
-        "qk_norm": model.qk_norm,
-        "cfg": sampling.guidance,
+        "shared_aln": model.shared_modulation,
+        "attn_l2_norm": model.qk_norm,
+    }
+    filters = {"cfg": sampling.guidance, "top_k": sampling.top_k, "top_p": sampling.top_p}
+    return _settings(config) | {"model": made, "sampling": filters}
+
+
+def _text_settings(config: Config) -> dict[str, Any]:
+    model, tokenizer = config.model, config.tokenizer
+    check(
+        tokenizer.base_channels == BASE_CHANNELS,
+        f"--reference: got tokenizer.base_channels={tokenizer.base_channels}; the official code "
+        f"makes {BASE_CHANNELS}.",
+    )
+    text, multipliers = model.text, list(tokenizer.channel_multipliers)
+    made = {
+        "depth": model.depth,
+        "embed_dim": model.width,
+        "num_heads": model.heads,
+        "mlp_ratio": model.mlp_ratio,
+        "drop_path_rate": model.drop_path_rate,
+        "text_channels": text.channels,
+        "text_maxlen": text.max_length,
+        "block_chunks": official_chunks(model),
+        "apply_spatial_patchify": int(tokenizer.patch == 2),
+        "shared_aln": True,
+        "rope2d_each_sa_layer": 1,
+        "rope2d_normalized_by_hw": 2,
+    }
+    bits = tokenizer.code_channels
+    vae = {
+        "codebook_dim": bits,
+        "codebook_size": 2**bits,
+        "patch_size": 2 ** (len(multipliers) - 1),
+        "encoder_ch_mult": multipliers,
+        "decoder_ch_mult": multipliers,
+    }
+    return _settings(config) | {
+        "model": made,
+        "tokenizer": vae,
+        "sampling": _text_filters(config),
+        "text": [text.max_length, text.channels],
+        "codes": bits * tokenizer.patch**2,
+    }
+
+
+def _text_filters(config: Config) -> dict[str, Any]:
+    """Filters per scale; guidance is counted from 1 there, and its layer from the end."""
+    sampling, scales = config.sampling, len(config.tokenizer.scales)
+    filters, layer = Filters.of(sampling, scales), sampling.guidance_layer
+    return {
+        "cfg_list": [1 + float(guidance) for guidance in filters.guidance],
+        "tau_list": [float(temperature) for temperature in filters.temperature],
+        "cfg_insertion_layer": [layer - 1 - config.model.depth if layer else 0],
         "top_k": sampling.top_k,
         "top_p": sampling.top_p,
-        "dtype": model.compute_dtype,
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mvar_jax import cli
+from mvar_jax.compilation.chips import GIB
 from mvar_jax.evaluation.markdown import markdown_header, markdown_line
 from mvar_jax.files import write_text
 
@@ -14,6 +15,8 @@ Row = Mapping[str, Any]
 
 class Rows:
     """Rows of measurements; `columns` gives the title and the format of those to print.
+
+    The format "memory" is of bytes.
 
     With a `file`, it holds all rows so far as a list in JSON, whole after every row.
     """
@@ -34,4 +37,6 @@ class Rows:
 
     @staticmethod
     def _cell(value, form):
+        if form == "memory":
+            return f"{value / GIB:.2f} GiB"
         return "" if value is None else format(value, form)

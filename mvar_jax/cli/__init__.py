@@ -17,6 +17,7 @@ would compile it for longer than it waits for them.
 from mvar_jax.cli.common import (
     define_config,
     define_distributed,
+    define_json,
     define_policy,
     define_profile,
     define_verify,
@@ -28,6 +29,7 @@ from mvar_jax.cli.common import (
     get_verify,
     given,
     join,
+    json_file,
     output_file,
     output_folder,
     say,
@@ -38,6 +40,7 @@ from mvar_jax.cli.settings import define_settings, get_settings
 __all__ = [
     "define_config",
     "define_distributed",
+    "define_json",
     "define_policy",
     "define_profile",
     "define_settings",
@@ -51,6 +54,7 @@ __all__ = [
     "get_verify",
     "given",
     "join",
+    "json_file",
     "output_file",
     "output_folder",
     "run",

@@ -54,6 +54,25 @@ def define_policy() -> None:
     define_profile()
 
 
+def define_json(what: str) -> None:
+    """Defines `--json`, the file that `what` is written to; see `json_file`."""
+    flags.DEFINE_string("json", None, f"File to write {what} to.")
+
+
+def json_file() -> Path | None:
+    """The file that `--json` names. Raises ValueError or OSError if none can be written there."""
+    name = flags.FLAGS.json
+    if name is None:
+        return None
+    path = user_path(name)
+    check(
+        not path.is_dir() and path.absolute().parent.is_dir(),
+        f"--json: got {name!r}, expected a file in a folder that exists.",
+    )
+    check_writable(path)
+    return path
+
+
 def join() -> None:
     """Joins the other processes if the flags say so; before anything asks for a device.
 

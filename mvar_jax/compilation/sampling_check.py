@@ -29,7 +29,6 @@ from mvar_jax.ops.parts import in_one_part
 from mvar_jax.sampling import Filters, Request, Sampler, Weights, generate, generate_scales
 from mvar_jax.sampling.generate import begin, decoded_parts
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.placement import with_shardings
 from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
 
@@ -89,7 +88,11 @@ def sampling_parts(
     with `options`.
     """
     pattern = config.model.pattern
-    short = replace(config, model=replace(config.model, depth=len(pattern), scan=False))
+    short = replace(
+        config,
+        model=replace(config.model, depth=len(pattern), scan=False),
+        sampling=replace(config.sampling, guidance_layer=0),  # which may lie beyond this depth
+    )
     drawing = _Drawing(short, plan, build_trunk(short))
     one = drawing.scales_program(options)
     advance()
@@ -121,8 +124,7 @@ class _Drawing:
     """A sampler and the shapes of what it draws from, on the ambient mesh."""
 
     def __init__(self, config: Config, plan: Plan | None, trunk: Trunk):
-        tokenizer = build_tokenizer(config.tokenizer)
-        self.sampler = Sampler(trunk, tokenizer, smooth=config.sampling.smooth)
+        self.sampler = replace(Sampler.of(config), trunk=trunk)
         compression = None
         if plan is not None and trunk.attention_shape.layers:
             compression = plan(self.sampler.scales, trunk.attention_shape)

@@ -86,6 +86,9 @@ def _gpus(topology: str) -> Sequence[jax.Device]:
 
 def _memory_fraction() -> float:
     given = [name for name in MEMORY_VARIABLES if os.environ.get(name)]
+    check(
+        len(given) < 2, f"{' and '.join(given)}: got both, of which JAX takes one; unset the other."
+    )
     text = os.environ[given[0]] if given else MEMORY_FRACTION
     check(
         re.fullmatch(r"\d*\.?\d+", text) is not None and 0 < float(text) <= 1,

@@ -230,8 +230,8 @@ def _trunk_programs(
     shown: Shown,
 ) -> Programs:
     """The programs of the trunk's training, with their frozen inputs."""
-    trunk, tokenizer = build_trunk(config), build_tokenizer(config.tokenizer)
-    sampler = Sampler(trunk, tokenizer, smooth=config.sampling.smooth)
+    sampler = Sampler.of(config)
+    trunk, tokenizer = sampler.trunk, sampler.tokenizer
     step = make_trunk_step(
         trunk,
         tokenizer,

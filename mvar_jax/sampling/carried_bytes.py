@@ -11,17 +11,19 @@ from mvar_jax.sampling.request import Sampler, Weights, drawing
 def carried_bytes(sampler: Sampler, weights: Weights) -> tuple[int, ...]:
     """Bytes of one image's memory after every scale, with guidance (two rows)."""
     caches = cache_bytes(sampler, weights)
-    states = (_state_bytes(*drawing(sampler, weights, k + 1)) for k in range(len(caches)))
+    last = len(caches) - 1
+    states = (_state_bytes(*drawing(sampler, weights, min(k + 1, last))) for k in range(last + 1))
     return tuple(cache + state for cache, state in zip(caches, states))
 
 
 def cache_bytes(sampler: Sampler, weights: Weights) -> tuple[int, ...]:
     """Bytes of one image's keys and values after every scale, with guidance (two rows).
 
-    They are those of the trunk that draws the next scale.
+    They are those of the trunk that draws the next scale, after the last one of its own.
     """
-    scales = range(len(sampler.scales))
-    return tuple(_trunk_cache_bytes(*drawing(sampler, weights, k + 1))[k] for k in scales)
+    last = len(sampler.scales) - 1
+    drawn_by = (drawing(sampler, weights, min(k + 1, last)) for k in range(last + 1))
+    return tuple(_trunk_cache_bytes(*trunk)[k] for k, trunk in enumerate(drawn_by))
 
 
 def _trunk_cache_bytes(sampler, weights):

@@ -10,11 +10,11 @@ import numpy as np
 
 from mvar_jax.array_types import Array, Float, Int, Leaf, Params, PyTree
 from mvar_jax.cache import Compression
-from mvar_jax.config import SamplingConfig
-from mvar_jax.models import Condition, Trunk
+from mvar_jax.config import Config, SamplingConfig
+from mvar_jax.models import Condition, Trunk, build_trunk
 from mvar_jax.ops.noise import image_keys
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.tokenizers import Tokenizer, Tokens
+from mvar_jax.tokenizers import Tokenizer, Tokens, build_tokenizer
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,16 @@ class Sampler:
     smooth: bool = False
     guidance_layer: int = 0
     draft: Draft | None = None
+
+    @classmethod
+    def of(cls, config: Config) -> "Sampler":
+        """The sampler of a config's trunk and tokenizer, by its settings of sampling."""
+        return cls(
+            build_trunk(config),
+            build_tokenizer(config.tokenizer),
+            smooth=config.sampling.smooth,
+            guidance_layer=config.sampling.guidance_layer,
+        )
 
     @property
     def scales(self) -> ScaleSchedule:

@@ -43,7 +43,13 @@ def rows_of(run, tmp_path, *arguments):
 
 
 def test_sampling_beside_another_implementation(run, tmp_path, checkout):
-    one, two = rows_of(run, tmp_path, "sample", *TINY, "--batch=1,2", *checkout)
+    guided = ("--config.model.depth=2", "--config.sampling.guidance_layer=1")
+    wide = ("--config.model.width=128", "--config.model.heads=2")
+    own = (*TINY, *guided, *wide, "--batch=1,2")
+    one, two = rows_of(run, tmp_path, "sample", *own, *checkout)
+    assert one["overrides"]["sampling.guidance_layer"] == 1
+    assert one["overrides"]["tokenizer.scales"] == [[1, 1], [2, 2]]
+    assert (one["image_size"], one["tokens"]) == ([32, 32], 5)
     for row, batch in ((one, 1), (two, 2)):
         assert set(row) >= FIXED | {"seconds_trunk", "seconds_decoder"}
         assert row["batch"] == batch and row["model"] == "var_imagenet256:d16"
@@ -64,8 +70,14 @@ def test_training_beside_another_implementation(run, tmp_path, checkout):
     assert row["ratio_forward"] == pytest.approx(20 / row["seconds_forward"])
 
 
+def test_a_run_that_the_official_code_fails_keeps_our_row(run, tmp_path, checkout):
+    (row,) = rows_of(run, tmp_path, "sample", *TINY, "--batch=3", *checkout)
+    assert row["batch"] == 3 and row["ratio_to_reference"] is None
+    assert "reference_seconds" not in row
+
+
 def test_what_the_official_code_says_last_is_said(run, checkout):
-    result = run("benchmark", "sample", *TINY, "--config.model.depth=2", *checkout)
+    result = run("benchmark", "sample", *TINY, "--config.model.num_classes=5", *checkout)
     assert result.returncode == 2
     assert "No module named 'torch'" in result.stderr and "--reference_python" in result.stderr
     assert "Traceback" not in result.stderr

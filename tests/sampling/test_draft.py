@@ -60,6 +60,7 @@ def test_a_draft_of_nothing_and_of_everything(model, large):
     assert_same_tokens(nothing.sample(LABELS, seed=4).tokens, model.sample(LABELS, seed=4).tokens)
     alone = large.sample(LABELS, seed=4)
     assert_same_tokens(everything.sample(LABELS, seed=4).tokens, alone.tokens)
+    assert everything.cache_bytes() == large.cache_bytes()
 
 
 @pytest.mark.parametrize("pattern", [MVAR, MIXED])

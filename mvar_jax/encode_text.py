@@ -4,7 +4,8 @@
     python -m mvar_jax.encode_text --encoder=wordllama --prompt="a red ball" --out=runs/ball
 
 The encoder is a folder with the weights and the tokenizer of a T5 v1.1, or "wordllama", the small
-embeddings of that package. A file of prompts has one a line; an empty line is the empty prompt.
+embeddings of that package. A file of prompts has one a line (an empty line is the empty prompt), or
+objects of JSON with a "prompt" each if it is a .jsonl; a folder has a .txt for each.
 """
 
 import jax
@@ -19,14 +20,14 @@ from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.mesh.sharding import make_mesh
 from mvar_jax.models.checksum import checksum
 from mvar_jax.text.feature_file import DTYPES, check_new, write_features
-from mvar_jax.text.prompts import read_prompts
+from mvar_jax.text.prompt_files import read_prompts
 
 
 def define_flags() -> None:
     """Defines the flags of this program."""
     flags.DEFINE_string("encoder", None, "Folder of a T5, or wordllama.", required=True)
     flags.DEFINE_string("out", None, "Folder to write; new.", required=True)
-    flags.DEFINE_string("prompts", None, "Text file with a prompt a line.")
+    flags.DEFINE_string("prompts", None, "File of prompts, or a folder of them.")
     flags.DEFINE_multi_string("prompt", None, "A prompt; may be given several times.")
     flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Dtype of the matmuls.")
     flags.DEFINE_enum("stored_dtype", "float32", list(DTYPES), "Dtype of the features stored.")

@@ -4,6 +4,7 @@ They are written to a draft in the same folder and renamed when complete. Drafts
 draft that a killed process left is overwritten by the next process that writes the same file.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -66,6 +67,12 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deep") from None
 
 
+def file_checksum(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
 @contextmanager
 def draft_folder(path: Path) -> Iterator[Path]:
     """Yields the path of a draft, which does not exist, for a folder that will be `path`.
@@ -91,6 +98,15 @@ def check_writable(path: Path) -> None:
     with naming_errors(path, draft):
         draft.touch()
         draft.unlink()
+
+
+def check_unused(folder: Path) -> None:
+    """Raises ValueError where anything lies at `folder` but drafts of killed processes."""
+    empty = folder.is_dir() and all(path.name.endswith(UNFINISHED) for path in folder.iterdir())
+    if folder.exists() and not empty:
+        raise ValueError(
+            f"--out: {folder} holds something else, expected a new or empty folder; name another."
+        )
 
 
 def draft_of(path: Path, owner: str = "") -> Path:

@@ -14,24 +14,34 @@ from mvar_jax.files import user_path
 from mvar_jax.models import Condition
 from mvar_jax.pictures.drawing import Rows
 from mvar_jax.sampling import Model
-from mvar_jax.text import TextEncoder, read_features
-from mvar_jax.text.prompts import read_prompts
+from mvar_jax.text import StoredFeatures, TextEncoder, read_features
+from mvar_jax.text.prompt_files import PromptSet, read_prompt_set, read_prompts
 
 
 def define_asked() -> None:
     """Defines the flags of `get_model` and `get_rows`."""
+    define_model()
+    define_features()
+    flags.DEFINE_string("labels", None, "Classes by index or name, with commas between; or all.")
+    flags.DEFINE_multi_string("prompt", None, "A text to draw; may be given several times.")
+
+
+def define_model() -> None:
+    """Defines the flags of `get_model`."""
     flags.DEFINE_string("workdir", None, "Directory of a trained model.")
     flags.DEFINE_string("checkpoint", None, "Directory of the trunk, in its place.")
     flags.DEFINE_string("tokenizer", None, "Directory of another tokenizer.")
     flags.DEFINE_string("text_encoder", None, "Folder of a T5, or wordllama, to read prompts.")
-    flags.DEFINE_string("labels", None, "Classes by index or name, with commas between; or all.")
-    flags.DEFINE_multi_string("prompt", None, "A text to draw; may be given several times.")
-    flags.DEFINE_string("features", None, "What encode_text wrote, in place of prompts.")
-    flags.DEFINE_string("negative", None, "A text that guidance leads away from.")
     flags.DEFINE_string("aspect", None, "Width:height of the images, as 3:2.")
     flags.DEFINE_string("pixels", None, "Budget of pixels: 0.06M, 0.25M, 0.60M or 1M.")
     flags.DEFINE_string("draft", None, "Directory of another model, to draw the first scales.")
     flags.DEFINE_integer("draft_scales", None, "How many scales it draws; the model the others.")
+
+
+def define_features() -> None:
+    """Defines `--features`, computed ahead, and `--negative`, of the settings of texts."""
+    flags.DEFINE_string("features", None, "What encode_text wrote, in place of prompts.")
+    flags.DEFINE_string("negative", None, "A text that guidance leads away from.")
 
 
 def get_model() -> Model:
@@ -78,7 +88,7 @@ def get_rows(model: Model) -> Rows:
         return Rows(labels.tolist(), tuple(model.class_names[label] for label in labels))
     prompts: Sequence[str] = values.prompt
     if values.features is not None:
-        stored = read_features(user_path(values.features), verify=get_verify())
+        stored = _stored_features()
         model, prompts = replace(model, text_encoder=stored), stored.prompts
     if "" in prompts:
         print("An empty prompt: it draws without a condition.")
@@ -93,7 +103,7 @@ def get_classes(model: Model) -> list[str]:
 
 def define_prompts() -> None:
     """Defines `--prompts`; see `get_condition`."""
-    flags.DEFINE_string("prompts", None, "Of a model of texts, a file with a text in every line.")
+    flags.DEFINE_string("prompts", None, "Of a model of texts, a file of prompts, or a folder.")
 
 
 def get_condition(model: Model, count: int) -> tuple[Condition, list[str]]:
@@ -110,3 +120,30 @@ def get_condition(model: Model, count: int) -> tuple[Condition, list[str]]:
     prompts = read_prompts(user_path(file))
     repeated = [prompts[i % len(prompts)] for i in range(count)]
     return model.condition(repeated), repeated
+
+
+def get_prompt_set(model: Model) -> tuple[Model, PromptSet | None]:
+    """The prompts of `--prompts`, or else of `--features`, and the model that reads them.
+
+    With `--features` it reads those; None of a model of classes. Raises ValueError for texts that
+    such a model is given, and for none that one of texts is.
+    """
+    given = [name for name in ("prompts", "features", "negative") if flags.FLAGS[name].value]
+    if model.config.model.condition == "class":
+        check(not given, f"--{''.join(given[:1])}: the model draws classes; leave it out.")
+        return model, None
+    check(
+        bool({"prompts", "features"} & set(given)),
+        "expected --prompts, a file or folder, or --features: the model draws texts.",
+    )
+    if "features" not in given:
+        return model, read_prompt_set(user_path(flags.FLAGS.prompts))
+    stored = _stored_features()
+    model = replace(model, text_encoder=stored)
+    if "prompts" not in given:
+        return model, PromptSet(stored.prompts)
+    return model, read_prompt_set(user_path(flags.FLAGS.prompts))
+
+
+def _stored_features() -> StoredFeatures:
+    return read_features(user_path(flags.FLAGS.features), verify=get_verify())

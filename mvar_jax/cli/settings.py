@@ -17,7 +17,7 @@ def define_settings() -> None:
     flags.DEFINE_float("top_p", None, "Draw from the likeliest share p, 0 for all.")
     flags.DEFINE_float("temperature", None, "Divides the logits.")
     flags.DEFINE_bool("smooth", None, "Mix codes instead of drawing tokens.")
-    flags.DEFINE_integer("batch_size", None, "Images drawn at a time.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", None, "Images that a device draws at a time.", lower_bound=1)
 
 
 def get_settings(vocabulary: int) -> dict[str, Any]:

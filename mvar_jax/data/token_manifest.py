@@ -6,7 +6,6 @@ DIR/manifest.json                           how, and the shards; written last
 """
 
 import dataclasses
-import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from mvar_jax.checks import check
 from mvar_jax.config import DataConfig, TokenizerConfig
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.data.token_record import TokenRecord
-from mvar_jax.files import UNFINISHED, load_json, write_text
+from mvar_jax.files import check_unused, load_json, write_text
 
 MANIFEST, PLAN = "manifest.json", "plan.json"
 SHARD_NAME = re.compile(r"tokens-\d{5,}-of-\d{5,}\.array_record")
@@ -103,24 +102,10 @@ def claim(directory: Path, plan: TokenManifest) -> TokenManifest | None:
             found = TokenManifest.load(directory / name)
             _check_same(replace(found, shards=()), plan, directory)
             return found if name == MANIFEST else None
-    check(
-        not directory.exists() or (directory.is_dir() and _is_empty(directory)),
-        f"--out: {directory} holds something else, expected a new or empty folder; name another.",
-    )
+    check_unused(directory)
     directory.mkdir(parents=True, exist_ok=True)
     plan.save(directory / PLAN)
     return None
-
-
-def file_checksum(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _is_empty(directory: Path) -> bool:
-    """Whether the folder holds nothing, or only drafts that killed processes left."""
-    return all(path.name.endswith(UNFINISHED) for path in directory.iterdir())
 
 
 def _check_same(found: TokenManifest, plan: TokenManifest, directory: Path) -> None:

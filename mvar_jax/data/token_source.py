@@ -7,8 +7,8 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from mvar_jax.array_types import Example
 from mvar_jax.checks import check, first_line
 from mvar_jax.config import TokenizerConfig
-from mvar_jax.data.token_manifest import MANIFEST, TokenManifest, file_checksum
-from mvar_jax.files import user_path
+from mvar_jax.data.token_manifest import MANIFEST, TokenManifest
+from mvar_jax.files import file_checksum, user_path
 
 REMEDY = "make the tokens again (python -m mvar_jax.tokenize)"
 

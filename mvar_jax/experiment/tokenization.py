@@ -22,9 +22,9 @@ from mvar_jax.checks import check
 from mvar_jax.config import Config
 from mvar_jax.data.crops import CropSource
 from mvar_jax.data.pipeline import load_images, normalize
-from mvar_jax.data.token_manifest import MANIFEST, PLAN, Shard, TokenManifest, claim, file_checksum
+from mvar_jax.data.token_manifest import MANIFEST, PLAN, Shard, TokenManifest, claim
 from mvar_jax.data.token_record import TokenRecord
-from mvar_jax.files import UNFINISHED, written_whole
+from mvar_jax.files import UNFINISHED, file_checksum, written_whole
 from mvar_jax.mesh.processes import on_first_process
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.models.checksum import checksum

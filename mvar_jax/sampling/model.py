@@ -214,6 +214,19 @@ class Model:
         """
         return self._stream(*self._asked(labels, seed, numbers, negative, settings))
 
+    def sampling(self, **settings: float | int | bool) -> SamplingConfig:
+        """How images are drawn with these settings. Raises ValueError as drawing does."""
+        values = {**asdict(self.config.sampling), **settings}
+        sampling = from_config_dict(values, SamplingConfig)
+        replace(self.config, sampling=sampling)  # checks the limits against the vocabulary
+        draft, layer = self.sampler.draft, sampling.guidance_layer
+        check(
+            draft is None or layer < draft.trunk.config.depth,
+            f"guidance_layer: got {layer}, expected less than the "
+            f"{draft and draft.trunk.config.depth} blocks of the draft.",
+        )
+        return sampling
+
     def label_indices(self, labels: Labels) -> np.ndarray:
         """Class indices of labels; see `sampling.asked.label_indices`."""
         return label_indices(labels, self.class_names)
@@ -287,7 +300,7 @@ class Model:
             check_integer("numbers", number, 0, 2**32 - 1)
         if negative is not None:
             condition, negative = self._with_negative(condition, negative)
-        sampling = self._sampling(settings)
+        sampling = self.sampling(**settings)
         check(
             negative is None or sampling.guidance != 0,
             "negative: guidance is 0, so nothing leads away from it; set a guidance, or leave out "
@@ -358,18 +371,6 @@ class Model:
             f"{f', {self.policy}' if self.policy else ''}"
             f"{f', {draft.scales} scales drafted' if draft else ''})"
         )
-
-    def _sampling(self, settings: dict) -> SamplingConfig:
-        values = {**asdict(self.config.sampling), **settings}
-        sampling = from_config_dict(values, SamplingConfig)
-        replace(self.config, sampling=sampling)  # checks the limits against the vocabulary
-        draft, layer = self.sampler.draft, sampling.guidance_layer
-        check(
-            draft is None or layer < draft.trunk.config.depth,
-            f"guidance_layer: got {layer}, expected less than the "
-            f"{draft and draft.trunk.config.depth} blocks of the draft.",
-        )
-        return sampling
 
 
 @in_32_bits

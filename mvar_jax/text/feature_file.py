@@ -97,6 +97,13 @@ class StoredFeatures:
 
     def encode(self, prompts: Sequence[str]) -> TextFeatures:
         """Looks prompts up. Raises ValueError for one that is not there, and for none."""
+        return self.rows(self._find(prompts))
+
+    def lengths_of(self, prompts: Sequence[str]) -> Int[np.ndarray, "prompts"]:
+        """How many tokens every prompt has. Raises ValueError as `encode` does."""
+        return self.lengths[self._find(prompts)]
+
+    def _find(self, prompts: Sequence[str]) -> list[int]:
         check_prompts(prompts)
         for prompt in prompts:
             check(
@@ -104,7 +111,7 @@ class StoredFeatures:
                 f"prompts: {prompt[:80]!r} is not among the {len(self)} prompts whose features are "
                 "stored; encode it too, by python -m mvar_jax.encode_text.",
             )
-        return self.rows([self._places[prompt] for prompt in prompts])
+        return [self._places[prompt] for prompt in prompts]
 
     @cached_property
     def _starts(self) -> np.ndarray:

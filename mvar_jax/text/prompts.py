@@ -31,20 +31,6 @@ def check_prompts(prompts: Any) -> None:
     check(len(prompts) > 0, NO_PROMPT)
 
 
-def read_prompts(file: Path) -> list[str]:
-    """The lines of a text in UTF-8, each a prompt; an empty line is the empty prompt.
-
-    Raises ValueError for what is no such text, and for an empty file.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise ValueError(f"--prompts: {file} is no text in UTF-8; save it as such.") from None
-    prompts = lines if lines[-1] else lines[:-1]
-    check(len(prompts) > 0, f"--prompts: {file} is empty, expected a prompt a line.")
-    return [prompt.rstrip("\r") for prompt in prompts]
-
-
 @dataclass(frozen=True)
 class PromptTokenizer:
     """Tokens of prompts: those of the text, then the end of the text."""

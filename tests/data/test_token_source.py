@@ -7,17 +7,10 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from mvar_jax.config import DataConfig
 from mvar_jax.data.pipeline import batched, eval_token_records, train_batches
-from mvar_jax.data.token_manifest import (
-    MANIFEST,
-    PLAN,
-    Shard,
-    TokenManifest,
-    claim,
-    file_checksum,
-)
+from mvar_jax.data.token_manifest import MANIFEST, PLAN, Shard, TokenManifest, claim
 from mvar_jax.data.token_record import TokenRecord
 from mvar_jax.data.token_source import TokenSource
-from mvar_jax.files import draft_of
+from mvar_jax.files import draft_of, file_checksum
 from tests.training.tiny import CONFIG
 
 TOKENIZER = CONFIG.tokenizer  # 5 tokens of a vocabulary of 16

@@ -1,0 +1,18 @@
+"""Samples for evaluation: exactly so many, the same however often their drawing was interrupted."""
+
+from mvar_jax.evaluation.samples.drawing import SampleDrawing, weights_checksums
+from mvar_jax.evaluation.samples.layouts import LAYOUTS, Layout, make_layout
+from mvar_jax.evaluation.samples.manifest import SampleManifest, environment
+from mvar_jax.evaluation.samples.writing import begin_samples, write_samples
+
+__all__ = [
+    "LAYOUTS",
+    "Layout",
+    "SampleDrawing",
+    "SampleManifest",
+    "begin_samples",
+    "environment",
+    "make_layout",
+    "weights_checksums",
+    "write_samples",
+]

@@ -33,7 +33,7 @@ Images = Float[np.ndarray, "batch height width_px 3"]
 
 
 def begin_samples(plan: SampleManifest, out: Path) -> SampleManifest | None:
-    """Makes a folder that of the samples that `plan` describes; their manifest if they are all there.
+    """Makes a folder that of the samples of `plan`; their manifest if they are all there.
 
     All processes call it. Raises ValueError as `SampleManifest.claim` does.
     """

@@ -123,7 +123,27 @@ def test_captioned_data_are_checked(run, tmp_path):
     ]
 
 
+@pytest.mark.slow
+def test_a_benchmark_of_texts_is_drawn(run, texts, tmp_path):
+    lines, features = tmp_path / "metadata.jsonl", tmp_path / "features"
+    prompts = ("a small gear", "a large ring")
+    lines.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+    result = run("encode_text", "--encoder=wordllama", f"--prompts={lines}", f"--out={features}")
+    assert result.returncode == 0, result.stderr
+    for name, given in (("encoded", ()), ("stored", (f"--features={features}",))):
+        arguments = (f"--workdir={texts}", "--batch_size=4", f"--out={tmp_path / name}", *given)
+        layout = (f"--prompts={lines}", "--layout=geneval")
+        result = run("evaluate", "sample", *arguments, *layout)
+        assert result.returncode == 0, result.stderr
+    files = [path.relative_to(tmp_path / "stored") for path in (tmp_path / "stored").rglob("*.png")]
+    assert len(files) == 8
+    for file in files:
+        one, other = (Image.open(tmp_path / name / file) for name in ("encoded", "stored"))
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
 BAD = {
+    "evaluation": ("evaluate sample --workdir={texts} --num=3 --out={new}", "--prompts, a file or"),
     "classes": ("sample --workdir={texts} --classes", "--classes: the model draws texts"),
     "negative": (
         "sample --workdir={texts} --prompt=a --negative=b --guidance=0 --out={new}.png",

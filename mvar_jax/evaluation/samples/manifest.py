@@ -77,10 +77,10 @@ class SampleManifest:
                 )
                 clear(folder)  # where the process was killed that finished it
                 return found
-            if any((folder / PARTS).glob("*")):
+            if _is_begun(folder):
                 _check_same(found.settings, self._stored().settings, folder)
                 _check_same(found.environment, self.environment, folder)
-            elif found != self._stored():  # nothing is drawn yet, as after a wrong setting
+            elif found != self._stored():  # as after a setting that did not fit into memory
                 clear(folder)
         self.save(folder)
         return self
@@ -115,6 +115,12 @@ def clear(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
     for left in folder.rglob(f"*{UNFINISHED}"):
         shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether anything is drawn already: a part, or files of a layout."""
+    others = {path.name for path in folder.iterdir()} - {MANIFEST, PARTS, FEATURES}
+    return any((folder / PARTS).glob("*.npy")) or any(UNFINISHED not in name for name in others)
 
 
 def _check_same(found: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:

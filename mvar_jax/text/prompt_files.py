@@ -41,7 +41,8 @@ def read_prompt_set(path: Path) -> PromptSet:
         text = _read_text(path)
         lines = text.removesuffix("\n").split("\n") if text else []
         found = _read_objects(path, lines) if path.suffix.lower() == LINES else _plain(lines)
-    check(len(found.prompts) > 0, f"--prompts: {path} holds no prompt, expected at least one.")
+    lacks = f"holds no {FOLDER}" if path.is_dir() else "is empty"
+    check(len(found.prompts) > 0, f"--prompts: {path} {lacks}, expected at least one prompt.")
     return found
 
 

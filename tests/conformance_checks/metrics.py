@@ -3,6 +3,7 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mvar_jax.evaluation import inception_score, kernel_distance, neighbours
@@ -115,10 +116,12 @@ def fidelity(file: ReferenceFile) -> dict[str, np.ndarray]:
         for i in (0, 1):
             if f"a_{i}" not in file.arrays:
                 continue
-            a, b = (np.float64(file[f"{side}_{i}"])[None] for side in "ab")
-            bytes_a, bytes_b = (file[f"{side}_uint8_{i}"][None] / 127.5 for side in "ab")
+            a, b = (jnp.float64(file[f"{side}_{i}"])[None] for side in "ab")
+            bytes_a, bytes_b = (
+                jnp.float64(file[f"{side}_uint8_{i}"])[None] / 127.5 for side in "ab"
+            )
             edges = ((0, 0), (5, 5), (5, 5), (0, 0))
-            wide = [np.pad(one, edges, "symmetric") for one in (a, b)]
+            wide = [jnp.pad(one, edges, "symmetric") for one in (a, b)]
             grey = [one.mean(axis=-1, keepdims=True) for one in (a, b)]
             own = {
                 f"ssim_{i}": ssim(a, b),

@@ -27,6 +27,7 @@ from tests.conformance_checks import (
     inception,
     infinity,
     infinity_blocks,
+    lpips,
     metrics,
     rotary,
     scalekv,
@@ -60,7 +61,7 @@ INFINITY = {
 }
 KINDS = {"vqvae": tokenizer.compute, "var": trunk.compute, "mvar": trunk.compute}
 # Other files are told apart by how some of their arrays begin, in this order.
-NETWORKS = {"bucket_index": text, "grid_y_lo": inception}
+NETWORKS = {"bucket_index": text, "grid_y_lo": inception, "layers_64": lpips}
 METRICS = {
     "diag_fid_exact": metrics.frechet,
     "is0_": metrics.score,

@@ -22,7 +22,7 @@ FLOORS = (
     {"experiment"},
     {"api"},
     {"cli"},
-    {"benchmark"},
+    {"benchmark", "evaluate"},
 )
 MAINS = len(FLOORS)  # the floor of the programs
 PROGRAM = '\nif __name__ == "__main__":'

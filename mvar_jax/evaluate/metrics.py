@@ -9,8 +9,13 @@ from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.checks import check
-from mvar_jax.convert.network_files import load_efficientnet, load_inception
 from mvar_jax.data.image_sets import digest
+from mvar_jax.evaluate.networks import (
+    INCEPTION,
+    define_networks,
+    describe_networks,
+    get_networks,
+)
 from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.set_metrics import check_sizes, compare, find_statistics, remarks
 from mvar_jax.evaluation.set_statistics import SetStatistics, save_statistics
@@ -18,7 +23,6 @@ from mvar_jax.files import check_writable, user_path, write_text
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.networks.features import FeatureNetwork
 
-INCEPTION, LITE = "inception", "efficientnet-lite0"
 NAMES = ("samples", "reference")
 
 
@@ -26,8 +30,7 @@ def define_flags() -> None:
     """Defines the flags of this command."""
     flags.DEFINE_string("samples", None, "The images: a folder, or an .npz.", required=True)
     flags.DEFINE_string("reference", None, "Real images or their statistics: a folder or .npz.")
-    flags.DEFINE_multi_enum("features", None, [INCEPTION, LITE], "Networks to measure by.")
-    flags.DEFINE_string("inception", None, "File of the Inception weights of 2015.")
+    define_networks()
     flags.DEFINE_string("store", None, ".npz to keep the statistics of --samples in.")
     flags.DEFINE_string("out", None, "JSON file of the report.")
     flags.DEFINE_integer("batch_size", 64, "Images computed at a time.", lower_bound=1)
@@ -37,7 +40,7 @@ def main() -> None:
     """Measures, compares, and says what was found."""
     out = None if flags.FLAGS.out is None else cli.output_file(".json")
     store, sets = _store(), _sets()
-    networks = get_networks()
+    networks = get_networks([INCEPTION])
     found = {network: _measure(network, sets) for network in networks}
     if store is not None:
         save_statistics(store, {network: pair[0] for network, pair in found.items()})
@@ -51,7 +54,7 @@ def main() -> None:
     if out is not None:
         described = zip(NAMES, sets, next(iter(found.values())))
         report |= {name: _describe(path, one) for name, path, one in described}
-        report |= {"networks": {one.name: _about(one) for one in networks}, "notes": notes}
+        report |= {"networks": describe_networks(networks), "notes": notes}
         write_text(out, json.dumps(report, indent=2))
 
 
@@ -66,20 +69,6 @@ def _sets() -> list[Path]:
         return [user_path(samples)]
     check_sizes(user_path(samples), user_path(reference))
     return [user_path(samples), user_path(reference)]
-
-
-def get_networks() -> list[FeatureNetwork]:
-    """The networks that the flags ask for. Raises ValueError for what is wrong with their files."""
-    names, file = flags.FLAGS.features or [INCEPTION], flags.FLAGS.inception
-    check(
-        INCEPTION not in names or file is not None,
-        "expected --inception=FILE, the weights of pytorch-fid or torch-fidelity "
-        "(pt_inception-2015-12-05-6726825d.pth), which are not downloaded; or "
-        f"--features={LITE}, whose distances are not FID.",
-    )
-    check(file is None or INCEPTION in names, f"--inception: got --features={names} without it.")
-    loaders = {INCEPTION: lambda: load_inception(user_path(file)), LITE: load_efficientnet}
-    return [loaders[name]() for name in dict.fromkeys(names)]
 
 
 def _measure(network: FeatureNetwork, sets: list[Path]) -> list[SetStatistics]:
@@ -108,7 +97,3 @@ def _describe(path: Path, found: SetStatistics) -> dict[str, Any]:
     if found.size is not None:
         about |= {"height": found.size[0], "width": found.size[1]}
     return about if found.features is None else about | {"images": len(found.features)}
-
-
-def _about(network: FeatureNetwork) -> dict[str, str]:
-    return {"weights": network.weights, "resize": network.resize}

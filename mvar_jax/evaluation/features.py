@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import UInt8
 
 from mvar_jax.array_types import in_32_bits
 from mvar_jax.checks import check
@@ -42,6 +43,10 @@ class FeatureExtractor:
         filled[: len(images)] = images
         return self._run(self._params, jax.device_put(filled, self._rows))
 
+    def __call__(self, images: UInt8[np.ndarray, "_ height width_px 3"]) -> ImageFeatures:
+        """The features of at most a batch of images, on the host; NaN or infinite ones too."""
+        return _on_host(self._start(images), len(images))
+
     def features(self, images: ImageSet, report: Callable[[int], None]) -> Iterator[ImageFeatures]:
         """The features of each batch, in order, on the host; `report` is told how many are done.
 
@@ -64,7 +69,7 @@ class FeatureExtractor:
         self, images: ImageSet, first: int, found: ImageFeatures, count: int
     ) -> ImageFeatures:
         """The features of `count` images from number `first` on."""
-        found = jax.tree.map(lambda array: np.asarray(array)[:count], found)
+        found = _on_host(found, count)
         bad = np.flatnonzero(~np.isfinite(found.pool).all(axis=1))
         check(
             len(bad) == 0,
@@ -72,3 +77,8 @@ class FeatureExtractor:
             f"or infinite features of it, expected finite ones; check its weights and the image.",
         )
         return found
+
+
+def _on_host(found: ImageFeatures, count: int) -> ImageFeatures:
+    """The first `count` images' features, without those of the filling."""
+    return jax.tree.map(lambda array: np.asarray(array)[:count], found)

@@ -8,13 +8,14 @@ decompositions of the features themselves: nothing is squared, so that features 
 and fewer images than features, cost no digits.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mvar_jax.array_types import Float, HostArray
 from mvar_jax.checks import check
+
+BLOCK = 4096  # examples that moments are made of at a time
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,36 @@ class Moments:
         return Gaussian(self.mean, _triangle(root) if len(root) > len(self.mean) else root)
 
 
-def merged(parts: Iterable[Moments]) -> Moments:
-    """The moments of at least one part, all together."""
-    first, *others = parts
-    for part in others:
-        first = first.merge(part)
-    return first
+class Accumulator:
+    """The moments of examples that come a few at a time."""
+
+    def __init__(self) -> None:
+        self._rows: list[np.ndarray] = []
+        self._moments: Moments | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether none has come."""
+        return self._moments is None and not self._rows
+
+    def add(self, features: Float[HostArray, "batch features"]) -> None:
+        """Takes some more; of many together moments are made at a time."""
+        self._rows.append(np.asarray(features))
+        if sum(map(len, self._rows)) >= BLOCK:
+            self._merge()
+
+    def gaussian(self) -> Gaussian:
+        """The Gaussian that is fitted to all. Raises ValueError for fewer than two."""
+        if self._rows:
+            self._merge()
+        check(self._moments is not None, "evaluation: got no images, expected at least 2.")
+        assert self._moments is not None
+        return self._moments.gaussian()
+
+    def _merge(self) -> None:
+        own = Moments.of(np.concatenate(self._rows))
+        self._moments = own if self._moments is None else self._moments.merge(own)
+        self._rows = []
 
 
 def gaussian_distance(one: Gaussian, other: Gaussian) -> float:

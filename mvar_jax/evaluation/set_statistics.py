@@ -13,14 +13,13 @@ import numpy as np
 from mvar_jax.checks import check
 from mvar_jax.data.image_sets import ImageSet
 from mvar_jax.evaluation.features import FeatureExtractor
-from mvar_jax.evaluation.frechet import Gaussian, Moments, merged
+from mvar_jax.evaluation.frechet import Accumulator, Gaussian
 from mvar_jax.evaluation.inception_score import SPLITS, inception_score
 from mvar_jax.files import written_whole
 from mvar_jax.networks.features import FeatureNetwork
 
 PLAIN = "inception"  # whose arrays have the names that others use
 NAMES = ("mu", "sigma", "mu_s", "sigma_s", "features", "size", "inception_score", "weights")
-BLOCK = 4096  # examples that moments are made of at a time
 
 
 @dataclass(frozen=True)
@@ -43,49 +42,25 @@ def measure_set(
     images than its splits. Raises ValueError as `FeatureExtractor.features` does, and for fewer
     than two images.
     """
-    spatial = _Accumulator()
-    pool: list[np.ndarray] = []
+    pool, spatial = Accumulator(), Accumulator()
+    kept: list[np.ndarray] = []
     logits: list[np.ndarray] = []
     for found in extractor.features(images, report):
-        pool.append(found.pool)
+        kept.append(found.pool)
+        pool.add(found.pool)
         if found.spatial is not None:
             spatial.add(found.spatial)
         if found.logits is not None:
             logits.append(found.logits)
-    features = np.concatenate(pool)
+    features = np.concatenate(kept)
     scored = logits and len(features) >= SPLITS
-    blocks = (features[i : i + BLOCK] for i in range(0, len(features), BLOCK))
     return SetStatistics(
-        merged(map(Moments.of, blocks)).gaussian(),
-        spatial.gaussian(),
+        pool.gaussian(),
+        None if spatial.is_empty else spatial.gaussian(),
         features,
         images.size,
         inception_score(np.concatenate(logits)) if scored else None,
     )
-
-
-class _Accumulator:
-    """Moments of rows that come a few at a time."""
-
-    def __init__(self) -> None:
-        self._rows: list[np.ndarray] = []
-        self._moments: Moments | None = None
-
-    def add(self, rows: np.ndarray) -> None:
-        self._rows.append(rows)
-        if sum(map(len, self._rows)) >= BLOCK:
-            self._merge()
-
-    def _merge(self) -> None:
-        own = Moments.of(np.concatenate(self._rows))
-        self._moments = own if self._moments is None else self._moments.merge(own)
-        self._rows = []
-
-    def gaussian(self) -> Gaussian | None:
-        """Of all rows; None where there were none."""
-        if self._rows:
-            self._merge()
-        return None if self._moments is None else self._moments.gaussian()
 
 
 def save_statistics(path: Path, found: Mapping[FeatureNetwork, SetStatistics]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from mvar_jax.evaluate import metrics
+from mvar_jax.evaluate import metrics, networks
 from mvar_jax.evaluation.frechet import frechet_distance
 from tests.evaluation.networks import FEATURES, SPATIAL, tiny
 
@@ -21,7 +21,7 @@ def some(count, seed, height=4):
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Runs the command on files in a folder; returns its report."""
-    monkeypatch.setattr(metrics, "load_inception", lambda file: tiny(weights=file.name))
+    monkeypatch.setattr(networks, "load_inception", lambda file: tiny(weights=file.name))
     np.savez(tmp_path / "drawn.npz", some(20, 0))
     np.savez(tmp_path / "real.npz", some(30, 1))
 

@@ -1,12 +1,14 @@
+from functools import reduce
+
 import numpy as np
 import pytest
 
+from mvar_jax.evaluation import frechet
 from mvar_jax.evaluation.frechet import (
     Gaussian,
     Moments,
     frechet_distance,
     gaussian_distance,
-    merged,
 )
 
 
@@ -99,7 +101,7 @@ def _mismatched(first, second):
 def test_parts_have_the_moments_of_the_whole(sizes, dimensions):
     features = some(50, 0, dimensions) + 1000
     parts = np.split(features, np.cumsum(sizes)[:-1])
-    whole = merged(Moments.of(part) for part in parts)
+    whole = reduce(Moments.merge, map(Moments.of, parts))
     assert whole.count == 50 and len(whole.root) <= 2 * dimensions
     np.testing.assert_allclose(whole.mean, features.mean(axis=0), rtol=1e-13)
     gaussian = whole.gaussian()
@@ -123,3 +125,16 @@ def test_a_small_distance_keeps_its_digits():
     assert frechet_distance(first, first * (1 + 1e-9)) == pytest.approx(
         1e-18 * (np.trace(np.cov(first.T)) + np.sum(first.mean(axis=0) ** 2)), rel=1e-4
     )
+
+
+def test_examples_may_come_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(frechet, "BLOCK", 10)
+    features, accumulator = some(47, 0), frechet.Accumulator()
+    assert accumulator.is_empty
+    for part in np.split(features, [3, 9, 20, 24]):
+        accumulator.add(part)
+    assert not accumulator.is_empty
+    distance = gaussian_distance(accumulator.gaussian(), Moments.of(features).gaussian())
+    assert distance < 1e-20
+    with pytest.raises(ValueError, match="got no images, expected at least 2"):
+        frechet.Accumulator().gaussian()

@@ -38,7 +38,7 @@ for name in sys.argv[1:]:
         delattr(flags.FLAGS, flag)
 """
 OF_ALL = {"help", "compilation_cache"}
-EVALUATIONS = ("metrics",)  # commands, each with a module of its name
+EVALUATIONS = ("metrics", "tokenizer")  # commands, each with a module of its name
 # The commands of the benchmark, and the modules that define their flags.
 BENCHMARKS = {"sample": "batches", "train": "batches", "policies": "policies", "blocks": "blocks"}
 

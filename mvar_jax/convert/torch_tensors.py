@@ -39,7 +39,7 @@ class Storage:
 def known_names(file: Path) -> dict[str, Any]:
     """What a pickle of tensors in a file may name, as `unpickle` takes it."""
     known: dict[str, Callable] = {
-        "collections.OrderedDict": _empty_dict,
+        "collections.OrderedDict": _ordered_dict,
         "torch.Size": tuple,
         "torch._utils._rebuild_tensor_v2": _Rebuild(file),
         "torch._utils._rebuild_parameter": _rebuild_parameter,
@@ -84,5 +84,11 @@ def _rebuild_parameter(data, *_) -> StoredTensor:
     return data
 
 
-def _empty_dict() -> dict:
-    return {}
+def _ordered_dict(pairs=()) -> dict:
+    """Empty, or as Python 2 wrote it with what it holds."""
+    sound = isinstance(pairs, (list, tuple)) and all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str)
+        for pair in pairs
+    )
+    check(sound, "a dict is not made of names and values")
+    return dict(pairs)

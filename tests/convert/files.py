@@ -86,6 +86,8 @@ def encode(value, storages):
             return b"G" + struct.pack(">d", value)
         case str():
             return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+        case bytes():  # text, as Python 2 wrote it
+            return b"U" + bytes([len(value)]) + value
         case dict():
             return b"}(" + join(itertools.chain(*value.items())) + b"u"
         case tuple():

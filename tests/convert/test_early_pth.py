@@ -28,6 +28,19 @@ def test_tensors_are_where_they_were_written(tmp_path):
     assert tensors.pop("e")[()] == 2.5 and not tensors
 
 
+def test_dicts_that_python_2_wrote(tmp_path):
+    """As the heads of LPIPS are saved."""
+    tree = Call("collections.OrderedDict", ([[b"lin0.weight", EIGHT], [b"lin1.weight", EIGHT]],))
+    path = files.write_early_pth(tmp_path / "a.pth", tree)
+    tensors = read_tensors(path)
+    assert list(tensors) == ["lin0.weight", "lin1.weight"]
+    np.testing.assert_array_equal(np.asarray(tensors["lin1.weight"]), EIGHT)
+    for pairs in ([[b"a"]], [[1, EIGHT]], 7, [b"ab"]):
+        files.write_early_pth(path, Call("collections.OrderedDict", (pairs,)))
+        with pytest.raises(ValueError, match="a dict is not made of names and values"):
+            read_tensors(path)
+
+
 def test_a_file_of_pytorch_itself():
     """Written by PyTorch 1.5, in a package of the tests."""
     (path,) = _package_files(LITE_PACKAGE, "models/*.pth")

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from mvar_jax.array_types import Array, Float, Params
 from mvar_jax.networks.features import ImageFeatures
-from mvar_jax.networks.layers import convolve, mean_pool
+from mvar_jax.networks.layers import convolve, convolve_channels, mean_pool
 
 SIDE = 224  # pixels of the images that it sees
 STEM, FEATURES, CLASSES = 32, 1280, 1000
@@ -86,7 +86,7 @@ def prepare(images: UInt8[Array, "batch height width_px 3"]) -> Float[Array, "ba
 
 def _bottleneck(params: Params, x: Array, block: Block) -> Array:
     inner = x if block.expansion == 1 else _relu6(convolve(params["expand"], x))
-    depthwise = convolve(params["depthwise"], inner, stride=block.stride, groups=block.inner)
+    depthwise = convolve_channels(params["depthwise"], inner, stride=block.stride)
     narrow = convolve(params["project"], _relu6(depthwise))
     return narrow + x if narrow.shape == x.shape else narrow
 

@@ -23,9 +23,8 @@ def convolve(
     *,
     stride: int = 1,
     padding: Padding = "SAME",
-    groups: int = 1,
 ) -> Float[Array, "batch _ _ channels"]:
-    """A convolution by `params["kernel"]`, [height, width, in / groups, out], plus `["bias"]`.
+    """A convolution by `params["kernel"]`, [height, width, in, out], plus `["bias"]`.
 
     `padding` is "SAME", as TensorFlow pads, "VALID", or the zeros before and after both axes.
     """
@@ -35,10 +34,33 @@ def convolve(
         (stride, stride),
         padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
         precision=jax.lax.Precision.HIGHEST,
     )
     return maps + params["bias"]
+
+
+def convolve_channels(
+    params: Params, x: Float[Array, "batch h w channels"], *, stride: int
+) -> Float[Array, "batch _ _ channels"]:
+    """A convolution of every channel by itself, padded as TensorFlow does with "SAME".
+
+    The kernel is [side, side, 1, channels]. A sum of shifted maps, which takes a fifth to a
+    twentieth of the time of XLA's own convolution in groups on CPUs.
+    """
+    kernel, side = params["kernel"], params["kernel"].shape[0]
+    sizes = [-(-length // stride) for length in x.shape[1:3]]
+    missing = [
+        max((size - 1) * stride + side - length, 0) for size, length in zip(sizes, x.shape[1:3])
+    ]
+    edges = [(total // 2, total - total // 2) for total in missing]
+    x = jnp.pad(x, ((0, 0), *edges, (0, 0)))
+    last = [(size - 1) * stride + 1 for size in sizes]
+    shifted = (
+        x[:, i : i + last[0] : stride, j : j + last[1] : stride] * kernel[i, j, 0]
+        for i in range(side)
+        for j in range(side)
+    )
+    return sum(shifted, start=params["bias"])
 
 
 def max_pool(

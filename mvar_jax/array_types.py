@@ -5,6 +5,7 @@ Shape strings are space-separated names from this legend; a name keeps one meani
     batch     images (or guidance rows) in a batch
     references  images that a batch is compared with
     features  features of an image, such as a classifier's activations
+    classes   classes of a classifier
     n         tokens of a sequence (one scale, or all of them joined)
     m         key tokens that queries attend to
     total     tokens of the whole schedule

@@ -24,8 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.conformance_checks import (
     bitwise,
     components,
+    inception,
     infinity,
     infinity_blocks,
+    lpips,
+    metrics,
     rotary,
     scalekv,
     scalekv_functions,
@@ -58,8 +61,22 @@ INFINITY = {
 }
 KINDS = {"vqvae": tokenizer.compute, "var": trunk.compute, "mvar": trunk.compute}
 # Other files are told apart by how some of their arrays begin, in this order.
-STARTS = components.COMPONENTS | {"bucket_index": text.compute}
-GIVEN = {text.compute: text.GIVEN}  # inputs of components if not listed here
+NETWORKS = {"bucket_index": text, "grid_y_lo": inception, "layers_64": lpips}
+METRICS = {
+    "diag_fid_exact": metrics.frechet,
+    "is0_": metrics.score,
+    "kid0_": metrics.kernel,
+    "dup_gen": metrics.precision_recall,
+    "psnr_": metrics.fidelity,
+}
+STARTS = {
+    **{start: network.compute for start, network in NETWORKS.items()},
+    **METRICS,
+    **components.COMPONENTS,
+}
+# Inputs, where they are not those of components.
+GIVEN = {network.compute: network.GIVEN for network in NETWORKS.values()}
+GIVEN |= {compute: metrics.GIVEN for compute in METRICS.values()}
 
 
 def check(path: Path) -> list[Line]:

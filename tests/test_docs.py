@@ -38,8 +38,7 @@ for name in sys.argv[1:]:
         delattr(flags.FLAGS, flag)
 """
 OF_ALL = {"help", "compilation_cache"}
-# The commands of the evaluation, each a module, which defines its flags.
-EVALUATIONS = ("sample",)
+EVALUATIONS = ("sample", "metrics", "tokenizer")  # commands, each with a module of its name
 # The commands of the benchmark, and the modules that define their flags.
 BENCHMARKS = {"sample": "batches", "train": "batches", "policies": "policies", "blocks": "blocks"}
 
@@ -56,6 +55,8 @@ def main_of(words):
     program = words[2]
     if program == "mvar_jax.convert":
         return f"{program}.__main__:define_{words[3] if len(words) > 3 else 'import'}"
+    if program == "mvar_jax.evaluate":
+        return f"{program}.{words[3] if len(words) > 3 else EVALUATIONS[0]}:define_flags"
     if program == "mvar_jax.benchmark":
         command = words[3].partition("|")[0] if len(words) > 3 else "sample"
         return f"{program}.{BENCHMARKS[command]}:define_flags"
@@ -73,7 +74,7 @@ def flags():
         if not path.stem.startswith("_") and "cli.run(" in path.read_text(encoding="utf-8")
     ]
     programs += [f"mvar_jax.benchmark.{module}:define_flags" for module in BENCHMARKS.values()]
-    programs += [f"mvar_jax.evaluate.{command}:define_flags" for command in EVALUATIONS]
+    programs += [f"mvar_jax.evaluate.{module}:define_flags" for module in EVALUATIONS]
     programs += [f"mvar_jax.convert.__main__:define_{way}" for way in ("import", "export")]
     result = subprocess.run(
         [sys.executable, "-c", FLAGS, *programs], capture_output=True, text=True, check=True

@@ -12,7 +12,7 @@ FLOORS = (
     {"config"},
     {"mesh", "workdir"},
     {"ops", "data"},
-    {"cache", "tokenizers", "text"},
+    {"cache", "tokenizers", "text", "networks"},
     {"models"},
     {"sampling", "training"},
     {"pictures"},

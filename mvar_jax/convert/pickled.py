@@ -5,6 +5,7 @@ build lists, tuples and dicts of strings and numbers. It may call the functions 
 and no others: whatever else a pickle asks for is refused by name.
 """
 
+import io
 import pickletools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -12,14 +13,14 @@ from typing import Any
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 LITERALS = frozenset(
     "BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8 "
-    "SHORT_BINBYTES BINBYTES".split()
+    "SHORT_BINBYTES BINBYTES SHORT_BINSTRING BINSTRING".split()
 )
 TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 KEYS = (str, int, float, type(None))  # a nested tuple can be too deep to hash
 
 
-def unpickle(data: bytes, known: Mapping[str, Any], load: Callable[[Any], Any]) -> Any:
-    """The value that a pickle describes.
+def unpickle(data: bytes | io.BytesIO, known: Mapping[str, Any], load: Callable[[Any], Any]) -> Any:
+    """The value that a pickle describes; a stream is read up to the end of the pickle.
 
     `known` maps the global names that it may use, as "module.name", to what they stand for
     here; those that are called must be functions, and check what they are given. `load` turns a
@@ -36,7 +37,7 @@ class _Machine:
         self.outer: list[list] = []  # the stacks below each mark
         self.memo: dict[int, Any] = {}
 
-    def run(self, data: bytes) -> Any:
+    def run(self, data: bytes | io.BytesIO) -> Any:
         try:
             for name, argument in _instructions(data):
                 if name == "STOP":
@@ -167,7 +168,7 @@ class _Machine:
             raise TypeError("attributes without a dict")
 
 
-def _instructions(data: bytes) -> Iterator[tuple[str, Any]]:
+def _instructions(data: bytes | io.BytesIO) -> Iterator[tuple[str, Any]]:
     try:
         for opcode, argument, _ in pickletools.genops(data):
             yield opcode.name, argument

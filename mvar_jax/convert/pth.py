@@ -8,30 +8,15 @@ import importlib.util
 import struct
 import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from mvar_jax.checks import check
 from mvar_jax.convert.pickled import unpickle
-from mvar_jax.convert.stored_tensor import StoredTensor, whole_numbers
+from mvar_jax.convert.torch_tensors import MAX_INDEX_BYTES, Storage, known_names, read_identity
 
-STORAGES = {
-    "torch.FloatStorage": np.float32,
-    "torch.HalfStorage": np.float16,
-    "torch.BFloat16Storage": ml_dtypes.bfloat16,
-    "torch.DoubleStorage": np.float64,
-    "torch.LongStorage": np.int64,
-    "torch.IntStorage": np.int32,
-    "torch.ShortStorage": np.int16,
-    "torch.CharStorage": np.int8,
-    "torch.ByteStorage": np.uint8,
-    "torch.BoolStorage": np.bool_,
-}
-MAX_INDEX_BYTES = 1 << 24  # of data.pkl: twenty times what the largest training checkpoint needs
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
@@ -66,15 +51,6 @@ def write_pth(
     torch.save(state if within is None else {within: state}, file)
 
 
-@dataclass(frozen=True)
-class _Storage:
-    """The numbers of one storage, `count` of them."""
-
-    start: int  # byte in the file
-    dtype: np.dtype
-    count: int
-
-
 class _Archive:
     def __init__(self, file: Path, archive: zipfile.ZipFile, stream):
         self.file, self.stream = file, stream
@@ -92,14 +68,8 @@ class _Archive:
         named = f"{self.folder}/byteorder"
         order = (self.content(named, 16) if named in self.entries else b"") or b"little"
         check(order == b"little", f"its byte order is {order!r}, expected b'little'")
-        known = {
-            "collections.OrderedDict": _empty_dict,
-            "torch.Size": tuple,
-            "torch._utils._rebuild_tensor_v2": self.rebuild_tensor,
-            "torch._utils._rebuild_parameter": _rebuild_parameter,
-        }
-        storages = {name: np.dtype(kind) for name, kind in STORAGES.items()}
-        return unpickle(self.content(indices[0], MAX_INDEX_BYTES), known | storages, self.storage)
+        index = self.content(indices[0], MAX_INDEX_BYTES)
+        return unpickle(index, known_names(self.file), self.storage)
 
     def content(self, name: str, limit: int) -> bytes:
         start, size = self.place(name)
@@ -127,39 +97,12 @@ class _Archive:
         )
         return start, entry.file_size
 
-    def storage(self, identity: Any) -> _Storage:
-        check(
-            type(identity) is tuple and len(identity) == 5 and identity[0] == "storage",
-            "a tensor's storage is not described as torch.save describes it",
-        )
-        _, dtype, key, _, count = identity
-        check(
-            isinstance(dtype, np.dtype) and isinstance(key, str) and type(count) is int,
-            "a tensor's storage is not described as torch.save describes it",
-        )
+    def storage(self, identity: Any) -> Storage:
+        dtype, key, count = read_identity(identity)
         start, size = self.place(f"{self.folder}/data/{key}")
         check(
-            0 <= count * dtype.itemsize <= size,
+            count * dtype.itemsize <= size,
             f"its entry {self.folder}/data/{key} has {size} bytes, expected {count} numbers of "
             f"{dtype.itemsize}",
         )
-        return _Storage(start, dtype, count)
-
-    def rebuild_tensor(self, storage, offset, shape, strides, *_) -> StoredTensor:
-        check(
-            isinstance(storage, _Storage) and type(offset) is int and 0 <= offset,
-            "a tensor is not described as torch.save describes it",
-        )
-        start = storage.start + offset * storage.dtype.itemsize
-        room = storage.count - offset
-        shape, strides = whole_numbers(shape), whole_numbers(strides)
-        return StoredTensor(self.file, start, storage.dtype, shape, strides, room)
-
-
-def _rebuild_parameter(data, *_) -> StoredTensor:
-    check(isinstance(data, StoredTensor), "a parameter is not a tensor")
-    return data
-
-
-def _empty_dict() -> dict:
-    return {}
+        return Storage(start, dtype, count)

@@ -59,7 +59,12 @@ def tokenizer_state(config: TokenizerConfig) -> dict[str, Item]:
 
 def t5_state(config: T5Config) -> dict[str, Item]:
     """The official state dict of a T5 v1.1 encoder, by name, without the embedding's alias."""
-    return _state(t5_entries(config), {})
+    return plain_state(t5_entries(config))
+
+
+def plain_state(entries: Iterable[Entry]) -> dict[str, Item]:
+    """A state dict of parameters alone, those of the entries, by name."""
+    return _state(entries, {})
 
 
 def make_tensors(state: Mapping[str, Item], params: Params) -> Iterator[tuple[str, np.ndarray]]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mvar_jax.checks import check
+from mvar_jax.convert.early_pth import BEGINNING, read_early_pth
 from mvar_jax.convert.pth import read_pth
 from mvar_jax.convert.safetensors import read_safetensors
 from mvar_jax.convert.stored_tensor import StoredTensor
@@ -18,8 +19,6 @@ SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 OTHERS = {
     b"<": "is an HTML page, expected weights; the download failed, fetch the file itself",
     b"version https://git-lfs": "is a Git LFS pointer, expected weights; run git lfs pull",
-    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19": "is in PyTorch's format of before version 1.6, "
-    "expected a zip archive; load and save it again with a newer PyTorch",
 }
 
 
@@ -88,9 +87,11 @@ def _read_tree(file: Path) -> Any:
         check(not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(beginning), what)
     if head.startswith(b"PK"):
         return read_pth(file)
+    if head.startswith(BEGINNING):
+        return read_early_pth(file)
     check(
         head[8:9] == b"{",
-        "is neither a zip archive of PyTorch nor a safetensors file, expected one of them",
+        "is neither of PyTorch nor a safetensors file, expected one of them",
     )
     return read_safetensors(file)
 

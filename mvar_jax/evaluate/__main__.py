@@ -1,17 +1,24 @@
-"""Evaluates a trained model: draws the images that scores are computed from.
+"""Draws images for evaluation, measures images against real ones, and tokenizers.
 
     python -m mvar_jax.evaluate sample --workdir=DIR --num=50000 --preset=fid --out=DIR2
-    python -m mvar_jax.evaluate sample --workdir=DIR --prompts=evaluation_metadata.jsonl \
-        --layout=geneval --out=DIR2
+    python -m mvar_jax.evaluate metrics --samples=DIR2/samples.npz \
+        --reference=VIRTUAL_imagenet256_labeled.npz --inception=pt_inception-2015-12-05-6726825d.pth
+    python -m mvar_jax.evaluate metrics --samples=drawn/ --reference=photos/ \
+        --features=efficientnet-lite0
+    python -m mvar_jax.evaluate tokenizer --workdir=runs/digits --out=tokenizer.json
 
 `sample` draws exactly so many images, of all classes in turn or of prompts, and resumes where it
-was interrupted. What it writes is DIR2/samples.npz, or the pictures of a benchmark, and a manifest.
+was interrupted. docs/evaluation.md says what is comparable to what.
 """
 
 from mvar_jax import cli
-from mvar_jax.evaluate import sample
+from mvar_jax.evaluate import metrics, sample, tokenizer
 
-COMMANDS = {"sample": (sample.main, sample.define_flags)}
+COMMANDS = {
+    "sample": (sample.main, sample.define_flags),
+    "metrics": (metrics.main, metrics.define_flags),
+    "tokenizer": (tokenizer.main, tokenizer.define_flags),
+}
 
 if __name__ == "__main__":
     cli.run_command(COMMANDS)

@@ -1,11 +1,134 @@
-"""The Fréchet distance between two sets of features."""
+"""The Fréchet distance between two sets of features, exactly, in float64 on the host.
+
+Of features of the Inception network of 2015 it is FID (Heusel et al., arXiv 1706.08500), of that
+network's maps sFID (Nash et al., arXiv 2103.03841).
+
+A covariance is kept as a root R, any matrix with R^T R = covariance, here made by QR
+decompositions of the features themselves: nothing is squared, so that features which do not vary,
+and fewer images than features, cost no digits.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from mvar_jax.array_types import Float, HostArray
 from mvar_jax.checks import check
 
-RIDGE = 1e-6
+BLOCK = 4096  # examples that moments are made of at a time
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A mean, float64 [features], and a root of the covariance, float64 [any, features]."""
+
+    mean: np.ndarray
+    root: np.ndarray
+
+    @classmethod
+    def from_covariance(
+        cls, mean: Float[HostArray, "features"], covariance: Float[HostArray, "features features"]
+    ) -> "Gaussian":
+        """Of statistics that others stored; eigenvalues that rounding made negative count as 0."""
+        values, vectors = np.linalg.eigh(np.asarray(covariance, np.float64))
+        root = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+        return cls(np.asarray(mean, np.float64), root)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """The unbiased covariance, float64 [features, features]."""
+        return self.root.T @ self.root
+
+
+@dataclass(frozen=True)
+class Moments:
+    """The mean and the scatter of some examples, in parts that merge: of batches, of hosts.
+
+    `root.T @ root` is the sum over examples of (x - mean)(x - mean)^T.
+    """
+
+    count: int
+    mean: np.ndarray  # float64 [features]
+    root: np.ndarray  # float64 [up to 2 features, features]
+
+    @classmethod
+    def of(cls, features: Float[HostArray, "batch features"]) -> "Moments":
+        """The moments of some examples."""
+        features = np.asarray(features, np.float64)
+        mean = features.mean(axis=0)
+        return cls(len(features), mean, _short(features - mean))
+
+    def merge(self, other: "Moments") -> "Moments":
+        """The moments of both sets together (Chan, Golub and LeVeque 1979)."""
+        count = self.count + other.count
+        way = other.mean - self.mean
+        between = np.sqrt(self.count * other.count / count) * way
+        mean = self.mean + way * (other.count / count)
+        return Moments(count, mean, _short(np.vstack([self.root, other.root, between])))
+
+    def gaussian(self) -> Gaussian:
+        """The Gaussian that is fitted to them, with the unbiased covariance.
+
+        Raises ValueError for fewer than two examples.
+        """
+        check(
+            self.count >= 2,
+            f"evaluation: got {self.count} examples, expected at least 2 for a covariance.",
+        )
+        root = self.root / np.sqrt(self.count - 1)
+        return Gaussian(self.mean, _triangle(root) if len(root) > len(self.mean) else root)
+
+
+class Accumulator:
+    """The moments of examples that come a few at a time."""
+
+    def __init__(self) -> None:
+        self._rows: list[np.ndarray] = []
+        self._moments: Moments | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether none has come."""
+        return self._moments is None and not self._rows
+
+    def add(self, features: Float[HostArray, "batch features"]) -> None:
+        """Takes some more; of many together moments are made at a time."""
+        self._rows.append(np.asarray(features))
+        if sum(map(len, self._rows)) >= BLOCK:
+            self._merge()
+
+    def gaussian(self) -> Gaussian:
+        """The Gaussian that is fitted to all. Raises ValueError for fewer than two."""
+        if self._rows:
+            self._merge()
+        check(self._moments is not None, "evaluation: got no images, expected at least 2.")
+        assert self._moments is not None
+        return self._moments.gaussian()
+
+    def _merge(self) -> None:
+        own = Moments.of(np.concatenate(self._rows))
+        self._moments = own if self._moments is None else self._moments.merge(own)
+        self._rows = []
+
+
+def gaussian_distance(one: Gaussian, other: Gaussian) -> float:
+    """The squared 2-Wasserstein distance, in squared units of the features; never negative.
+
+    |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^1/2). The second term is the least |R_a - U R_b|^2 over
+    all U with orthonormal columns (Bhatia, Jain and Lim, arXiv 1712.01504, theorem 1) and computed
+    as such: no difference of large traces, hence 0 for equal Gaussians. Raises ValueError for
+    different numbers of features.
+    """
+    counts = len(one.mean), len(other.mean)
+    check(
+        counts[0] == counts[1],
+        f"evaluation: got {counts[0]} and {counts[1]} features, expected equally many of both "
+        "sets; take them from the same network.",
+    )
+    low, high = sorted((one.root, other.root), key=len)
+    left, _, right = np.linalg.svd(high @ low.T, full_matrices=False)
+    way, spread = one.mean - other.mean, high - left @ (right @ low)
+    return float(way @ way + np.sum(spread**2))
 
 
 def frechet_distance(
@@ -14,37 +137,16 @@ def frechet_distance(
 ) -> float:
     """The squared 2-Wasserstein distance between Gaussians fitted to two sets of features.
 
-    |mean_a - mean_b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2) in float64, the distance of FID
-    (Heusel et al., arXiv 1706.08500, equation 6). A and B are the unbiased covariances, both
-    with `RIDGE` times their average variance added to the diagonal, so that features which do
-    not vary keep the roots real. In squared units of the features. It is biased upwards for
-    small sets: compare only distances between equally many examples.
-
+    It is biased upwards for small sets: compare only distances between equally many examples.
     Raises ValueError for fewer than two examples, NaN or inf, or sets with different numbers of
     features.
     """
-    sets = [_checked(features_a), _checked(features_b)]
-    counts = [features.shape[1] for features in sets]
-    check(
-        counts[0] == counts[1],
-        f"evaluation: got {counts[0]} and {counts[1]} features, expected equally many of both "
-        "sets; take them from the same classifier.",
-    )
-    difference = sets[0].mean(axis=0) - sets[1].mean(axis=0)
-    covariances = _regularized([np.atleast_2d(np.cov(features.T)) for features in sets])
-    roots = [_square_root(covariance) for covariance in covariances]
-    # tr((A^1/2 B A^1/2)^1/2) is the sum of the singular values of A^1/2 B^1/2.
-    shared = np.linalg.svd(roots[0] @ roots[1], compute_uv=False).sum()
-    spread = sum(np.trace(covariance) for covariance in covariances) - 2 * shared
-    return float(difference @ difference + spread)
+    one, other = (_checked(features) for features in (features_a, features_b))
+    return gaussian_distance(Moments.of(one).gaussian(), Moments.of(other).gaussian())
 
 
 def _checked(features: HostArray) -> np.ndarray:
     features = np.asarray(features, np.float64)
-    check(
-        len(features) >= 2,
-        f"evaluation: got {len(features)} examples, expected at least 2 for a covariance.",
-    )
     check(
         bool(np.isfinite(features).all()),
         "evaluation: got features with NaN or inf, expected finite numbers; check the images.",
@@ -52,11 +154,11 @@ def _checked(features: HostArray) -> np.ndarray:
     return features
 
 
-def _regularized(covariances: list[np.ndarray]) -> list[np.ndarray]:
-    ridge = RIDGE * np.mean([np.diag(covariance).mean() for covariance in covariances])
-    return [covariance + ridge * np.eye(len(covariance)) for covariance in covariances]
+def _short(root: np.ndarray) -> np.ndarray:
+    """The root, or where it has many rows one of as many as columns: QR is dear, so seldom."""
+    return _triangle(root) if len(root) > 2 * root.shape[1] else root
 
 
-def _square_root(covariance: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+def _triangle(root: np.ndarray) -> np.ndarray:
+    """A root of the same covariance with as many rows as columns."""
+    return np.asarray(np.linalg.qr(root, "r"))

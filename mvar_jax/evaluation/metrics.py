@@ -37,10 +37,17 @@ def codebook_usage(
     occur, from 0 to 1; the perplexity is exp of the entropy of their frequencies in nats. Raises
     ValueError for an empty array or tokens outside of the vocabulary.
     """
-    return [_usage(np.asarray(tokens), vocabulary) for tokens in pyramid]
+    return usage_of_counts([_count(np.asarray(tokens), vocabulary) for tokens in pyramid])
 
 
-def _usage(tokens: np.ndarray, vocabulary: int) -> dict[str, float]:
+def usage_of_counts(
+    counts: Sequence[Integer[HostArray, "vocab"]] | Integer[HostArray, "scales vocab"],
+) -> list[dict[str, float]]:
+    """The same from how often every code occurs, for each scale."""
+    return [_usage(np.asarray(one)) for one in counts]
+
+
+def _count(tokens: np.ndarray, vocabulary: int) -> np.ndarray:
     check(tokens.size > 0, "evaluation: got no tokens, expected at least one a scale.")
     low, high = int(tokens.min()), int(tokens.max())
     check(
@@ -48,10 +55,13 @@ def _usage(tokens: np.ndarray, vocabulary: int) -> dict[str, float]:
         f"evaluation: got tokens from {low} to {high}, expected 0 to {vocabulary - 1}; give the "
         "vocabulary of the tokenizer.",
     )
-    counts = np.bincount(tokens.ravel(), minlength=vocabulary)
-    used = counts[counts > 0] / tokens.size
+    return np.bincount(tokens.ravel(), minlength=vocabulary)
+
+
+def _usage(counts: np.ndarray) -> dict[str, float]:
+    used = counts[counts > 0] / counts.sum()
     perplexity = np.exp(-np.sum(used * np.log(used)))
-    return {"share": len(used) / vocabulary, "perplexity": float(perplexity)}
+    return {"share": len(used) / len(counts), "perplexity": float(perplexity)}
 
 
 def _rows(pyramid: Sequence[HostArray]) -> list[bytes]:

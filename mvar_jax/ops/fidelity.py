@@ -12,9 +12,10 @@ def psnr(
 ) -> Float[Array, "batch"]:
     """Peak signal-to-noise ratio of every image in dB, for values in [-1, 1]: infinite if equal.
 
-    10 log10(2^2 / mean squared difference), computed in float32.
+    10 log10(2^2 / mean squared difference), in float32, or float64 where both are.
     """
-    difference = images.astype(jnp.float32) - others.astype(jnp.float32)
+    x, y = _wide(images, others)
+    difference = x - y
     error = jnp.mean(difference**2, axis=(1, 2, 3))
     return 10 * jnp.log10(4 / error)
 
@@ -27,11 +28,20 @@ def ssim(
 
     Wang et al. 2004: a Gaussian window of 11 x 11 pixels (smaller where the image is) with sigma
     1.5, K1 = 0.01, K2 = 0.03, a range of 2, averaged over channels and all positions where the
-    window fits.
+    window fits. In float32, or float64 where both are. Local means enter it: published values are
+    mostly of values in [0, 1], and those of images in [-1, 1] are lower; add 1 for the former.
     """
-    x, y = images.astype(jnp.float32), others.astype(jnp.float32)
+    return jnp.mean(ssim_map(images, others), axis=(1, 2, 3))
+
+
+def ssim_map(
+    images: Float[Array, "batch height width channels"],
+    others: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch _ _ channels"]:
+    """The similarity at every position where the window fits, of which `ssim` is the mean."""
+    x, y = _wide(images, others)
     side = min(11, *x.shape[1:3])
-    distance = jnp.arange(side) - (side - 1) / 2
+    distance = jnp.arange(side, dtype=x.dtype) - (side - 1) / 2
     window = jnp.exp(-(distance**2) / (2 * 1.5**2))
     window /= jnp.sum(window)
 
@@ -47,5 +57,10 @@ def ssim(
     covariance = smooth(x * y) - mean_x * mean_y
     low, high = (0.01 * 2) ** 2, (0.03 * 2) ** 2
     likeness = (2 * mean_x * mean_y + low) * (2 * covariance + high)
-    likeness /= (mean_x**2 + mean_y**2 + low) * (variance_x + variance_y + high)
-    return jnp.mean(likeness, axis=(1, 2, 3))
+    return likeness / ((mean_x**2 + mean_y**2 + low) * (variance_x + variance_y + high))
+
+
+def _wide(images: Array, others: Array) -> tuple[Array, Array]:
+    """Both in the dtype that they are compared in."""
+    dtype = jnp.promote_types(jnp.promote_types(images.dtype, others.dtype), jnp.float32)
+    return images.astype(dtype), others.astype(dtype)

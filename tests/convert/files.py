@@ -53,6 +53,24 @@ def write_pth(path, tree, compression=zipfile.ZIP_STORED, entries=(), drop=()):
     return path
 
 
+def write_early_pth(path, tree, little=True, keys=None, tail=b""):
+    """Saves the same as PyTorch did before version 1.6; `keys` and `tail` make it wrong."""
+    storages = []
+    about = {"protocol_version": 1001, "little_endian": little, "type_sizes": {"int": 4}}
+    saved = encode(tree, storages)
+    named_keys = [str(i) for i in range(len(storages))] if keys is None else keys
+    pickles = (encode(value, []) for value in (1001, about))
+    parts = [*pickles, saved, encode(named_keys, [])]
+    content = EARLY + b"".join(b"\x80\x02" + part + b"." for part in parts)
+    for array in storages:
+        content += struct.pack("<q", array.size) + array.tobytes()
+    path.write_bytes(content + tail)
+    return path
+
+
+EARLY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+
 def encode(value, storages):
     """A value's pickle, protocol 2; the arrays of its tensors are added to `storages`."""
 
@@ -68,6 +86,8 @@ def encode(value, storages):
             return b"G" + struct.pack(">d", value)
         case str():
             return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+        case bytes():  # text, as Python 2 wrote it
+            return b"U" + bytes([len(value)]) + value
         case dict():
             return b"}(" + join(itertools.chain(*value.items())) + b"u"
         case tuple():

@@ -24,6 +24,7 @@ PRESETS = {
 }
 """Of the text-conditioned ones, by their official name."""
 T5S = json.loads((GOLDEN / "flan_t5.json").read_text())
+NETWORKS = json.loads((GOLDEN / "networks" / "manifests.json").read_text())
 
 
 def trunk_manifest(name):
@@ -110,3 +111,8 @@ def t5_manifest(size):
         if name not in first:
             shapes[name] = tuple(shape)
     return shapes
+
+
+def network_manifest(name):
+    """The shapes of the tensors of a file of a network that images are measured by."""
+    return {tensor: tuple(shape) for tensor, shape in NETWORKS[name].items()}

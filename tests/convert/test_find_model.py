@@ -133,8 +133,8 @@ NO_WEIGHTS = {
     b"\n <!DOCTYPE html><html>Sign in</html>": "is an HTML page",
     b"\xef\xbb\xbf<html>": "is an HTML page",
     b"version https://git-lfs.github.com/spec/v1\noid sha256:1": "git lfs pull",
-    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": "before version 1.6",
-    b"\x89PNG\r\n": "is neither a zip archive",
+    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": "is damaged",
+    b"\x89PNG\r\n": "is neither of PyTorch nor",
     b"PK\3\4": "truncated or damaged",
 }
 

@@ -1,0 +1,99 @@
+"""Measures a set of images against a reference: FID and its relatives."""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from mvar_jax import cli
+from mvar_jax.checks import check
+from mvar_jax.data.image_sets import digest
+from mvar_jax.evaluate.networks import (
+    INCEPTION,
+    define_networks,
+    describe_networks,
+    get_networks,
+)
+from mvar_jax.evaluation.features import FeatureExtractor
+from mvar_jax.evaluation.set_metrics import check_sizes, compare, find_statistics, remarks
+from mvar_jax.evaluation.set_statistics import SetStatistics, save_statistics
+from mvar_jax.files import check_writable, user_path, write_text
+from mvar_jax.mesh.progress import TaskProgress
+from mvar_jax.networks.features import FeatureNetwork
+
+NAMES = ("samples", "reference")
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags.DEFINE_string("samples", None, "The images: a folder, or an .npz.", required=True)
+    flags.DEFINE_string("reference", None, "Real images or their statistics: a folder or .npz.")
+    define_networks()
+    flags.DEFINE_string("store", None, ".npz to keep the statistics of --samples in.")
+    flags.DEFINE_string("out", None, "JSON file of the report.")
+    flags.DEFINE_integer("batch_size", 64, "Images computed at a time.", lower_bound=1)
+
+
+def main() -> None:
+    """Measures, compares, and says what was found."""
+    out = None if flags.FLAGS.out is None else cli.output_file(".json")
+    store, sets = _store(), _sets()
+    networks = get_networks([INCEPTION])
+    found = {network: _measure(network, sets) for network in networks}
+    if store is not None:
+        save_statistics(store, {network: pair[0] for network, pair in found.items()})
+    report: dict[str, Any] = {}
+    notes: list[str] = []
+    for network, pair in found.items():
+        report |= compare(network.name, *pair) if len(pair) == 2 else {}
+        notes += [note for path, one in zip(sets, pair) for note in remarks(path, one)]
+    for line in (*(f"{name} {value:.6g}" for name, value in report.items()), *notes):
+        cli.say(line)
+    if out is not None:
+        described = zip(NAMES, sets, next(iter(found.values())))
+        report |= {name: _describe(path, one) for name, path, one in described}
+        report |= {"networks": describe_networks(networks), "notes": notes}
+        write_text(out, json.dumps(report, indent=2))
+
+
+def _sets() -> list[Path]:
+    """The samples and, where one is given, the reference, whose images must have one size."""
+    samples, reference = flags.FLAGS.samples, flags.FLAGS.reference
+    check(
+        reference is not None or flags.FLAGS.store is not None,
+        "expected --reference, to compare --samples with, or --store, to keep their statistics.",
+    )
+    if reference is None:
+        return [user_path(samples)]
+    check_sizes(user_path(samples), user_path(reference))
+    return [user_path(samples), user_path(reference)]
+
+
+def _measure(network: FeatureNetwork, sets: list[Path]) -> list[SetStatistics]:
+    extractor = FeatureExtractor(network, flags.FLAGS.batch_size)
+    with ExitStack() as open_bars:
+
+        def report(name: str, count: int):
+            return open_bars.enter_context(TaskProgress(name, count, "image")).reach
+
+        return [find_statistics(path, extractor, report) for path in sets]
+
+
+def _store() -> Path | None:
+    name = flags.FLAGS.store
+    if name is None:
+        return None
+    path = user_path(name)
+    check(path.suffix == ".npz", f"--store: got {name!r}, expected a name that ends in .npz.")
+    check_writable(path)
+    return path
+
+
+def _describe(path: Path, found: SetStatistics) -> dict[str, Any]:
+    """What a report says of a set; the number of images is that of the features."""
+    about: dict[str, Any] = {"source": str(path), "sha256": digest(path)}
+    if found.size is not None:
+        about |= {"height": found.size[0], "width": found.size[1]}
+    return about if found.features is None else about | {"images": len(found.features)}

@@ -1,0 +1,70 @@
+"""Measures how well a tokenizer keeps images, and how many of its codes it uses."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from absl import flags
+
+from mvar_jax import cli
+from mvar_jax.data.split_images import SplitImages
+from mvar_jax.evaluate.networks import (
+    define_lpips,
+    define_networks,
+    describe_networks,
+    get_lpips,
+    get_networks,
+)
+from mvar_jax.evaluation.features import FeatureExtractor
+from mvar_jax.evaluation.tokenizer_quality import Judges, measure_tokenizer
+from mvar_jax.files import write_text
+from mvar_jax.mesh.progress import TaskProgress
+from mvar_jax.training.weights import load_tokenizer
+from mvar_jax.workdir import Workdir
+
+
+def define_flags() -> None:
+    """Defines the flags of this command."""
+    flags.DEFINE_string("workdir", None, "Where the tokenizer is.", required=True)
+    cli.define_verify()
+    flags.DEFINE_string("split", None, "In place of the config's data.validation_split.")
+    flags.DEFINE_string("directory", None, "In place of the config's data.directory.")
+    flags.DEFINE_integer("images", None, "At most so many; all if left out.", lower_bound=2)
+    define_networks()
+    define_lpips()
+    flags.DEFINE_string("out", None, "JSON file of the report.")
+    flags.DEFINE_integer("batch_size", 32, "Images computed at a time.", lower_bound=1)
+
+
+def main() -> None:
+    """Reconstructs, compares, and says what was found."""
+    values = flags.FLAGS
+    out = None if values.out is None else cli.output_file(".json")
+    workdir = Workdir.of(values.workdir)
+    config = workdir.tokenizer.config()
+    data = replace(config.data, **cli.given("directory"))
+    split = values.split or data.validation_split
+    params = load_tokenizer(config, workdir, verify=cli.get_verify())
+    networks, perceptual = get_networks([]), get_lpips()
+    images = SplitImages.open(data, split, config.tokenizer.image_size, values.images)
+    with TaskProgress("evaluate", images.count, "image") as progress:
+        found = measure_tokenizer(
+            config.tokenizer,
+            params,
+            images,
+            Judges([FeatureExtractor(one, values.batch_size) for one in networks], perceptual),
+            batch_size=values.batch_size,
+            report=progress.reach,
+        )
+    for name, value in found.items():
+        if isinstance(value, float):
+            cli.say(f"{name} {value:.6g}")
+    for scale, usage in enumerate(found["usage"] or []):
+        cli.say(f"scale {scale}: {usage['share']:.1%} of the codes, {usage['perplexity']:.1f} even")
+    if out is not None:
+        height, width = images.size
+        about: dict[str, Any] = describe_networks(networks)
+        if perceptual is not None:
+            about[perceptual.name] = {"weights": perceptual.weights}
+        found |= {"data": data.name, "split": split, "height": height, "width": width}
+        write_text(out, json.dumps(found | {"networks": about}, indent=2))

@@ -1,0 +1,130 @@
+"""LPIPS: how different two images look, by the features of a classifier.
+
+Zhang et al., arXiv 1801.03924, version 0.1: squared differences of the features at five depths of
+VGG16 or AlexNet, each pixel's scaled to length 1, weighed by channel as people judged.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from mvar_jax.array_types import Array, Float, Params
+from mvar_jax.networks.layers import convolve, max_pool
+
+# ImageNet's mean and standard deviation by channel, for images in [-1, 1].
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+EPSILON = 1e-10  # added to the length, outside of the root
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution and the ReLU after it; `index` is its place in torchvision's `features`."""
+
+    index: int
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A classifier's convolutions up to each of the depths where features are compared."""
+
+    name: str
+    depths: tuple[tuple[Convolution, ...], ...]
+    pool: int  # side of the max-pools, of stride 2
+    pooled: tuple[int, ...]  # depths before which there is one
+
+
+def _vgg16() -> Backbone:
+    depths, index, inputs = [], 0, 3
+    for count, outputs in ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)):
+        convolutions = []
+        for _ in range(count):
+            convolutions.append(Convolution(index, inputs, outputs, 3))
+            index, inputs = index + 2, outputs  # a ReLU each
+        depths.append(tuple(convolutions))
+        index += 1  # the pool
+    return Backbone("vgg", tuple(depths), 2, (1, 2, 3, 4))
+
+
+VGG16 = _vgg16()
+ALEXNET = Backbone(
+    "alex",
+    (
+        (Convolution(0, 3, 64, 11, 4),),
+        (Convolution(3, 64, 192, 5),),
+        (Convolution(6, 192, 384, 3),),
+        (Convolution(8, 384, 256, 3),),
+        (Convolution(10, 256, 256, 3),),
+    ),
+    3,
+    (1, 2),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PerceptualNetwork:
+    """A classifier with its weights and those of the heads, and what a report says of it."""
+
+    name: str
+    weights: tuple[str, ...]  # the SHA-256 of their files
+    backbone: Backbone
+    params: Params
+
+
+def lpips(
+    backbone: Backbone,
+    params: Params,
+    images: Float[Array, "batch height width_px 3"],
+    others: Float[Array, "batch height width_px 3"],
+) -> Float[Array, "batch depths"]:
+    """The distance at each of the five depths, float32; LPIPS is their sum.
+
+    Images are in [-1, 1]. Gradients are finite, also where the images are equal.
+    """
+    maps = lpips_maps(backbone, params, images, others)
+    return jnp.stack([jnp.mean(one, axis=(1, 2)) for one in maps], axis=1)
+
+
+def lpips_maps(
+    backbone: Backbone,
+    params: Params,
+    images: Float[Array, "batch height width_px 3"],
+    others: Float[Array, "batch height width_px 3"],
+) -> list[Float[Array, "batch _ _"]]:
+    """The distance at every position of the maps of each depth."""
+    pairs = zip(*(backbone_maps(backbone, params, scaled(x)) for x in (images, others)))
+    differences = ((unit_length(one) - unit_length(other)) ** 2 for one, other in pairs)
+    return [jnp.sum(d * params[f"head{i}"]["weight"], axis=-1) for i, d in enumerate(differences)]
+
+
+def scaled(
+    images: Float[Array, "batch height width_px 3"],
+) -> Float[Array, "batch height width_px 3"]:
+    """Images in [-1, 1] as the classifiers see them, float32."""
+    return (images.astype(jnp.float32) - jnp.array(SHIFT)) / jnp.array(SCALE)
+
+
+def backbone_maps(
+    backbone: Backbone, params: Params, x: Float[Array, "batch height width_px 3"]
+) -> Iterator[Float[Array, "batch _ _ channels"]]:
+    """The maps at each depth, of scaled images."""
+    for depth, convolutions in enumerate(backbone.depths):
+        x = max_pool(x, backbone.pool, 2) if depth in backbone.pooled else x
+        for one in convolutions:
+            # Both sides are padded alike, which "SAME" does not do with strides.
+            edge = 2 if one.stride > 1 else one.kernel // 2
+            own, padding = params[f"conv{one.index}"], ((edge, edge), (edge, edge))
+            x = jax.nn.relu(convolve(own, x, stride=one.stride, padding=padding))
+        yield x
+
+
+def unit_length(x: Float[Array, "batch h w channels"]) -> Float[Array, "batch h w channels"]:
+    """Every position's vector divided by its length, which is guarded for the gradient."""
+    squares = jnp.sum(x**2, axis=-1, keepdims=True)
+    length = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
+    return x / (length + EPSILON)

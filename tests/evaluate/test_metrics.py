@@ -1,0 +1,118 @@
+"""The command: what it prints and writes, stored statistics, and what it refuses."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+from absl import flags
+
+from mvar_jax.evaluate import metrics, networks
+from mvar_jax.evaluation.frechet import frechet_distance
+from tests.evaluation.networks import FEATURES, SPATIAL, tiny
+
+KEYS = {"fid", "sfid", "inception_score", "inception_score_std", "precision", "recall", "kid"}
+
+
+def some(count, seed, height=4):
+    return np.random.default_rng(seed).integers(1, 256, (count, height, 4, 3), np.uint8)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs the command on files in a folder; returns its report."""
+    monkeypatch.setattr(networks, "load_inception", lambda file: tiny(weights=file.name))
+    np.savez(tmp_path / "drawn.npz", some(20, 0))
+    np.savez(tmp_path / "real.npz", some(30, 1))
+
+    def call(*arguments, inception="weights.pth"):
+        values = flags.FlagValues()
+        monkeypatch.setattr(flags, "FLAGS", values)
+        with monkeypatch.context() as patch:
+            for name in ("DEFINE_string", "DEFINE_integer", "DEFINE_multi_enum"):
+                patch.setattr(flags, name, partial(getattr(flags, name), flag_values=values))
+            metrics.define_flags()
+        given = [f"--{name}={tmp_path / file}" for name, file in arguments]
+        given += [] if inception is None else [f"--inception={inception}"]
+        values(["evaluate", *given, "--batch_size=8", f"--out={tmp_path / 'report.json'}"])
+        metrics.main()
+        return json.loads((tmp_path / "report.json").read_text())
+
+    return call
+
+
+def test_a_report_has_every_metric_and_says_of_what(run, tmp_path, capsys):
+    report = run(("samples", "drawn.npz"), ("reference", "real.npz"))
+    assert report.keys() >= KEYS
+    network = tiny()
+    pools = [np.asarray(network.compute(network.params, some(*s)).pool) for s in ((20, 0), (30, 1))]
+    assert report["fid"] == pytest.approx(frechet_distance(*pools), rel=1e-4)
+    reference = report["reference"]
+    assert (reference["images"], reference["height"], reference["width"]) == (30, 4, 4)
+    assert len(reference["sha256"]) == 64
+    assert report["networks"] == {"inception": {"weights": "weights.pth", "resize": "none"}}
+    assert any("KID is of subsets of 20 images" in note for note in report["notes"])
+    printed = capsys.readouterr()
+    assert f"fid {report['fid']:.6g}\n" in printed.out
+    assert "inception: drawn.npz: image 20/20" in printed.err
+
+
+def test_a_set_has_no_distance_from_itself(run):
+    report = run(("samples", "drawn.npz"), ("reference", "drawn.npz"))
+    assert report["fid"] < 1e-12 and report["sfid"] < 1e-12
+    assert report["precision"] == report["recall"] == 1
+
+
+def test_stored_statistics_stand_for_images(run, capsys):
+    expected = run(("samples", "drawn.npz"), ("reference", "real.npz"))
+    stored = run(("samples", "real.npz"), ("store", "real_statistics.npz"))
+    assert "fid" not in stored and stored["samples"]["images"] == 30
+    capsys.readouterr()
+    report = run(("samples", "drawn.npz"), ("reference", "real_statistics.npz"))
+    assert "real_statistics" not in capsys.readouterr().err  # nothing of it is computed again
+    assert report["reference"]["images"] == 30
+    for key in KEYS:
+        assert report[key] == pytest.approx(expected[key], rel=1e-6)
+
+
+def test_statistics_of_the_official_evaluator_come_before_images(run, tmp_path):
+    mean, spread = np.ones(FEATURES), np.eye(FEATURES)
+    stored = {"mu": mean, "sigma": spread, "mu_s": np.ones(SPATIAL), "sigma_s": np.eye(SPATIAL)}
+    np.savez(tmp_path / "virtual.npz", some(30, 1), **stored)
+    np.savez(tmp_path / "bare.npz", **stored)
+    virtual = run(("samples", "drawn.npz"), ("reference", "virtual.npz"))
+    bare = run(("samples", "drawn.npz"), ("reference", "bare.npz"))
+    images = run(("samples", "drawn.npz"), ("reference", "real.npz"))
+    assert virtual["fid"] == bare["fid"] != images["fid"]
+    assert virtual["sfid"] == bare["sfid"]
+    assert virtual["precision"] == images["precision"] and "precision" not in bare
+    assert any("no images, hence no precision" in note for note in bare["notes"])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"arr_0": some(9, 0, height=8)}, "has images of 4 x 4 pixels, expected 8 x 4"),
+        ({"arr_0": some(9, 0) / 255}, r"arr_0 is float64 \[9, 4, 4, 3\], expected uint8"),
+        ({"labels": np.arange(3)}, "holds neither images .arr_0. nor statistics .mu and sigma. of"),
+        ({"mu": np.ones(5), "sigma": np.eye(5)}, "got 6 and 5 features"),
+        ({"mu": np.ones(6)}, r"holds mu \[6\] and sigma \[0\]"),
+        ({"arr_0": some(3, 0)}, "got 3 images, expected more than 3"),
+        ({"arr_0": some(1, 0)}, "got 1 examples, expected at least 2"),
+        ({"mu": np.ones(6), "sigma": np.eye(6), "weights": "other"}, "of the inception weights"),
+        ({"mu": np.ones(6), "sigma": np.eye(6), "size": np.array([8, 8])}, "expected 8 x 8"),
+    ],
+)
+def test_unfit_references_are_refused(run, tmp_path, arrays, words):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(ValueError, match=words):
+        run(("samples", "drawn.npz"), ("reference", "bad.npz"))
+
+
+def test_what_is_missing_is_said(run):
+    with pytest.raises(ValueError, match="expected --reference, to compare --samples with, or"):
+        run(("samples", "drawn.npz"))
+    with pytest.raises(ValueError, match=r"expected --inception=FILE, .* which are not downloaded"):
+        run(("samples", "drawn.npz"), ("reference", "real.npz"), inception=None)
+    with pytest.raises(ValueError, match=r"--store: got .*, expected a name that ends in \.npz"):
+        run(("samples", "drawn.npz"), ("store", "statistics"))

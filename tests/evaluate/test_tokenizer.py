@@ -1,0 +1,90 @@
+"""Tokenizers are measured by what they keep of the middle of every image."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mvar_jax.convert.lpips_names import backbone_entries, head_entries
+from mvar_jax.convert.names import read_params
+from mvar_jax.data.split_images import SplitImages
+from mvar_jax.evaluation.comparison import EQUAL_PSNR
+from mvar_jax.evaluation.features import FeatureExtractor
+from mvar_jax.evaluation.frechet import frechet_distance
+from mvar_jax.evaluation.tokenizer_quality import Judges, _comparison, measure_tokenizer
+from mvar_jax.networks.lpips import ALEXNET, PerceptualNetwork, lpips
+from mvar_jax.ops.fidelity import psnr, ssim
+from mvar_jax.pictures.pixels import to_uint8
+from tests.evaluation.networks import tiny
+from tests.network_weights import network_weights
+
+
+@pytest.fixture(scope="module")
+def alex():
+    entries = [*backbone_entries(ALEXNET), *head_entries(ALEXNET)]
+    shapes = {entry.official: entry.official_shape for entry in entries}
+    params = read_params(entries, network_weights(shapes, "alex:"))
+    return PerceptualNetwork("alex", ("0", "1"), ALEXNET, params)
+
+
+def test_figures_of_a_trained_tokenizer(model):
+    config, params = model.config, model.weights.tokenizer
+    images = SplitImages.open(config.data, "validation", config.tokenizer.image_size, 11)
+    done = []
+    found = measure_tokenizer(
+        config.tokenizer,
+        params,
+        images,
+        Judges([FeatureExtractor(tiny("other"), 4)]),
+        batch_size=4,
+        report=done.append,
+    )
+    assert done == [4, 8, 11] and found["images"] == 11
+    (originals,) = images.batches(11)
+    x = jnp.float32(originals) / 127.5
+    apply = jax.jit(model.tokenizer.apply)
+    made = to_uint8(apply({"params": params}, x - 1)[0])
+    y = jnp.float32(made) / 127.5
+    assert found["psnr"] == pytest.approx(float(psnr(x, y).mean()), rel=1e-4)
+    assert found["ssim"] == pytest.approx(float(ssim(x, y).mean()), rel=1e-3)
+    network = tiny()
+    pools = [np.asarray(network.compute(network.params, one).pool) for one in (originals, made)]
+    assert found["rfd_lite"] == pytest.approx(frechet_distance(*pools), rel=1e-2)
+    assert "rfid" not in found and "lpips" not in found
+    assert len(found["usage"]) == len(config.tokenizer.scales)
+    assert 1 <= found["usage"][0]["perplexity"] <= 11
+
+
+def test_pairs_are_compared_as_they_are_published(alex):
+    generator = np.random.default_rng(0)
+    one, other = generator.integers(0, 256, (2, 3, 40, 36, 3), np.uint8)
+    other[0] = one[0]
+    found = _comparison(alex)(one, other)
+    assert found.shape == (3, 3)
+    np.testing.assert_allclose(found[0], [EQUAL_PSNR, 1, 0], atol=1e-6)
+    x, y = (jnp.float32(pixels) / 127.5 - 1 for pixels in (one, other))
+    expected = lpips(ALEXNET, alex.params, x, y).sum(axis=1)
+    np.testing.assert_allclose(found[:, 2], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found[1:, 0], psnr(x, y)[1:], rtol=1e-5)
+    assert np.all(found[1:, 1] != ssim(x, y)[1:])  # local means enter it
+
+
+def test_the_middle_of_every_image_is_taken_without_a_border(tmp_path, model):
+    import PIL.Image
+
+    for name, side in (("a", 48), ("b", 32)):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            image = np.full((32, side, 3), 10 * i, np.uint8)
+            image[:, 0] = 255
+            PIL.Image.fromarray(image).save(tmp_path / name / f"{i}.png")
+    data = replace(model.config.data, name="folder", directory=str(tmp_path), augmentation="crop")
+    images = SplitImages.open(data, "train", (32, 32), None)
+    assert images.count == 5
+    (batch,) = images.batches(8)
+    assert batch.shape == (5, 32, 32, 3) and batch.dtype == np.uint8
+    wide = [image for image in batch if image[0, 0, 0] != 255]
+    assert 2 <= len(wide) <= 3  # of the wide ones the edge is cut off, of the others nothing
+    assert images.name(2) == "folder split 'train', image 2"

@@ -1,0 +1,22 @@
+"""A network small enough for tests, in the place of Inception."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from mvar_jax.networks.features import FeatureNetwork, ImageFeatures
+
+FEATURES, SPATIAL, CLASSES = 6, 8, 5
+
+
+def tiny(name="inception", weights="0" * 64):
+    """Random projections of the image and of its first rows; NaN for a black image."""
+    generator = np.random.default_rng(0)
+    shapes = {"pool": FEATURES, "spatial": SPATIAL, "logits": CLASSES}
+    params = {key: generator.normal(size=(48, n)).astype(np.float32) for key, n in shapes.items()}
+
+    def compute(params, images):
+        flat = images.reshape(len(images), -1).astype(jnp.float32)[:, :48] / 255
+        flat = flat / jnp.sign(flat.sum(axis=1, keepdims=True))
+        return ImageFeatures(**{key: flat @ value for key, value in params.items()})
+
+    return FeatureNetwork(name, weights, "none", params, compute)

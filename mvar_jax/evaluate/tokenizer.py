@@ -59,8 +59,9 @@ def main() -> None:
     for name, value in found.items():
         if isinstance(value, float):
             cli.say(f"{name} {value:.6g}")
-    for scale, usage in enumerate(found["usage"] or []):
-        cli.say(f"scale {scale}: {usage['share']:.1%} of the codes, {usage['perplexity']:.1f} even")
+    for scale, usage in enumerate(found["usage"]):
+        share, perplexity = usage["share"], usage["perplexity"]
+        cli.say(f"scale {scale}: {share:.1%} of the codes occur, perplexity {perplexity:.2f}")
     if out is not None:
         height, width = images.size
         about: dict[str, Any] = describe_networks(networks)

@@ -37,14 +37,17 @@ def codebook_usage(
     occur, from 0 to 1; the perplexity is exp of the entropy of their frequencies in nats. Raises
     ValueError for an empty array or tokens outside of the vocabulary.
     """
-    return usage_of_counts([_count(np.asarray(tokens), vocabulary) for tokens in pyramid])
+    counts = [_count(np.asarray(tokens), vocabulary) for tokens in pyramid]
+    return usage_of_counts(np.stack(counts)[:, None])
 
 
-def usage_of_counts(
-    counts: Sequence[Integer[HostArray, "vocab"]] | Integer[HostArray, "scales vocab"],
-) -> list[dict[str, float]]:
-    """The same from how often every code occurs, for each scale."""
-    return [_usage(np.asarray(one)) for one in counts]
+def usage_of_counts(counts: Integer[HostArray, "scales symbols values"]) -> list[dict[str, float]]:
+    """The same from how often every value occurs, for each scale.
+
+    A token may have several symbols, as bits, of which shares are averaged, and entropies: one code
+    of a vocabulary, or bits of two values each, with a perplexity from 1 to 2.
+    """
+    return [_usage(scale) for scale in np.asarray(counts)]
 
 
 def _count(tokens: np.ndarray, vocabulary: int) -> np.ndarray:
@@ -59,9 +62,10 @@ def _count(tokens: np.ndarray, vocabulary: int) -> np.ndarray:
 
 
 def _usage(counts: np.ndarray) -> dict[str, float]:
-    used = counts[counts > 0] / counts.sum()
-    perplexity = np.exp(-np.sum(used * np.log(used)))
-    return {"share": len(used) / len(counts), "perplexity": float(perplexity)}
+    frequencies = counts / counts.sum(axis=1, keepdims=True)
+    logs = np.log(np.where(counts > 0, frequencies, 1))
+    entropy = -np.sum(frequencies * logs, axis=1).mean()
+    return {"share": float(np.mean(counts > 0)), "perplexity": float(np.exp(entropy))}
 
 
 def _rows(pyramid: Sequence[HostArray]) -> list[bytes]:

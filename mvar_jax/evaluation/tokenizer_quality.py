@@ -52,7 +52,7 @@ def measure_tokenizer(
 
     `psnr` in dB and `ssim`, of values in [0, 1], are means over images, as is `lpips`; `rfid`, or
     `rfd_lite` by another network than Inception, is the distance of the two sets; `usage` is the
-    share and the perplexity of the codes at every scale, None for tokens of bits.
+    share and the perplexity of the codes at every scale, or of a bit's two values.
     """
     run, totals = _reconstruction(config, params), _Totals(config, judges)
     done = 0
@@ -70,8 +70,9 @@ class _Totals:
     """What is kept of batches of images and their reconstructions."""
 
     def __init__(self, config: TokenizerConfig, judges: Judges):
-        self._has_codes = config.quantizer == "vq"
-        self._counts = np.zeros((len(config.scales), config.vocabulary), np.int64)
+        codes = config.quantizer == "vq"
+        symbols = (1, config.vocabulary) if codes else (config.token_channels, 2)
+        self._counts = np.zeros((len(config.scales), *symbols), np.int64)
         self._compare = _comparison(judges.perceptual)
         self._closeness: list[np.ndarray] = []
         self._moments = {one: (Accumulator(), Accumulator()) for one in judges.extractors}
@@ -82,10 +83,10 @@ class _Totals:
         for extractor, pair in self._moments.items():
             for accumulator, pixels in zip(pair, (images, made)):
                 accumulator.add(extractor(pixels[:count]).pool)
-        if self._has_codes:
-            for scale, own in enumerate(tokens):
-                codes = np.asarray(own)[:count].ravel()
-                self._counts[scale] += np.bincount(codes, minlength=self._counts.shape[1])
+        symbols, values = self._counts.shape[1:]
+        for counts, own in zip(self._counts, tokens):
+            for symbol, column in enumerate(np.asarray(own)[:count].reshape(-1, symbols).T):
+                counts[symbol] += np.bincount(column, minlength=values)
 
     def figures(self) -> dict[str, Any]:
         """The report, without the number of images."""
@@ -94,7 +95,7 @@ class _Totals:
         for extractor, (one, other) in self._moments.items():
             name = "rfid" if extractor.network.name == PLAIN else "rfd_lite"
             found[name] = gaussian_distance(one.gaussian(), other.gaussian())
-        return found | {"usage": usage_of_counts(self._counts) if self._has_codes else None}
+        return found | {"usage": usage_of_counts(self._counts)}
 
 
 def _reconstruction(config: TokenizerConfig, params: Params):

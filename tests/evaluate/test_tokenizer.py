@@ -9,6 +9,7 @@ import pytest
 
 from mvar_jax.convert.lpips_names import backbone_entries, head_entries
 from mvar_jax.convert.names import read_params
+from mvar_jax.data.image_sets import open_images
 from mvar_jax.data.split_images import SplitImages
 from mvar_jax.evaluation.comparison import EQUAL_PSNR
 from mvar_jax.evaluation.features import FeatureExtractor
@@ -18,6 +19,7 @@ from mvar_jax.networks.lpips import ALEXNET, PerceptualNetwork, lpips
 from mvar_jax.ops.fidelity import psnr, ssim
 from mvar_jax.pictures.pixels import to_uint8
 from tests.evaluation.networks import tiny
+from tests.evaluation.samples.tiny import text_model
 from tests.network_weights import network_weights
 
 
@@ -88,3 +90,26 @@ def test_the_middle_of_every_image_is_taken_without_a_border(tmp_path, model):
     wide = [image for image in batch if image[0, 0, 0] != 255]
     assert 2 <= len(wide) <= 3  # of the wide ones the edge is cut off, of the others nothing
     assert images.name(2) == "folder split 'train', image 2"
+
+
+def test_a_tokenizer_of_bits_tells_how_even_they_are(tmp_path):
+    model = text_model()
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "images.npz", pixels)
+    config, params = model.config.tokenizer, model.weights.tokenizer
+    found = measure_tokenizer(
+        config,
+        params,
+        open_images(tmp_path / "images.npz"),
+        Judges(),
+        batch_size=2,
+        report=lambda done: None,
+    )
+    bound = model.tokenizer.bind({"params": params})
+    bits = bound.quantize(bound.encode(jnp.float32(pixels) / 127.5 - 1))
+    for usage, own in zip(found["usage"], bits, strict=True):
+        even = np.asarray(own, np.float64).reshape(-1, config.token_channels).mean(axis=0)
+        sides = np.stack([even, 1 - even])
+        entropy = -np.sum(sides * np.log(np.where(sides > 0, sides, 1)), axis=0)
+        assert usage["share"] == pytest.approx(np.mean(sides > 0))
+        assert usage["perplexity"] == pytest.approx(np.exp(entropy.mean()))

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvar_jax.evaluation.metrics import codebook_usage, exact_copies
+from mvar_jax.evaluation.metrics import codebook_usage, exact_copies, usage_of_counts
 
 
 def pyramid(*images):
@@ -27,6 +27,13 @@ def test_copies_do_not_depend_on_the_type_of_integer_and_may_be_bits():
 def test_pyramids_of_other_scales_cannot_be_compared():
     with pytest.raises(ValueError, match=r"\[\(1,\), \(4,\)\] and training images of \[\(1,\)\]"):
         exact_copies(pyramid([1, 2, 3, 4, 5]), pyramid([1, 2, 3, 4, 5])[:1])
+
+
+def test_usage_of_bits_is_that_of_their_two_values():
+    """One scale whose bits are even and constant, one whose bits are even."""
+    usage = usage_of_counts(np.array([[[5, 5], [10, 0]], [[5, 5], [5, 5]]]))
+    assert usage[0] == pytest.approx({"share": 0.75, "perplexity": 2**0.5})
+    assert usage[1] == pytest.approx({"share": 1.0, "perplexity": 2.0})
 
 
 def test_usage_of_a_uniform_a_single_and_a_skewed_code():

@@ -27,7 +27,10 @@ def test_missing_folder_for_the_figures_is_named(run, tmp_path):
     out = tmp_path / "none" / "figures.json"
     result = run("compile_check", *SMALL, "--topology=v5e:2x2", f"--json={out}")
     assert result.returncode == 2
-    assert f"{out.parent} is no folder" in result.stderr
+    assert (
+        f"{str(out)!r}, expected a name that ends in .json, in a folder that exists"
+        in result.stderr
+    )
 
 
 @pytest.mark.slow

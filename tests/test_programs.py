@@ -280,7 +280,7 @@ def test_a_tokenizer_is_not_changed_while_a_trunk_learns_its_tokens(config, trai
     longer = replace(config.tokenizer_training, steps=999)
     with RunLock(workdir.path):
         before = snapshot(workdir.path)
-        with pytest.raises(ValueError, match="run: another run trains here"):
+        with pytest.raises(ValueError, match="run: another run writes here"):
             train_tokenizer(replace(config, tokenizer_training=longer), workdir, force=True)
         assert snapshot(workdir.path) == before
 

@@ -12,7 +12,12 @@ from absl import flags, logging
 from mvar_jax import cli
 from mvar_jax.benchmark import common
 from mvar_jax.benchmark.placed import local_mesh
-from mvar_jax.benchmark.reference import OfficialError, Reference, started_reference
+from mvar_jax.benchmark.reference import (
+    OfficialError,
+    Reference,
+    check_reference,
+    started_reference,
+)
 from mvar_jax.benchmark.rows import Rows
 from mvar_jax.benchmark.seconds import Run
 from mvar_jax.config import Config
@@ -56,10 +61,12 @@ def measure_batches(
     config, batches = cli.get_config(), common.get_batches()
     rows, reference = Rows(columns, cli.json_file()), common.get_reference()
     if reference:
+        check_reference(config, **reference)
         # JAX would keep three quarters of a GPU's memory for itself.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     with local_mesh(config, batches, parts), ExitStack() as stack:
         about = common.describe(config)
+        cli.say(common.machine_line(about))
         weights = Weights(init_trunk(config), init_tokenizer(config))
         official = None
         if reference:
@@ -69,8 +76,6 @@ def measure_batches(
             own = replace(config, batch_size=batch)
             case = Case(own, weights, flags.FLAGS.repeats, _run(official, run, batch))
             measured = _measured(measure, case)
-            if batch == batches[0]:
-                cli.say(common.machine_line(about))
             rows.add(about | {"batch": batch} | measured | _shares(about, measured))
             progress.advance()
 

@@ -1,6 +1,7 @@
 """The official PyTorch code in a process of its own, on the same weights as ours."""
 
 import json
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -76,25 +77,33 @@ class Reference:
         return whole, part
 
 
-@contextmanager
-def started_reference(
-    config: Config, weights: Weights, *, checkout: Path, python: str
-) -> Iterator[Reference]:
-    """The official code of a config's model with these weights, until the block ends.
-
-    Raises ValueError for a model that no official code runs, a checkout that is none, and where
-    the official code does not start.
-    """
-    model = build_trunk(config)
-    architecture = official_architecture(model)
+def check_reference(config: Config, *, checkout: Path, python: str) -> None:
+    """Raises ValueError for a model that no official code runs, for a checkout that is none of its
+    repository, and for an interpreter that is not there."""
+    architecture = official_architecture(build_trunk(config))
     check_official_tokenizer(config.tokenizer)
-    settings = (_text_settings if architecture == "infinity" else _class_settings)(config)
+    _settings(config)
     file = CHECKOUTS[architecture]
     check(
         (checkout / file).is_file(),
         f"--reference: {checkout} has no {file}; expected a checkout of the official repository "
         f"of {architecture}, the architecture of --config.",
     )
+    check(
+        shutil.which(python) is not None,
+        f"--reference_python: found no {python!r}, expected an interpreter with PyTorch.",
+    )
+
+
+@contextmanager
+def started_reference(
+    config: Config, weights: Weights, *, checkout: Path, python: str
+) -> Iterator[Reference]:
+    """The official code of a config's model with these weights, until the block ends.
+
+    What `check_reference` takes. Raises ValueError where the official code does not start.
+    """
+    model = build_trunk(config)
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / "trunk.safetensors", Path(folder) / "tokenizer.safetensors"
         states = trunk_state(model), tokenizer_state(config.tokenizer)
@@ -109,7 +118,11 @@ def started_reference(
         ):
             reference = Reference(process, errors)
             reference.ask(
-                {"settings": settings, "trunk": str(files[0]), "tokenizer": str(files[1])}
+                {
+                    "settings": _settings(config),
+                    "trunk": str(files[0]),
+                    "tokenizer": str(files[1]),
+                }
             )
             for file in files:  # of gigabytes, and a program that is killed cleans up nothing
                 file.unlink()
@@ -138,6 +151,12 @@ def _write(file: Path, state: dict[str, Item], params: Params) -> None:
 
 
 def _settings(config: Config) -> dict[str, Any]:
+    """What `official.py` is told of a model."""
+    is_text = config.model.condition == "text"
+    return _shared_settings(config) | (_text_settings if is_text else _class_settings)(config)
+
+
+def _shared_settings(config: Config) -> dict[str, Any]:
     """What the runs of every architecture ask for."""
     model, schedule = config.model, config.tokenizer.schedule
     return {
@@ -168,7 +187,7 @@ def _class_settings(config: Config) -> dict[str, Any]:
         "attn_l2_norm": model.qk_norm,
     }
     filters = {"cfg": sampling.guidance, "top_k": sampling.top_k, "top_p": sampling.top_p}
-    return _settings(config) | {"model": made, "sampling": filters}
+    return {"model": made, "sampling": filters}
 
 
 def _text_settings(config: Config) -> dict[str, Any]:
@@ -201,7 +220,7 @@ def _text_settings(config: Config) -> dict[str, Any]:
         "encoder_ch_mult": multipliers,
         "decoder_ch_mult": multipliers,
     }
-    return _settings(config) | {
+    return {
         "model": made,
         "tokenizer": vae,
         "sampling": _text_filters(config),

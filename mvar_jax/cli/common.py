@@ -66,8 +66,8 @@ def json_file() -> Path | None:
         return None
     path = user_path(name)
     check(
-        not path.is_dir() and path.absolute().parent.is_dir(),
-        f"--json: got {name!r}, expected a file in a folder that exists.",
+        path.suffix == ".json" and not path.is_dir() and path.absolute().parent.is_dir(),
+        f"--json: got {name!r}, expected a name that ends in .json, in a folder that exists.",
     )
     check_writable(path)
     return path

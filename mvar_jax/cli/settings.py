@@ -8,8 +8,11 @@ from mvar_jax.cli.common import given
 from mvar_jax.config import SAMPLING_PRESETS, sampling_preset
 
 
-def define_settings() -> None:
-    """Defines the flags of `SamplingConfig`, of its presets and of batches; see `get_settings`."""
+def define_settings(batch: str = "Images drawn at a time.") -> None:
+    """Defines the flags of `SamplingConfig`, of its presets and of batches; see `get_settings`.
+
+    `batch` says what `--batch_size` counts.
+    """
     flags.DEFINE_enum("preset", None, SAMPLING_PRESETS, "The official settings for a purpose.")
     flags.DEFINE_float("guidance", None, "Guidance at the last scale, 0 for none.")
     flags.DEFINE_integer("guidance_layer", None, "Guide after so many blocks, 0 at the logits.")
@@ -17,7 +20,7 @@ def define_settings() -> None:
     flags.DEFINE_float("top_p", None, "Draw from the likeliest share p, 0 for all.")
     flags.DEFINE_float("temperature", None, "Divides the logits.")
     flags.DEFINE_bool("smooth", None, "Mix codes instead of drawing tokens.")
-    flags.DEFINE_integer("batch_size", None, "Images that a device draws at a time.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", None, batch, lower_bound=1)
 
 
 def get_settings(vocabulary: int) -> dict[str, Any]:

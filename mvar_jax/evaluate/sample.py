@@ -29,7 +29,7 @@ def define_flags() -> None:
     asked.define_features()
     cli.define_verify()
     cli.define_policy()
-    cli.define_settings()
+    cli.define_settings(batch="Images that a device draws at a time.")
     cli.define_distributed()
     flags.DEFINE_integer("num", None, "How many images, exactly; see --layout.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Seed of the randomness.", lower_bound=0)

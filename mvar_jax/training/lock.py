@@ -1,4 +1,4 @@
-"""A lock on a run's directory: two runs in one directory would delete each other's checkpoints."""
+"""A lock on a run's directory: two runs in one directory would delete each other's files."""
 
 import contextlib
 import errno
@@ -22,7 +22,7 @@ SILENCE = 20.0  # seconds without a heartbeat after which an owner on another ma
 
 
 class RunLock:
-    """Keeps other runs out of a directory while this one trains there. Use it in a `with` block.
+    """Keeps other runs out of a directory while this one writes there. Use it in a `with` block.
 
     All processes of a run enter it together; process 0 holds the lock. It is the operating
     system's lock on a file, which is released when its process ends for any reason. Since some
@@ -30,7 +30,7 @@ class RunLock:
     `BEAT` seconds. Only if the last owner was on another machine and did not release the lock, a
     new run waits up to `SILENCE` seconds for a heartbeat before it takes the lock.
 
-    Entering raises ValueError, which names host and process, when another run trains there.
+    Entering raises ValueError, which names host and process, when another run writes there.
     """
 
     def __init__(self, directory: Path):
@@ -62,8 +62,8 @@ class RunLock:
         except BlockingIOError:
             owner = _owner(self._path) or {"host": "unknown", "process": "unknown"}
             raise ValueError(
-                f"{self._path.parent}: another run trains here (host {owner['host']}, process "
-                f"{owner['process']}); let it end, or use another --workdir."
+                f"{self._path.parent}: another run writes here (host {owner['host']}, process "
+                f"{owner['process']}); let it end, or use another folder."
             ) from None
         self._file = file
         file.truncate(0)
@@ -76,7 +76,7 @@ class RunLock:
         """Whether the file is touched again; clocks of two machines cannot be compared."""
         seen, until = self._path.stat().st_mtime_ns, time.monotonic() + SILENCE
         logging.warning(
-            "Waiting %.0f seconds to see whether process %s on host %s still trains in %s.",
+            "Waiting %.0f seconds to see whether process %s on host %s still writes in %s.",
             *(SILENCE, owner["process"], owner["host"], self._path.parent),
         )
         while time.monotonic() < until:

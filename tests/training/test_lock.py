@@ -36,9 +36,9 @@ def holder(tmp_path):
 
 def test_a_second_run_is_refused_and_the_first_one_named(tmp_path, holder):
     before = (tmp_path / NAME).read_text()
-    named = rf"{tmp_path}: another run trains here \(host {socket.gethostname()}, process "
+    named = rf"{tmp_path}: another run writes here \(host {socket.gethostname()}, process "
     for _ in range(2):  # a refusal does not take the lock away
-        with pytest.raises(ValueError, match=rf"{named}{holder.pid}\); .* another --workdir"):
+        with pytest.raises(ValueError, match=rf"{named}{holder.pid}\); .* another folder"):
             RunLock(tmp_path).__enter__()
     assert (tmp_path / NAME).read_text() == before
 
@@ -57,7 +57,7 @@ def test_an_owner_on_another_machine_counts_as_long_as_it_gives_signs_of_life(
 ):
     monkeypatch.setattr(lock, "_lock", lambda file: False)  # as where files carry no locks
     monkeypatch.setattr(lock, "SILENCE", 15.0)
-    with pytest.raises(ValueError, match=f"another run trains here .* process {holder.pid}"):
+    with pytest.raises(ValueError, match=f"another run writes here .* process {holder.pid}"):
         RunLock(tmp_path).__enter__()
     assert "Waiting 15 seconds to see whether process" in caplog.text
 

@@ -98,6 +98,13 @@ class Dpg(Layout):
             self.prompts is not None and len(self.prompts.names) > 0,
             "--layout=dpg: expected --prompts=FOLDER, with a .txt for every prompt of DPG-Bench.",
         )
+        assert self.prompts is not None  # checked above
+        dotted = [name for name in self.prompts.names if "." in name]
+        check(
+            not dotted,
+            f"--layout=dpg: {''.join(dotted[:1])}.txt has a dot in its name, where DPG-Bench ends "
+            "the name of a picture; rename it.",
+        )
 
     def check_takes(self, batch: int, image_size: tuple[int, int]) -> None:
         """Raises ValueError unless four squares make a picture, all of them in one part."""

@@ -118,9 +118,8 @@ def clear(folder: Path) -> None:
 
 
 def _is_begun(folder: Path) -> bool:
-    """Whether anything is drawn already: a part, or files of a layout."""
-    others = {path.name for path in folder.iterdir()} - {MANIFEST, PARTS, FEATURES}
-    return any((folder / PARTS).glob("*.npy")) or any(UNFINISHED not in name for name in others)
+    """Whether anything is drawn already: a part, or a picture of a layout."""
+    return any((folder / PARTS).glob("*.npy")) or any(folder.rglob("*.png"))
 
 
 def _check_same(found: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:

@@ -28,6 +28,7 @@ from mvar_jax.mesh.processes import on_first_process
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.pictures.image_files import save_picture
 from mvar_jax.pictures.pixels import to_uint8
+from mvar_jax.training.lock import RunLock
 
 Images = Float[np.ndarray, "batch height width_px 3"]
 
@@ -46,13 +47,15 @@ def write_samples(drawing: SampleDrawing, plan: SampleManifest, out: Path) -> Sa
 
     All processes call it, each with the mesh of its own devices as the ambient one. `plan` says
     what the drawing is. Memory holds the images of two batches. Returns the finished manifest.
-    Raises ValueError as encoding prompts does, and, naming the image, for NaN.
+    Raises ValueError as encoding prompts does, naming the image for NaN, and as `RunLock` does
+    where another run draws into the folder.
     """
-    on_first_process(lambda: _prepare(drawing, out))
-    drawing = drawing.with_features(out / FEATURES)
-    parts = Parts(out / PARTS, drawing.count, drawing.batch, drawing.model.image_size)
-    _draw_parts(drawing, parts, out)
-    on_first_process(lambda: _conclude(drawing, plan, parts, out))
+    with RunLock(out):
+        on_first_process(lambda: _prepare(drawing, out))
+        drawing = drawing.with_features(out / FEATURES)
+        parts = Parts(out / PARTS, drawing.count, drawing.batch, drawing.model.image_size)
+        _draw_parts(drawing, parts, out)
+        on_first_process(lambda: _conclude(drawing, plan, parts, out))
     return SampleManifest.load(out / MANIFEST)
 
 

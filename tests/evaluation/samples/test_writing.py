@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvar_jax.evaluation.samples import Layout, SampleDrawing, writing
+from mvar_jax.evaluation.samples import Layout, SampleDrawing, SampleManifest, writing
 from mvar_jax.evaluation.samples.archive import write_archive
 from mvar_jax.evaluation.samples.parts import Parts
 from mvar_jax.files import file_checksum
 from mvar_jax.pictures.pixels import to_uint8
+from mvar_jax.training import lock
+from mvar_jax.training.lock import RunLock
 from tests.evaluation.samples import tiny
 from tests.evaluation.samples.tiny import drawing, write
 from tests.sampling.test_model import tiny_model
@@ -63,6 +65,15 @@ def test_the_folder_holds_the_archive_and_a_manifest_alone(model, whole):
     assert values["settings"]["sampling"]["top_p"] == 0.9 and values["settings"]["count"] == 11
     (member,) = zipfile.ZipFile(whole / "samples.npz").infolist()
     assert member.date_time == (1980, 1, 1, 0, 0, 0) and member.compress_type == zipfile.ZIP_STORED
+
+
+def test_two_runs_do_not_draw_into_one_folder(model, whole, tmp_path):
+    out = tmp_path / "samples"
+    SampleManifest(drawing(model).describe(), tiny.HERE).claim(out)
+    with RunLock(out), pytest.raises(ValueError, match="another run writes here"):
+        write(drawing(model), out)
+    write(drawing(model), out)
+    assert contents(out).keys() == {out / path.name for path in whole.iterdir()}
 
 
 def test_written_again_nothing_is_drawn_or_changed(model, whole, monkeypatch):
@@ -138,7 +149,8 @@ def test_the_result_does_not_depend_on_the_number_of_hosts(model, whole, tmp_pat
     def as_host(index):
         monkeypatch.setattr(jax, "process_index", lambda: index)
         monkeypatch.setattr(jax, "process_count", lambda: 2)
-        monkeypatch.setattr(writing, "on_first_process", lambda make: make() or "")
+        for module in (writing, lock):
+            monkeypatch.setattr(module, "on_first_process", lambda make: make() or "")
         write(drawing(model), tmp_path / "two")
 
     with monkeypatch.context() as patch, pytest.raises(TypeError):

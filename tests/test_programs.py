@@ -18,11 +18,18 @@ from mvar_jax.config.files import load_config
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.experiment.trainings import inherit_trunk, train_tokenizer, train_trunk
 from mvar_jax.pictures.image_grid import growth_grid
-from mvar_jax.training.lock import RunLock
+from mvar_jax.training.lock import NAME, RunLock
 from mvar_jax.workdir import RunRecord, Workdir
 
 # What asks for as many images shares a compiled program.
 TWO = ("--labels=3,7", "--columns=1")
+
+
+def copy_run(source, target):
+    """Copies a run; for a moment another test may hold its lock."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(NAME))
+
+
 REPORT_KEYS = {
     "label_accuracy",
     "label_accuracy_unguided",
@@ -52,7 +59,7 @@ def test_quickstart_writes_pictures_and_report(trained):
 
 def test_running_again_trains_nothing(run, trained, tmp_path):
     workdir = tmp_path / "again"
-    shutil.copytree(trained, workdir)
+    copy_run(trained, workdir)
     result = run("train", "--config=digits.py:runlocal", f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
     assert "nothing to do" in result.stderr
@@ -109,7 +116,7 @@ def test_weights_without_names_have_those_of_imagenet_if_they_are_as_many(
     trained, tmp_path, monkeypatch
 ):
     workdir = tmp_path / "imported"
-    shutil.copytree(trained, workdir)
+    copy_run(trained, workdir)
     for count, expected in ((10, "class 9"), (9, "9")):
         names = tuple(f"class {index}" for index in range(count))
         monkeypatch.setattr(mvar_jax.api, "imagenet_names", lambda names=names: names)
@@ -185,7 +192,7 @@ def test_any_name_of_a_class_will_do_unless_others_have_it_too(model):
 
 def test_imported_weights_keep_the_embeddings_of_as_many_classes(trained, model, tmp_path):
     unnamed = tmp_path / "unnamed"
-    shutil.copytree(trained, unnamed)
+    copy_run(trained, unnamed)
     (unnamed / "classes.json").unlink()
     names = tuple(f"digit {i}" for i in range(10))
     params = inherit_trunk(model.config, Workdir.of(unnamed), names)
@@ -231,7 +238,7 @@ def test_api_refuses_what_it_does_not_know(model):
 def other_tokenizer(trained, tmp_path):
     """A run whose tokenizer is not the one that its trunk was trained on."""
     workdir = Workdir.of(tmp_path / "run")
-    shutil.copytree(trained, workdir.path)
+    copy_run(trained, workdir.path)
     record = workdir.record()
     assert record.total_steps == 40 and len(record.tokenizer) == 64
     workdir.save_record(replace(record, tokenizer="0" * 64))
@@ -259,7 +266,7 @@ def test_a_trunk_takes_no_other_tokenizer(run, trained, other_tokenizer, tmp_pat
 
 def test_a_tokenizer_that_a_trunk_was_trained_on_is_not_changed(run, trained, tmp_path):
     workdir = tmp_path / "run"
-    shutil.copytree(trained, workdir)
+    copy_run(trained, workdir)
     before = snapshot(workdir)
     steps = "--config.tokenizer_training.steps=999"
     result = run("train_tokenizer", "--config=digits.py:runlocal", steps, f"--workdir={workdir}")
@@ -313,7 +320,7 @@ def test_a_tokenizer_that_stopped_early_is_refused(run, trained, tmp_path):
 
 def test_renamed_classes_are_refused(run, trained, tmp_path):
     workdir = Workdir.of(tmp_path / "run")
-    shutil.copytree(trained, workdir.path)
+    copy_run(trained, workdir.path)
     workdir.save_class_names(("1", "0", *"23456789"))
     before = snapshot(workdir.path)
     result = run("train", "--config=digits.py:runlocal", f"--workdir={workdir.path}")
@@ -323,7 +330,7 @@ def test_renamed_classes_are_refused(run, trained, tmp_path):
 
 def test_a_start_that_trains_nothing_changes_nothing(run, trained, tmp_path):
     workdir = tmp_path / "again"
-    shutil.copytree(trained, workdir)
+    copy_run(trained, workdir)
     before = snapshot(workdir)
     settings = ("--config=digits.py:runlocal", "--config.training.steps=10")
     result = run("train", *settings, f"--workdir={workdir}")
@@ -497,7 +504,7 @@ def truncate(checkpoint):
 
 def test_a_truncated_checkpoint_is_named_and_skipped(run, trained, tmp_path):
     workdir, out = tmp_path / "damaged", tmp_path / "out.png"
-    shutil.copytree(trained, workdir)
+    copy_run(trained, workdir)
     newest = workdir / "checkpoints" / "40"
     truncate(newest)
     before = snapshot(workdir)
@@ -510,7 +517,7 @@ def test_a_truncated_checkpoint_is_named_and_skipped(run, trained, tmp_path):
 @pytest.mark.slow
 def test_training_goes_on_from_the_checkpoint_before_a_truncated_one(run, trained, tmp_path):
     workdir = tmp_path / "damaged"
-    shutil.copytree(trained, workdir)
+    copy_run(trained, workdir)
     truncate(workdir / "checkpoints" / "40")
     result = run("train", "--config=digits.py:runlocal", f"--workdir={workdir}")
     assert result.returncode == 0, result.stderr
@@ -520,7 +527,7 @@ def test_training_goes_on_from_the_checkpoint_before_a_truncated_one(run, traine
 
 def test_checkpoints_without_seals_are_named_and_refused_if_asked(run, trained, tmp_path):
     workdir, out = tmp_path / "unsealed", tmp_path / "out.png"
-    shutil.copytree(trained, workdir)
+    copy_run(trained, workdir)
     newest = [workdir / "checkpoints" / "40", workdir / "tokenizer" / "checkpoints" / "40"]
     for checkpoint in newest:
         (checkpoint / "seal.json").unlink()
@@ -542,7 +549,7 @@ def test_checkpoints_without_seals_are_named_and_refused_if_asked(run, trained, 
 
 def test_truncated_checkpoints_are_all_named_and_not_changed(run, trained, tmp_path):
     workdir = tmp_path / "damaged"
-    shutil.copytree(trained, workdir)
+    copy_run(trained, workdir)
     for step in ("30", "40"):
         truncate(workdir / "checkpoints" / step)
     before = snapshot(workdir)

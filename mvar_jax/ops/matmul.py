@@ -2,12 +2,12 @@
 
 import jax
 
-from mvar_jax.array_types import Array, Float
+from mvar_jax.array_types import Array, Float, HostArray
 
 
 @jax.custom_vjp
 def matmul(
-    x: Float[Array, "*batch inputs"], kernel: Float[Array, "inputs outputs"]
+    x: Float[Array, "*batch inputs"], kernel: Float[HostArray, "inputs outputs"]
 ) -> Float[Array, "*batch outputs"]:
     """`x @ kernel`, of arrays of one dtype.
 

@@ -9,7 +9,7 @@ from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.checks import check
-from mvar_jax.data.image_sets import digest
+from mvar_jax.data.image_sets import digest, holds_images
 from mvar_jax.evaluate.networks import (
     INCEPTION,
     define_networks,
@@ -47,7 +47,8 @@ def main() -> None:
     report: dict[str, Any] = {}
     notes: list[str] = []
     for network, pair in found.items():
-        report |= compare(network.name, *pair) if len(pair) == 2 else {}
+        if len(pair) == 2:
+            report = _merged(report, compare(network.name, *pair))
         notes += [note for path, one in zip(sets, pair) for note in remarks(path, one)]
     for line in (*(f"{name} {value:.6g}" for name, value in report.items()), *notes):
         cli.say(line)
@@ -81,12 +82,35 @@ def _measure(network: FeatureNetwork, sets: list[Path]) -> list[SetStatistics]:
         return [find_statistics(path, extractor, report) for path in sets]
 
 
+def _merged(report: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    both = report.keys() & other.keys()
+    check(
+        not both,
+        f"evaluation: got {', '.join(sorted(both))} of two networks, expected other names of each.",
+    )
+    return report | other
+
+
 def _store() -> Path | None:
+    """The file of `--store`, which may replace statistics, but never images or what is read."""
     name = flags.FLAGS.store
     if name is None:
         return None
     path = user_path(name)
-    check(path.suffix == ".npz", f"--store: got {name!r}, expected a name that ends in .npz.")
+    check(
+        path.suffix == ".npz" and not path.is_dir(),
+        f"--store: got {name!r}, expected the name of a file that ends in .npz.",
+    )
+    check(
+        path.absolute().parent.is_dir(),
+        f"--store: got {name!r}, whose folder is no directory; make it, or name another file.",
+    )
+    read = [user_path(given).resolve() for given in cli.given(*NAMES).values()]
+    check(
+        path.resolve() not in read and not (path.exists() and holds_images(path)),
+        f"--store: {name} holds what is measured or other images, expected a new file or one of "
+        "statistics; name another.",
+    )
     check_writable(path)
     return path
 

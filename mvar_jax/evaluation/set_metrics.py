@@ -71,9 +71,9 @@ def compare(network: str, samples: SetStatistics, reference: SetStatistics) -> d
     """
     is_plain, end = network == PLAIN, "" if network == PLAIN else "_lite"
     found = {"fid" if is_plain else "fd_lite": gaussian_distance(samples.pool, reference.pool)}
-    if samples.spatial is not None and reference.spatial is not None:
+    if is_plain and samples.spatial is not None and reference.spatial is not None:
         found["sfid"] = gaussian_distance(samples.spatial, reference.spatial)
-    if samples.score is not None:
+    if is_plain and samples.score is not None:
         found |= dict(zip(("inception_score", "inception_score_std"), map(float, samples.score)))
     if samples.features is not None and reference.features is not None:
         pair = precision_recall(samples.features, reference.features)

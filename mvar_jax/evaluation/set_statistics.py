@@ -30,7 +30,7 @@ class SetStatistics:
     spatial: Gaussian | None = None  # of those of sFID
     features: np.ndarray | None = None  # float32 [images, features]: precision, recall and KID
     size: tuple[int, int] | None = None  # (height, width) of the images in pixels
-    score: tuple[float, float] | None = None  # the Inception Score and its deviation over splits
+    score: tuple[float, float] | None = None  # Inception's, and its deviation over splits
 
 
 def measure_set(
@@ -38,9 +38,9 @@ def measure_set(
 ) -> SetStatistics:
     """Computes the features of all images; `report` is told how many are done.
 
-    Keeps 8 kB an image, and 4 kB more for the Inception Score, of which there is none for fewer
-    images than its splits. Raises ValueError as `FeatureExtractor.features` does, and for fewer
-    than two images.
+    Keeps 8 kB an image, and 4 kB more for the Inception Score, of which there is none by other
+    networks or for fewer images than its splits. Raises ValueError as `FeatureExtractor.features`
+    does, and for fewer than two images.
     """
     pool, spatial = Accumulator(), Accumulator()
     kept: list[np.ndarray] = []
@@ -50,7 +50,7 @@ def measure_set(
         pool.add(found.pool)
         if found.spatial is not None:
             spatial.add(found.spatial)
-        if found.logits is not None:
+        if found.logits is not None and extractor.network.name == PLAIN:
             logits.append(found.logits)
     features = np.concatenate(kept)
     scored = logits and len(features) >= SPLITS

@@ -22,10 +22,11 @@ def some(count, seed, height=4):
 def run(tmp_path, monkeypatch):
     """Runs the command on files in a folder; returns its report."""
     monkeypatch.setattr(networks, "load_inception", lambda file: tiny(weights=file.name))
+    monkeypatch.setattr(networks, "load_efficientnet", lambda: tiny(networks.LITE, seed=1))
     np.savez(tmp_path / "drawn.npz", some(20, 0))
     np.savez(tmp_path / "real.npz", some(30, 1))
 
-    def call(*arguments, inception="weights.pth"):
+    def call(*arguments, inception="weights.pth", features=()):
         values = flags.FlagValues()
         monkeypatch.setattr(flags, "FLAGS", values)
         with monkeypatch.context() as patch:
@@ -34,6 +35,7 @@ def run(tmp_path, monkeypatch):
             metrics.define_flags()
         given = [f"--{name}={tmp_path / file}" for name, file in arguments]
         given += [] if inception is None else [f"--inception={inception}"]
+        given += [f"--features={name}" for name in features]
         values(["evaluate", *given, "--batch_size=8", f"--out={tmp_path / 'report.json'}"])
         metrics.main()
         return json.loads((tmp_path / "report.json").read_text())
@@ -114,5 +116,36 @@ def test_what_is_missing_is_said(run):
         run(("samples", "drawn.npz"))
     with pytest.raises(ValueError, match=r"expected --inception=FILE, .* which are not downloaded"):
         run(("samples", "drawn.npz"), ("reference", "real.npz"), inception=None)
-    with pytest.raises(ValueError, match=r"--store: got .*, expected a name that ends in \.npz"):
-        run(("samples", "drawn.npz"), ("store", "statistics"))
+    for store, words in (
+        ("statistics", r"that ends in \.npz"),
+        ("new/a.npz", "whose folder is no"),
+    ):
+        with pytest.raises(ValueError, match=f"--store: got .*{words}"):
+            run(("samples", "drawn.npz"), ("store", store))
+
+
+def test_two_networks_report_each_its_own(run, tmp_path, monkeypatch):
+    sets = ("samples", "drawn.npz"), ("reference", "real.npz"), ("store", "stored.npz")
+    alone = run(*sets)
+    both = run(*sets, features=["inception", networks.LITE])
+    assert {key: both[key] for key in KEYS} == {key: alone[key] for key in KEYS}
+    assert both.keys() - alone.keys() == {"fd_lite", "precision_lite", "recall_lite"}
+    assert both["fd_lite"] != both["fid"]
+    names = np.load(tmp_path / "stored.npz").files
+    assert "inception_score" in names and "efficientnet-lite0_inception_score" not in names
+    monkeypatch.setattr(networks, "load_efficientnet", tiny)
+    with pytest.raises(ValueError, match=r"got fid, .* of two networks"):
+        run(*sets, features=["inception", networks.LITE])
+
+
+@pytest.mark.parametrize("read", ["samples", "reference"])
+def test_nothing_that_is_read_is_replaced(run, tmp_path, read):
+    run(("samples", "real.npz"), ("store", "kept.npz"))
+    (tmp_path / "link.npz").symlink_to(tmp_path / "kept.npz")
+    sets = {"samples": "drawn.npz", "reference": "real.npz"} | {read: "kept.npz"}
+    before = {file: (tmp_path / file).read_bytes() for file in ("kept.npz", "real.npz")}
+    for store in ("kept.npz", "link.npz", "real.npz"):
+        with pytest.raises(ValueError, match=r"--store: .* holds what is measured or other images"):
+            run(*sets.items(), ("store", store))
+    assert before == {file: (tmp_path / file).read_bytes() for file in before}
+    run(("samples", "drawn.npz"), ("store", "kept.npz"))  # statistics may be replaced

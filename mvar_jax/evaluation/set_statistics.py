@@ -12,6 +12,7 @@ import numpy as np
 
 from mvar_jax.checks import check
 from mvar_jax.data.image_sets import ImageSet
+from mvar_jax.data.npz import array_names, read_array
 from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.frechet import Accumulator, Gaussian
 from mvar_jax.evaluation.inception_score import SPLITS, inception_score
@@ -80,10 +81,10 @@ def load_statistics(path: Path, network: FeatureNetwork) -> SetStatistics | None
     Raises ValueError for statistics of other weights, and for arrays of unfitting shapes.
     """
     names = {name: _name(network.name, name) for name in NAMES}
-    with np.load(path) as stored:
-        if names["mu"] not in stored:
-            return None
-        found = {name: stored[own] for name, own in names.items() if own in stored}
+    stored = array_names(path)
+    if names["mu"] not in stored:
+        return None
+    found = {name: read_array(path, own) for name, own in names.items() if own in stored}
     weights = str(found.pop("weights", network.weights))
     check(
         weights == network.weights,
@@ -103,9 +104,8 @@ def load_statistics(path: Path, network: FeatureNetwork) -> SetStatistics | None
 
 def stored_size(path: Path) -> tuple[int, int] | None:
     """(height, width) of the images that a file's statistics are of, if it says so."""
-    with np.load(path) as stored:
-        names = [name for name in stored.files if name.endswith("size")]
-        return _pair(stored[names[0]]) if names else None
+    names = sorted(name for name in array_names(path) if name.endswith("size"))
+    return _pair(read_array(path, names[0])) if names else None
 
 
 def _pair(array: np.ndarray | None):

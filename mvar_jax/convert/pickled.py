@@ -16,6 +16,7 @@ LITERALS = frozenset(
     "SHORT_BINBYTES BINBYTES SHORT_BINSTRING BINSTRING".split()
 )
 TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+LONGEST_NAME = 100  # characters of it that a message shows
 KEYS = (str, int, float, type(None))  # a nested tuple can be too deep to hash
 
 
@@ -81,8 +82,8 @@ class _Machine:
     def find(self, name: str) -> None:
         if name not in self.known:
             raise ValueError(
-                f"it holds {name!r}, expected tensors and plain containers only; what else is in "
-                "such a file could run commands, so nothing of it was loaded"
+                f"it holds {name[:LONGEST_NAME]!r}, expected tensors and plain containers only; "
+                "what else is in such a file could run commands, so nothing of it was loaded"
             )
         self.stack.append(self.known[name])
 

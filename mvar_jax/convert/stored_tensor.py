@@ -1,6 +1,7 @@
 """A tensor in a file, which is read when needed."""
 
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ MAX_AXES = 16
 def whole_numbers(values: Any) -> tuple[int, ...]:
     """A list of integers as a tuple. Raises ValueError when a file has something else there."""
     check(
-        isinstance(values, (list, tuple)) and all(type(value) is int for value in values),
+        isinstance(values, (list, tuple))
+        and all(type(value) is int and abs(value) <= sys.maxsize for value in values),
         "a tensor's sizes are no whole numbers",
     )
     return tuple(values)
@@ -41,8 +43,8 @@ class StoredTensor:
         check(
             len(self.shape) == len(self.strides) <= MAX_AXES
             and min((self.start, *self.shape, *self.strides)) >= 0,
-            f"a tensor has shape {self.shape} and strides {self.strides}, expected as many numbers "
-            f"from 0 on in both, and at most {MAX_AXES}",
+            f"a tensor has shape {self.shape[:MAX_AXES]} and strides {self.strides[:MAX_AXES]}, "
+            f"expected as many numbers from 0 on in both, and at most {MAX_AXES}",
         )
         check(
             max(self.span, self.size) <= self.room,

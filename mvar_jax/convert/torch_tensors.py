@@ -1,5 +1,6 @@
 """The tensors in pickles of PyTorch: what such a pickle may name, and what that stands for here."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ STORAGES = {
     "torch.BoolStorage": np.bool_,
 }
 MAX_INDEX_BYTES = 1 << 24  # of a pickle: twenty times what the largest training checkpoint needs
+LONGEST_KEY = 100  # characters of a storage's, which messages show
 UNLIKE = "is not described as torch.save describes it"
 
 
@@ -56,7 +58,9 @@ def read_identity(identity: Any) -> tuple[np.dtype, str, int]:
     check(sound and (*identity, None)[5] is None, f"a tensor's storage {UNLIKE}")
     _, dtype, key, _, count, *_ = identity
     check(
-        isinstance(dtype, np.dtype) and isinstance(key, str) and type(count) is int and count >= 0,
+        isinstance(dtype, np.dtype)
+        and (isinstance(key, str) and len(key) <= LONGEST_KEY)
+        and (type(count) is int and 0 <= count <= sys.maxsize),
         f"a tensor's storage {UNLIKE}",
     )
     return dtype, key, count

@@ -2,12 +2,11 @@
 
 import hashlib
 import math
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,6 +14,8 @@ from jaxtyping import UInt8
 from mvar_jax.checks import check
 from mvar_jax.data.decode import decode_image
 from mvar_jax.data.folder import SUFFIXES, walk
+from mvar_jax.data.npz import array_names, open_array
+from mvar_jax.files import file_checksum
 
 ENTRY = "arr_0"  # of an .npz, as np.savez calls its first array and ADM's evaluator reads it
 THREADS = 8
@@ -50,25 +51,15 @@ def open_images(path: Path) -> ImageSet:
 
 def holds_images(path: Path) -> bool:
     """Whether there are images. Raises ValueError for a file that is no .npz."""
-    return path.is_dir() or ENTRY in entries(path)
-
-
-def entries(path: Path) -> set[str]:
-    """The names of the arrays in an .npz. Raises ValueError for another file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile:
-        raise ValueError(f"{path}: not an .npz, expected one, or a folder of images.") from None
-    return {name.removesuffix(".npy") for name in names}
+    return path.is_dir() or ENTRY in array_names(path)
 
 
 def digest(path: Path) -> str:
     """The SHA-256 of a file; of a folder, that of the names of its images and their SHA-256."""
     if path.is_file():
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    lines = (f"{file.relative_to(path).as_posix()} {digest(file)}\n" for file in _files(path))
+        return file_checksum(path)
+    files = _files(path)
+    lines = (f"{file.relative_to(path).as_posix()} {file_checksum(file)}\n" for file in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -83,19 +74,19 @@ class ArrayImages:
     @classmethod
     def open(cls, path: Path) -> "ArrayImages":
         """Reads no more than the array's header."""
-        found = entries(path)
+        found = array_names(path)
         check(
             ENTRY in found,
             f"{path}: holds {', '.join(sorted(found)) or 'nothing'}, expected images as {ENTRY}.",
         )
-        with zipfile.ZipFile(path) as archive, archive.open(f"{ENTRY}.npy") as stream:
-            shape, in_columns, dtype = _header(stream)
+        with open_array(path, ENTRY) as stored:
+            shape = stored.shape
         check(
-            len(shape) == 4 and shape[3:] == (3,) and 0 not in shape and dtype == np.uint8,
-            f"{path}: {ENTRY} is {dtype} {list(shape)}, expected uint8 [images, height, width, 3] "
-            "of values from 0 to 255.",
+            len(shape) == 4 and shape[3:] == (3,) and 0 not in shape and stored.dtype == np.uint8,
+            f"{path}: {ENTRY} is {stored.dtype} {list(shape)}, expected uint8 [images, height, "
+            "width, 3] of values from 0 to 255.",
         )
-        check(not in_columns, f"{path}: {ENTRY} is stored by columns; save it in C order.")
+        check(not stored.in_columns, f"{path}: {ENTRY} is stored by columns; save it in C order.")
         return cls(path, shape[0], (shape[1], shape[2]))
 
     def name(self, index: int) -> str:
@@ -105,17 +96,17 @@ class ArrayImages:
     def batches(self, size: int) -> Iterator[np.ndarray]:
         """Reads and unpacks what a batch needs."""
         one = math.prod((*self.size, 3))
-        with zipfile.ZipFile(self.path) as archive, archive.open(f"{ENTRY}.npy") as stream:
-            _header(stream)
+        with open_array(self.path, ENTRY) as stored:
             for first in range(0, self.count, size):
                 shape = (min(size, self.count - first), *self.size, 3)
-                content = stream.read(math.prod(shape))
+                content = stored.take(math.prod(shape))
                 check(
                     len(content) == math.prod(shape),
                     f"{self.path}: {ENTRY} ends in image {first + len(content) // one} of "
                     f"{self.count}; write it again.",
                 )
                 yield np.frombuffer(content, np.uint8).reshape(shape)
+            stored.end()
 
 
 @dataclass(frozen=True)
@@ -170,10 +161,3 @@ def _decode(file: Path) -> np.ndarray:
         return decode_image(file.read_bytes())
     except ValueError as error:
         raise ValueError(f"{file}: {error}; replace it.") from None
-
-
-def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether it is stored by columns, and dtype of the array that a stream begins with."""
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
-    return (read or np.lib.format.read_array_header_2_0)(stream)

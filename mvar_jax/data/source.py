@@ -49,6 +49,11 @@ class Split:
     passed_over: tuple[str, ...] = ()
 
 
+def draws_images(name: str) -> bool:
+    """Whether the library has the images itself; `directory` is then only where they are kept."""
+    return name.partition("/")[0] in ("digits", "shapes")
+
+
 def load_source(
     name: str, split: str, directory: str = "", *, captions: bool = False
 ) -> ImageSource:

@@ -1,6 +1,5 @@
 """Measures a set of images against a reference: FID and its relatives."""
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.checks import check
-from mvar_jax.data.image_sets import digest
+from mvar_jax.data.image_sets import digest, holds_images
 from mvar_jax.evaluate.networks import (
     INCEPTION,
     define_networks,
@@ -17,9 +16,9 @@ from mvar_jax.evaluate.networks import (
     get_networks,
 )
 from mvar_jax.evaluation.features import FeatureExtractor
-from mvar_jax.evaluation.set_metrics import check_sizes, compare, find_statistics, remarks
+from mvar_jax.evaluation.set_metrics import OpenedSet, check_sizes, compare, open_set, remarks
 from mvar_jax.evaluation.set_statistics import SetStatistics, save_statistics
-from mvar_jax.files import check_writable, user_path, write_text
+from mvar_jax.files import check_writable, user_path, write_json
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.networks.features import FeatureNetwork
 
@@ -41,21 +40,24 @@ def main() -> None:
     out = None if flags.FLAGS.out is None else cli.output_file(".json")
     store, sets = _store(), _sets()
     networks = get_networks([INCEPTION])
-    found = {network: _measure(network, sets) for network in networks}
+    opened = {network: [open_set(path, network) for path in sets] for network in networks}
+    found = {network: _measure(network, own) for network, own in opened.items()}
     if store is not None:
         save_statistics(store, {network: pair[0] for network, pair in found.items()})
     report: dict[str, Any] = {}
     notes: list[str] = []
     for network, pair in found.items():
-        report |= compare(network.name, *pair) if len(pair) == 2 else {}
-        notes += [note for path, one in zip(sets, pair) for note in remarks(path, one)]
+        own = compare(network.name, *pair) if len(pair) == 2 else {}
+        report = _merged(report, own)
+        notes += remarks(network.name, dict(zip(sets, pair)), own)
+    notes = list(dict.fromkeys(notes))
     for line in (*(f"{name} {value:.6g}" for name, value in report.items()), *notes):
         cli.say(line)
     if out is not None:
         described = zip(NAMES, sets, next(iter(found.values())))
         report |= {name: _describe(path, one) for name, path, one in described}
         report |= {"networks": describe_networks(networks), "notes": notes}
-        write_text(out, json.dumps(report, indent=2))
+        write_json(out, report)
 
 
 def _sets() -> list[Path]:
@@ -71,22 +73,45 @@ def _sets() -> list[Path]:
     return [user_path(samples), user_path(reference)]
 
 
-def _measure(network: FeatureNetwork, sets: list[Path]) -> list[SetStatistics]:
+def _measure(network: FeatureNetwork, sets: list[OpenedSet]) -> list[SetStatistics]:
     extractor = FeatureExtractor(network, flags.FLAGS.batch_size)
     with ExitStack() as open_bars:
 
         def report(name: str, count: int):
             return open_bars.enter_context(TaskProgress(name, count, "image")).reach
 
-        return [find_statistics(path, extractor, report) for path in sets]
+        return [one.measure(extractor, report) for one in sets]
+
+
+def _merged(report: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    both = report.keys() & other.keys()
+    check(
+        not both,
+        f"evaluation: got {', '.join(sorted(both))} of two networks, expected other names of each.",
+    )
+    return report | other
 
 
 def _store() -> Path | None:
+    """The file of `--store`, which may replace statistics, but never images or what is read."""
     name = flags.FLAGS.store
     if name is None:
         return None
     path = user_path(name)
-    check(path.suffix == ".npz", f"--store: got {name!r}, expected a name that ends in .npz.")
+    check(
+        path.suffix == ".npz" and not path.is_dir(),
+        f"--store: got {name!r}, expected the name of a file that ends in .npz.",
+    )
+    check(
+        path.absolute().parent.is_dir(),
+        f"--store: got {name!r}, whose folder is no directory; make it, or name another file.",
+    )
+    read = [user_path(given).resolve() for given in cli.given(*NAMES).values()]
+    check(
+        path.resolve() not in read and not (path.exists() and holds_images(path)),
+        f"--store: {name} holds what is measured or other images, expected a new file or one of "
+        "statistics; name another.",
+    )
     check_writable(path)
     return path
 

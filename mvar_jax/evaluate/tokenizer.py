@@ -1,12 +1,14 @@
 """Measures how well a tokenizer keeps images, and how many of its codes it uses."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
 from absl import flags
 
 from mvar_jax import cli
+from mvar_jax.checks import check
+from mvar_jax.config import Config, DataConfig
+from mvar_jax.data.source import draws_images
 from mvar_jax.data.split_images import SplitImages
 from mvar_jax.evaluate.networks import (
     define_lpips,
@@ -17,7 +19,7 @@ from mvar_jax.evaluate.networks import (
 )
 from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.tokenizer_quality import Judges, measure_tokenizer
-from mvar_jax.files import write_text
+from mvar_jax.files import write_json
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.training.weights import load_tokenizer
 from mvar_jax.workdir import Workdir
@@ -42,7 +44,7 @@ def main() -> None:
     out = None if values.out is None else cli.output_file(".json")
     workdir = Workdir.of(values.workdir)
     config = workdir.tokenizer.config()
-    data = replace(config.data, **cli.given("directory"))
+    data = _data(config)
     split = values.split or data.validation_split
     params = load_tokenizer(config, workdir, verify=cli.get_verify())
     networks, perceptual = get_networks([]), get_lpips()
@@ -68,4 +70,15 @@ def main() -> None:
         if perceptual is not None:
             about[perceptual.name] = {"weights": perceptual.weights}
         found |= {"data": data.name, "split": split, "height": height, "width": width}
-        write_text(out, json.dumps(found | {"networks": about}, indent=2))
+        write_json(out, found | {"networks": about})
+
+
+def _data(config: Config) -> DataConfig:
+    """The run's data, of `--directory` where it is given."""
+    own = cli.given("directory")
+    check(
+        not own or not draws_images(config.data.name),
+        f"--directory: got one for {config.data.name}, expected none, as the library has these "
+        "images itself; leave it out.",
+    )
+    return replace(config.data, **own)

@@ -16,6 +16,7 @@ from mvar_jax.array_types import Float, HostArray
 from mvar_jax.checks import check
 
 BLOCK = 4096  # examples that moments are made of at a time
+ROUNDING = 1e-6  # of the largest eigenvalue: how far below 0 those of a covariance may be
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,16 @@ class Gaussian:
     def from_covariance(
         cls, mean: Float[HostArray, "features"], covariance: Float[HostArray, "features features"]
     ) -> "Gaussian":
-        """Of statistics that others stored; eigenvalues that rounding made negative count as 0."""
+        """Of statistics that others stored; eigenvalues that rounding made negative count as 0.
+
+        Raises ValueError where they are more negative than rounding makes them.
+        """
         values, vectors = np.linalg.eigh(np.asarray(covariance, np.float64))
+        check(
+            bool(values[0] >= -ROUNDING * max(values[-1], 0)),
+            f"the covariance's eigenvalues are from {values[0]:.3g} to "
+            f"{values[-1]:.3g}, expected none below 0; compute it again.",
+        )
         root = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
         return cls(np.asarray(mean, np.float64), root)
 

@@ -1,17 +1,17 @@
 """The metrics of a set of generated images against a set of real ones."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from mvar_jax.checks import check, check_given
-from mvar_jax.data.image_sets import holds_images, open_images
+from mvar_jax.checks import check
+from mvar_jax.data.image_sets import ImageSet, holds_images, open_images
 from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.frechet import gaussian_distance
 from mvar_jax.evaluation.kernel_distance import SUBSET_SIZE, subset_distances
-from mvar_jax.evaluation.neighbours import precision_recall
+from mvar_jax.evaluation.neighbours import NEIGHBOURS, precision_recall
 from mvar_jax.evaluation.set_statistics import (
     PLAIN,
     SetStatistics,
@@ -19,31 +19,56 @@ from mvar_jax.evaluation.set_statistics import (
     measure_set,
     stored_size,
 )
+from mvar_jax.networks.features import FeatureNetwork
 
 Report = Callable[[str, int], Callable[[int], None]]  # of a task and its size, who is told of it
+COMPARED = 50_000  # images, of which papers compute FID
 
 
-def find_statistics(path: Path, extractor: FeatureExtractor, report: Report) -> SetStatistics:
-    """What a network finds in the images of a folder or a file, or what the file says of it.
+@dataclass(frozen=True)
+class OpenedSet:
+    """A set before a network measures it: what its file says, and the images to measure.
+
+    `images` is None where what is stored stands for them.
+    """
+
+    path: Path
+    stored: SetStatistics | None
+    images: ImageSet | None
+
+    def measure(self, extractor: FeatureExtractor, report: Report) -> SetStatistics:
+        """What the network finds. Raises ValueError as `measure_set` does."""
+        if self.images is None:
+            assert self.stored is not None
+            return self.stored
+        name = f"{extractor.network.name}: {self.path.name}"
+        found = measure_set(extractor, self.images, report(name, self.images.count))
+        kept = {} if self.stored is None else vars(self.stored)
+        return replace(found, **{key: value for key, value in kept.items() if value is not None})
+
+
+def open_set(path: Path, network: FeatureNetwork) -> OpenedSet:
+    """What the file of a set says, and its images or those of a folder, of which none is measured.
 
     Means and covariances that a file holds come before those of its images, as in ADM's evaluator:
     they may be of more. Its images are measured where it holds no features. Raises ValueError for
-    a file with neither images nor statistics of the network, and for what is wrong with them.
+    a file with neither images nor statistics of the network, for what is wrong with them, and for
+    fewer than two images.
     """
-    stored = None if path.is_dir() else load_statistics(path, extractor.network)
+    stored = None if path.is_dir() else load_statistics(path, network)
     if (stored is not None and stored.features is not None) or not holds_images(path):
-        return check_given(
-            stored,
+        check(
+            stored is not None,
             f"{path}: holds neither images (arr_0) nor statistics (mu and sigma) of "
-            f"{extractor.network.name}, expected one of them; name another file or network.",
+            f"{network.name}, expected one of them; name another file or network.",
         )
+        return OpenedSet(path, stored, None)
     images = open_images(path)
-    name = f"{extractor.network.name}: {path.name}"
-    found = measure_set(extractor, images, report(name, images.count))
-    if stored is None:
-        return found
-    kept = {name: value for name, value in vars(stored).items() if value is not None}
-    return replace(found, **kept)
+    check(
+        images.count >= 2,
+        f"{path}: got {images.count} image, expected at least 2 for a covariance; add more.",
+    )
+    return OpenedSet(path, stored, images)
 
 
 def check_sizes(samples: Path, reference: Path) -> None:
@@ -67,34 +92,62 @@ def compare(network: str, samples: SetStatistics, reference: SetStatistics) -> d
 
     Of Inception `fid`, `sfid`, `inception_score` and its `inception_score_std`, `precision`,
     `recall` and `kid`; of another network `fd_lite`, `precision_lite` and `recall_lite`, which are
-    not comparable to them.
+    not comparable to them. Of few images there are no precision and recall.
     """
     is_plain, end = network == PLAIN, "" if network == PLAIN else "_lite"
     found = {"fid" if is_plain else "fd_lite": gaussian_distance(samples.pool, reference.pool)}
-    if samples.spatial is not None and reference.spatial is not None:
+    if is_plain and samples.spatial is not None and reference.spatial is not None:
         found["sfid"] = gaussian_distance(samples.spatial, reference.spatial)
-    if samples.score is not None:
+    if is_plain and samples.score is not None:
         found |= dict(zip(("inception_score", "inception_score_std"), map(float, samples.score)))
     if samples.features is not None and reference.features is not None:
-        pair = precision_recall(samples.features, reference.features)
-        found |= dict(zip((f"precision{end}", f"recall{end}"), pair))
-        if is_plain:
+        least = min(len(samples.features), len(reference.features))
+        if least > NEIGHBOURS:
+            pair = precision_recall(samples.features, reference.features)
+            found |= dict(zip((f"precision{end}", f"recall{end}"), pair))
+        if is_plain and least >= 2:
             distances = subset_distances(samples.features, reference.features)
             found["kid"] = float(np.mean(distances))
     return found
 
 
-def remarks(path: Path, statistics: SetStatistics) -> Iterator[str]:
-    """What is to be known of metrics of a set: that it is small."""
-    if statistics.features is None:
-        yield f"{path}: no images, hence no precision, recall or KID."
-        return
-    count, features = statistics.features.shape
+def remarks(
+    network: str, sets: Mapping[Path, SetStatistics], found: Mapping[str, float]
+) -> Iterator[str]:
+    """What is to be known of the metrics that were found of samples, the first set, and others."""
+    for path, statistics in sets.items():
+        if not statistics.weights_known:
+            yield (
+                f"{path}: does not say by which weights and resize its statistics of {network} "
+                "were computed; other ones make distances wrong."
+            )
+        if statistics.features is None:
+            rest = "precision, recall or KID" if network == PLAIN else "precision or recall"
+            yield f"{path}: no images, hence no {rest}."
+        else:
+            count, features = statistics.features.shape
+            yield from _remarks_of_count(path, count, features, found)
+    samples = next(iter(sets.values())).features
+    if "fid" in found and samples is not None and len(samples) < COMPARED:
+        yield (
+            f"{next(iter(sets))}: FID is of {len(samples)} images, in papers of {COMPARED}; it is "
+            "the larger the fewer there are."
+        )
+
+
+def _remarks_of_count(
+    path: Path, count: int, features: int, found: Mapping[str, float]
+) -> Iterator[str]:
     if count <= features:
         yield (
             f"{path}: {count} images are no more than the {features} features, so covariances are "
             "singular and distances much too large; compare them only with distances between as "
             "many images."
         )
-    if count < SUBSET_SIZE:
+    if found and count <= NEIGHBOURS:
+        yield (
+            f"{path}: {count} images are too few for precision and recall, which need at least "
+            f"{NEIGHBOURS + 1}."
+        )
+    if "kid" in found and count < SUBSET_SIZE:
         yield f"{path}: KID is of subsets of {count} images, not of {SUBSET_SIZE}."

@@ -4,8 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import flax.struct
+import jax
+import numpy as np
 
 from mvar_jax.array_types import Array, Leaf, Params
+
+SIDE = 64  # of an image that stands for any
 
 
 @flax.struct.dataclass
@@ -26,3 +30,9 @@ class FeatureNetwork:
     resize: str  # in words
     params: Params
     compute: Callable[[Params, Array], ImageFeatures]  # of images, uint8 [batch, h, w, 3]
+
+    def lengths(self) -> dict[str, int]:
+        """How many numbers it finds of an image, by the name in `ImageFeatures`; computes none."""
+        images = jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), np.uint8)
+        found = jax.eval_shape(self.compute, self.params, images)
+        return {name: one.shape[1] for name, one in vars(found).items() if one is not None}

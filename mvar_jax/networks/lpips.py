@@ -4,6 +4,7 @@ Zhang et al., arXiv 1801.03924, version 0.1: squared differences of the features
 VGG16 or AlexNet, each pixel's scaled to length 1, weighed by channel as people judged.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from mvar_jax.array_types import Array, Float, Params
+from mvar_jax.checks import check
 from mvar_jax.networks.layers import convolve, max_pool
 
 # ImageNet's mean and standard deviation by channel, for images in [-1, 1].
@@ -28,6 +30,11 @@ class Convolution:
     kernel: int
     stride: int = 1
 
+    @property
+    def edge(self) -> int:
+        """Zeros on every side: both are padded alike, which "SAME" does not do with strides."""
+        return 2 if self.stride > 1 else self.kernel // 2
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -37,6 +44,19 @@ class Backbone:
     depths: tuple[tuple[Convolution, ...], ...]
     pool: int  # side of the max-pools, of stride 2
     pooled: tuple[int, ...]  # depths before which there is one
+
+    @property
+    def least_side(self) -> int:
+        """The least side of images, in pixels, of which every depth has a position."""
+        return next(side for side in itertools.count(1) if self._last_side(side) > 0)
+
+    def _last_side(self, side: int) -> int:
+        """The side of the last maps; none left where it is not above 0."""
+        for depth, convolutions in enumerate(self.depths):
+            side = (side - self.pool) // 2 + 1 if depth in self.pooled else side
+            for one in convolutions:
+                side = (side + 2 * one.edge - one.kernel) // one.stride + 1
+        return side
 
 
 def _vgg16() -> Backbone:
@@ -84,8 +104,15 @@ def lpips(
 ) -> Float[Array, "batch depths"]:
     """The distance at each of the five depths, float32; LPIPS is their sum.
 
-    Images are in [-1, 1]. Gradients are finite, also where the images are equal.
+    Images are in [-1, 1]. Gradients are finite, also where the images are equal. Raises ValueError
+    for images too small for the backbone's pools.
     """
+    sides, least = images.shape[1:3], backbone.least_side
+    check(
+        min(sides) >= least,
+        f"lpips: got images of {sides[0]} x {sides[1]} pixels, expected at least {least} x {least} "
+        f"for {backbone.name}; take larger ones, or leave LPIPS out.",
+    )
     maps = lpips_maps(backbone, params, images, others)
     return jnp.stack([jnp.mean(one, axis=(1, 2)) for one in maps], axis=1)
 
@@ -116,9 +143,7 @@ def backbone_maps(
     for depth, convolutions in enumerate(backbone.depths):
         x = max_pool(x, backbone.pool, 2) if depth in backbone.pooled else x
         for one in convolutions:
-            # Both sides are padded alike, which "SAME" does not do with strides.
-            edge = 2 if one.stride > 1 else one.kernel // 2
-            own, padding = params[f"conv{one.index}"], ((edge, edge), (edge, edge))
+            own, padding = params[f"conv{one.index}"], 2 * ((one.edge, one.edge),)
             x = jax.nn.relu(convolve(own, x, stride=one.stride, padding=padding))
         yield x
 

@@ -55,6 +55,9 @@ REFUSED = {
     "big endian": ({"little": False}, "expected 1001 with its lowest bytes first"),
     "other keys": ({"keys": ["0", "1", "2", "x"]}, "list of storages is not that of its tensors"),
     "key missing": ({"keys": ["0"]}, "list of storages is not"),
+    "keys in a list": ({"keys": ["0", "1", "2", ["3"]]}, "list of storages is not"),
+    "long key": ({"keys": ["0", "1", "2", "3" * 999]}, "list of storages is not"),
+    "huge shape": ({"tree": {"a": Strided(EIGHT, (1,) * 999, (1,) * 999)}}, "and at most 16"),
     "key twice": ({"keys": ["0", "1", "2", "2"]}, "list of storages is not"),
     "other order": (
         {"keys": ["2", "1", "0", "3"]},
@@ -71,6 +74,29 @@ def test_wrong_files_are_refused(tmp_path, case):
     with pytest.raises(ValueError) as error:
         read_early_pth(path)
     assert words in str(error.value) and "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+HOSTILE = {
+    "deep": b")" + b"\x85" * 100_000,
+    "doubled": b")q\0" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(22)),
+    "long": b"\x8b" + (10_000).to_bytes(4, "little") + b"\x7f" * 10_000,
+    "global": b"cos\n" + b"x" * 100_000 + b"\n",
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_messages_are_short_whatever_a_file_holds(tmp_path, case):
+    path, value = tmp_path / "a.pth", b"\x80\x02" + HOSTILE[case] + b"."
+    path.write_bytes(files.EARLY + value + b"\x80\x02}.")
+    with pytest.raises(ValueError) as error:
+        read_early_pth(path)
+    assert len(str(error.value)) < 400
+    before, _, after = files.write_early_pth(path, {}).read_bytes().rpartition(b"\x80\x02](e.")
+    path.write_bytes(before + b"\x80\x02](" + HOSTILE[case] + b"e." + after)
+    with pytest.raises(ValueError) as error:
+        read_early_pth(path)
+    assert len(str(error.value)) < 400
 
 
 @pytest.fixture(scope="module")

@@ -88,5 +88,5 @@ def test_efficientnet_has_the_tensors_of_its_package():
 
 
 def test_a_package_that_is_missing_is_named():
-    with pytest.raises(ValueError, match=r"no_such: .* pip install 'mvar_jax\[metrics\]'"):
+    with pytest.raises(ValueError, match=r"no_such: .* pip install -e '\.\[metrics\]'"):
         network_files._package_files("no_such", "*.pth")

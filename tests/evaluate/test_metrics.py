@@ -12,6 +12,7 @@ from mvar_jax.evaluation.frechet import frechet_distance
 from tests.evaluation.networks import FEATURES, SPATIAL, tiny
 
 KEYS = {"fid", "sfid", "inception_score", "inception_score_std", "precision", "recall", "kid"}
+GOOD = {"mu": np.ones(FEATURES), "sigma": np.eye(FEATURES)}
 
 
 def some(count, seed, height=4):
@@ -22,10 +23,11 @@ def some(count, seed, height=4):
 def run(tmp_path, monkeypatch):
     """Runs the command on files in a folder; returns its report."""
     monkeypatch.setattr(networks, "load_inception", lambda file: tiny(weights=file.name))
+    monkeypatch.setattr(networks, "load_efficientnet", lambda: tiny(networks.LITE, seed=1))
     np.savez(tmp_path / "drawn.npz", some(20, 0))
     np.savez(tmp_path / "real.npz", some(30, 1))
 
-    def call(*arguments, inception="weights.pth"):
+    def call(*arguments, inception="weights.pth", features=()):
         values = flags.FlagValues()
         monkeypatch.setattr(flags, "FLAGS", values)
         with monkeypatch.context() as patch:
@@ -34,6 +36,7 @@ def run(tmp_path, monkeypatch):
             metrics.define_flags()
         given = [f"--{name}={tmp_path / file}" for name, file in arguments]
         given += [] if inception is None else [f"--inception={inception}"]
+        given += [f"--features={name}" for name in features]
         values(["evaluate", *given, "--batch_size=8", f"--out={tmp_path / 'report.json'}"])
         metrics.main()
         return json.loads((tmp_path / "report.json").read_text())
@@ -95,18 +98,71 @@ def test_statistics_of_the_official_evaluator_come_before_images(run, tmp_path):
         ({"arr_0": some(9, 0, height=8)}, "has images of 4 x 4 pixels, expected 8 x 4"),
         ({"arr_0": some(9, 0) / 255}, r"arr_0 is float64 \[9, 4, 4, 3\], expected uint8"),
         ({"labels": np.arange(3)}, "holds neither images .arr_0. nor statistics .mu and sigma. of"),
-        ({"mu": np.ones(5), "sigma": np.eye(5)}, "got 6 and 5 features"),
-        ({"mu": np.ones(6)}, r"holds mu \[6\] and sigma \[0\]"),
-        ({"arr_0": some(3, 0)}, "got 3 images, expected more than 3"),
-        ({"arr_0": some(1, 0)}, "got 1 examples, expected at least 2"),
-        ({"mu": np.ones(6), "sigma": np.eye(6), "weights": "other"}, "of the inception weights"),
-        ({"mu": np.ones(6), "sigma": np.eye(6), "size": np.array([8, 8])}, "expected 8 x 8"),
+        ({"mu": np.ones(6)}, "holds one of mu and sigma, expected both"),
+        ({"arr_0": some(1, 0)}, "got 1 image, expected at least 2"),
+        (GOOD | {"weights": "other"}, "of the inception weights"),
+        (GOOD | {"mu": np.ones(5)}, r"mu is float64 \[5\], expected real numbers \[6\]"),
+        (GOOD | {"mu": np.ones(6) * 1j}, r"mu is complex128 \[6\], expected real"),
+        (GOOD | {"mu": np.full(6, np.nan)}, "mu holds NaN or infinity"),
+        (GOOD | {"sigma": np.full((6, 6), np.inf)}, "sigma holds NaN or infinity"),
+        (GOOD | {"sigma": np.eye(6) + np.tri(6) / 9}, "sigma is not symmetric.* differ by 0.111"),
+        (GOOD | {"sigma": -np.eye(6)}, "sigma: the covariance's eigenvalues are from -1 to -1"),
+        (GOOD | {"sigma": np.diag([1, 1, 1, 1, 1, -1e-5])}, "eigenvalues are from -1e-05 to 1"),
+        (GOOD | {"mu_s": np.ones(6), "sigma_s": np.eye(6)}, "expected real numbers .8."),
+        (GOOD | {"features": np.ones(7)}, r"features is .* \[7\], expected .*\[images, 6\]"),
+        (GOOD | {"features": np.full((7, 6), np.inf)}, "features holds NaN or infinity"),
+        (GOOD | {"size": np.array(3)}, r"size is int64 \[\], expected real numbers \[2\]"),
+        (GOOD | {"inception_score": np.array(3.0)}, "inception_score is float64"),
+        (GOOD | {"mu": np.array([{}], object)}, "mu is of Python objects, not of numbers"),
+        (GOOD | {"size": np.array([8, 8])}, "expected 8 x 8"),
     ],
 )
-def test_unfit_references_are_refused(run, tmp_path, arrays, words):
+def test_unfit_references_are_refused_before_samples_are_measured(
+    run, tmp_path, capsys, arrays, words
+):
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(ValueError, match=words):
         run(("samples", "drawn.npz"), ("reference", "bad.npz"))
+    assert capsys.readouterr().err == ""
+
+
+def test_covariances_may_be_rounded(run, tmp_path):
+    spread = np.diag([1, 1, 1, 1, 1, -1e-7]) + 1e-6 * np.tri(6)
+    np.savez(tmp_path / "rounded.npz", mu=np.ones(6), sigma=spread)
+    np.savez(tmp_path / "exact.npz", mu=np.ones(6), sigma=np.diag([1, 1, 1, 1, 1, 0]))
+    found = [run(("samples", "drawn.npz"), ("reference", f"{n}.npz")) for n in ("rounded", "exact")]
+    assert found[0]["fid"] == pytest.approx(found[1]["fid"], abs=1e-2)
+
+
+def test_what_needs_more_images_is_left_out(run, tmp_path):
+    np.savez(tmp_path / "few.npz", some(3, 2))
+    report = run(("samples", "few.npz"), ("reference", "real.npz"))
+    assert "precision" not in report and "recall" not in report
+    assert report["fid"] > 0 and "kid" in report
+    assert any("3 images are too few for precision and recall" in one for one in report["notes"])
+
+
+def test_notes_are_said_once_and_of_what_is_reported(run, tmp_path):
+    np.savez(tmp_path / "bare.npz", some(30, 1), **GOOD)
+    np.savez(tmp_path / "named.npz", some(30, 1), **GOOD, weights="weights.pth")
+    bare = run(("samples", "drawn.npz"), ("reference", "bare.npz"))["notes"]
+    named = run(("samples", "drawn.npz"), ("reference", "named.npz"))["notes"]
+    assert sum("does not say by which weights and resize" in note for note in bare) == 1
+    assert not any("weights" in note for note in named)
+    assert sum("FID is of 20 images, in papers of 50000" in note for note in named) == 1
+    twice = run(
+        ("samples", "drawn.npz"),
+        ("reference", "drawn.npz"),
+        features=["inception", networks.LITE],
+    )["notes"]
+    assert len(set(twice)) == len(twice) and sum("KID is of" in note for note in twice) == 1
+    lite = run(
+        ("samples", "drawn.npz"),
+        ("reference", "real.npz"),
+        features=[networks.LITE],
+        inception=None,
+    )["notes"]
+    assert not any("KID" in note or "FID" in note for note in lite)
 
 
 def test_what_is_missing_is_said(run):
@@ -114,5 +170,36 @@ def test_what_is_missing_is_said(run):
         run(("samples", "drawn.npz"))
     with pytest.raises(ValueError, match=r"expected --inception=FILE, .* which are not downloaded"):
         run(("samples", "drawn.npz"), ("reference", "real.npz"), inception=None)
-    with pytest.raises(ValueError, match=r"--store: got .*, expected a name that ends in \.npz"):
-        run(("samples", "drawn.npz"), ("store", "statistics"))
+    for store, words in (
+        ("statistics", r"that ends in \.npz"),
+        ("new/a.npz", "whose folder is no"),
+    ):
+        with pytest.raises(ValueError, match=f"--store: got .*{words}"):
+            run(("samples", "drawn.npz"), ("store", store))
+
+
+def test_two_networks_report_each_its_own(run, tmp_path, monkeypatch):
+    sets = ("samples", "drawn.npz"), ("reference", "real.npz"), ("store", "stored.npz")
+    alone = run(*sets)
+    both = run(*sets, features=["inception", networks.LITE])
+    assert {key: both[key] for key in KEYS} == {key: alone[key] for key in KEYS}
+    assert both.keys() - alone.keys() == {"fd_lite", "precision_lite", "recall_lite"}
+    assert both["fd_lite"] != both["fid"]
+    names = np.load(tmp_path / "stored.npz").files
+    assert "inception_score" in names and "efficientnet-lite0_inception_score" not in names
+    monkeypatch.setattr(networks, "load_efficientnet", tiny)
+    with pytest.raises(ValueError, match=r"got fid, .* of two networks"):
+        run(*sets, features=["inception", networks.LITE])
+
+
+@pytest.mark.parametrize("read", ["samples", "reference"])
+def test_nothing_that_is_read_is_replaced(run, tmp_path, read):
+    run(("samples", "real.npz"), ("store", "kept.npz"))
+    (tmp_path / "link.npz").symlink_to(tmp_path / "kept.npz")
+    sets = {"samples": "drawn.npz", "reference": "real.npz"} | {read: "kept.npz"}
+    before = {file: (tmp_path / file).read_bytes() for file in ("kept.npz", "real.npz")}
+    for store in ("kept.npz", "link.npz", "real.npz"):
+        with pytest.raises(ValueError, match=r"--store: .* holds what is measured or other images"):
+            run(*sets.items(), ("store", store))
+    assert before == {file: (tmp_path / file).read_bytes() for file in before}
+    run(("samples", "drawn.npz"), ("store", "kept.npz"))  # statistics may be replaced

@@ -6,11 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import flags
 
+from mvar_jax.config import Config, DataConfig
 from mvar_jax.convert.lpips_names import backbone_entries, head_entries
 from mvar_jax.convert.names import read_params
 from mvar_jax.data.image_sets import open_images
 from mvar_jax.data.split_images import SplitImages
+from mvar_jax.evaluate import tokenizer
 from mvar_jax.evaluation.comparison import EQUAL_PSNR
 from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.frechet import frechet_distance
@@ -113,3 +116,21 @@ def test_a_tokenizer_of_bits_tells_how_even_they_are(tmp_path):
         entropy = -np.sum(sides * np.log(np.where(sides > 0, sides, 1)), axis=0)
         assert usage["share"] == pytest.approx(np.mean(sides > 0))
         assert usage["perplexity"] == pytest.approx(np.exp(entropy.mean()))
+
+
+def test_a_directory_is_taken_where_images_are_read_from_one(monkeypatch):
+    values = flags.FlagValues()
+    flags.DEFINE_string("directory", None, "", flag_values=values)
+    monkeypatch.setattr(flags, "FLAGS", values)
+    values(["evaluate", "--directory=photos"])
+    for name in ("folder", "jsonl", "imagenet"):
+        assert tokenizer._data(Config(data=DataConfig(name=name))).directory == "photos"
+    for name in ("digits", "shapes/32"):
+        with pytest.raises(ValueError, match=f"--directory: got one for {name}, expected none"):
+            tokenizer._data(Config(data=DataConfig(name=name)))
+
+
+def test_images_too_small_for_lpips_are_refused(alex):
+    images = np.zeros((2, 30, 30, 3), np.uint8)
+    with pytest.raises(ValueError, match="30 x 30 pixels, expected at least 31 x 31 for alex"):
+        _comparison(alex)(images, images)

@@ -8,9 +8,9 @@ from mvar_jax.networks.features import FeatureNetwork, ImageFeatures
 FEATURES, SPATIAL, CLASSES = 6, 8, 5
 
 
-def tiny(name="inception", weights="0" * 64):
+def tiny(name="inception", weights="0" * 64, seed=0):
     """Random projections of the image and of its first rows; NaN for a black image."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     shapes = {"pool": FEATURES, "spatial": SPATIAL, "logits": CLASSES}
     params = {key: generator.normal(size=(48, n)).astype(np.float32) for key, n in shapes.items()}
 

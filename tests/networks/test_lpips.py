@@ -1,5 +1,7 @@
 """LPIPS where its value is known; `tests/test_conformance.py` compares the rest."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,31 @@ def test_equal_images_are_at_no_distance_and_have_a_gradient(alex):
     there, back = distance(images, some(1)), distance(some(1), images)
     np.testing.assert_allclose(there, back, rtol=1e-6)
     assert np.all(there > 0) and there.shape == (2, 5)
+
+
+@pytest.mark.parametrize(("name", "least"), [("vgg", 16), ("alex", 31)])
+def test_images_must_leave_a_pixel_after_all_pools(name, least):
+    backbone, _ = BACKBONES[name]
+    assert backbone.least_side == least
+    params = {
+        f"conv{one.index}": {
+            "kernel": jnp.zeros((one.kernel, one.kernel, one.inputs, one.outputs)),
+            "bias": jnp.zeros(one.outputs),
+        }
+        for depth in backbone.depths
+        for one in depth
+    }
+
+    def maps(side):
+        images = jax.ShapeDtypeStruct((1, side, 40, 3), jnp.float32)
+        run = partial(lpips.backbone_maps, backbone, params)
+        return jax.eval_shape(lambda x: list(run(x)), images)
+
+    assert [0 in one.shape for one in maps(least)] == 5 * [False]
+    assert 0 in maps(least - 1)[-1].shape
+    small = jnp.zeros((1, 40, least - 1, 3))
+    with pytest.raises(ValueError, match=f"40 x {least - 1} pixels, expected at least {least} x"):
+        lpips.lpips(backbone, {}, small, small)
 
 
 def test_the_gradient_of_a_vector_of_length_zero_is_finite():

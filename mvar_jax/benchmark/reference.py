@@ -78,8 +78,11 @@ class Reference:
 
 
 def check_reference(config: Config, *, checkout: Path, python: str) -> None:
-    """Raises ValueError for a model that no official code runs, for a checkout that is none of its
-    repository, and for an interpreter that is not there."""
+    """Raises ValueError for what no official code can run.
+
+    That is another model, a folder that is no checkout of its repository, and an interpreter that
+    is not there.
+    """
     architecture = official_architecture(build_trunk(config))
     check_official_tokenizer(config.tokenizer)
     _settings(config)
@@ -164,8 +167,8 @@ def _shared_settings(config: Config) -> dict[str, Any]:
         "scales": schedule.sizes,
         "tokens": schedule.total,
         "first": schedule.lengths[0],
-        "codes": config.tokenizer.code_channels,
-        "text": [],
+        "codes": config.tokenizer.token_channels,
+        "text": None,
     }
 
 
@@ -225,7 +228,6 @@ def _text_settings(config: Config) -> dict[str, Any]:
         "tokenizer": vae,
         "sampling": _text_filters(config),
         "text": [text.max_length, text.channels],
-        "codes": bits * tokenizer.patch**2,
     }
 
 

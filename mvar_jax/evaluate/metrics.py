@@ -8,13 +8,13 @@ from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.checks import check
-from mvar_jax.data.image_sets import digest, holds_images
-from mvar_jax.evaluate.networks import (
+from mvar_jax.cli.networks import (
     INCEPTION,
     define_networks,
     describe_networks,
     get_networks,
 )
+from mvar_jax.data.image_sets import digest, holds_images
 from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.set_metrics import OpenedSet, check_sizes, compare, open_set, remarks
 from mvar_jax.evaluation.set_statistics import SetStatistics, save_statistics

@@ -1,24 +1,21 @@
 """Measures how well a tokenizer keeps images, and how many of its codes it uses."""
 
 from dataclasses import replace
-from typing import Any
 
 from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.checks import check
+from mvar_jax.cli.networks import (
+    define_lpips,
+    define_networks,
+    describe_judges,
+    get_judges,
+)
 from mvar_jax.config import Config, DataConfig
 from mvar_jax.data.source import draws_images
 from mvar_jax.data.split_images import SplitImages
-from mvar_jax.evaluate.networks import (
-    define_lpips,
-    define_networks,
-    describe_networks,
-    get_lpips,
-    get_networks,
-)
-from mvar_jax.evaluation.features import FeatureExtractor
-from mvar_jax.evaluation.tokenizer_quality import Judges, measure_tokenizer
+from mvar_jax.evaluation.tokenizer_quality import measure_tokenizer
 from mvar_jax.files import write_json
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.training.weights import load_tokenizer
@@ -47,14 +44,14 @@ def main() -> None:
     data = _data(config)
     split = values.split or data.validation_split
     params = load_tokenizer(config, workdir, verify=cli.get_verify())
-    networks, perceptual = get_networks([]), get_lpips()
+    judges = get_judges(values.batch_size)
     images = SplitImages.open(data, split, config.tokenizer.image_size, values.images)
     with TaskProgress("evaluate", images.count, "image") as progress:
         found = measure_tokenizer(
             config.tokenizer,
             params,
             images,
-            Judges([FeatureExtractor(one, values.batch_size) for one in networks], perceptual),
+            judges,
             batch_size=values.batch_size,
             report=progress.reach,
         )
@@ -66,11 +63,8 @@ def main() -> None:
         cli.say(f"scale {scale}: {share:.1%} of the codes occur, perplexity {perplexity:.2f}")
     if out is not None:
         height, width = images.size
-        about: dict[str, Any] = describe_networks(networks)
-        if perceptual is not None:
-            about[perceptual.name] = {"weights": perceptual.weights}
         found |= {"data": data.name, "split": split, "height": height, "width": width}
-        write_json(out, found | {"networks": about})
+        write_json(out, found | {"networks": describe_judges(judges)})
 
 
 def _data(config: Config) -> DataConfig:

@@ -26,6 +26,9 @@ class Row:
     divergence: float  # KL along the full cache's tokens, nats, mean over tokens
     divergence_by_scale: tuple[float, ...]
     accuracy: float | None  # share of images that a classifier recognises as their label, if any
+    lpips: float | None  # mean over images; this and the next as far as networks were asked for
+    fid: float | None  # from the full cache's images, as a set
+    fd_lite: float | None  # the same by another network than Inception
     tokens_of_all: float  # what the last scale inherits, as a share of all tokens
     tokens_of_history: float  # the same, as a share of all but the last scale's
     kv_bytes: tuple[int, ...]  # per image after every scale, with guidance
@@ -81,6 +84,7 @@ def make_row(
     head_dim: int,
     dtype: jnp.dtype,
     accuracy: float | None,
+    distances: Mapping[str, float],
 ) -> Row:
     """Compares a policy's run with the full cache's.
 
@@ -89,6 +93,7 @@ def make_row(
     policy, ratio: as requested
     head_dim, dtype: of the keys and values that the cache stores
     accuracy: share of the images that a classifier recognises as their label, if there is one
+    distances: `lpips`, `fid` and `fd_lite`, as far as networks were asked for them
     """
     plan, schedule = compression.plan, compression.schedule
     # Two rows; matmuls with keys and with values; a multiplication and an addition each.
@@ -103,6 +108,9 @@ def make_row(
         divergence=float(_divergence(run, np.array(schedule.lengths)).mean()),
         divergence_by_scale=tuple(map(float, run.divergence.mean(axis=0))),
         accuracy=accuracy,
+        lpips=distances.get("lpips"),
+        fid=distances.get("fid"),
+        fd_lite=distances.get("fd_lite"),
         tokens_of_all=plan.inherited / schedule.total,
         tokens_of_history=plan.inherited / max(schedule.total - schedule.lengths[-1], 1),
         kv_bytes=compression.bytes(2, head_dim, dtype),

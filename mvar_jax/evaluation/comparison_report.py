@@ -1,7 +1,7 @@
 """A comparison of policies as a Markdown table, curves and a picture of samples."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +15,27 @@ from mvar_jax.files import write_text, written_whole
 from mvar_jax.pictures.image_files import save_picture
 from mvar_jax.pictures.image_grid import image_grid
 
-HEADER = (
-    "policy",
-    "evicted",
-    "PSNR dB",
-    "SSIM",
-    "equal tokens",
-    "KL nats",
-    "accuracy",
-    "inherited of all / of history",
-    "KV MiB",
-    "peak MiB",
-    "attention GFLOP",
-    "ms an image",
-    "compile s",
-)
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "policy": lambda row: row.policy,
+    "evicted": lambda row: f"{row.ratio:.0%}",
+    "PSNR dB": lambda row: f"{row.psnr:.2f}",
+    "SSIM": lambda row: f"{row.ssim:.4f}",
+    "LPIPS": lambda row: _known(row.lpips, ".4f"),
+    "FID": lambda row: _known(row.fid, ".4g"),
+    "FD-lite": lambda row: _known(row.fd_lite, ".4g"),
+    "equal tokens": lambda row: f"{row.equal_tokens:.3f}",
+    "KL nats": lambda row: f"{row.divergence:.4f}",
+    "accuracy": lambda row: _known(row.accuracy, ".3f"),
+    "inherited of all / of history": lambda row: (
+        f"{row.tokens_of_all:.1%} / {row.tokens_of_history:.1%}"
+    ),
+    "KV MiB": lambda row: f"{max(row.kv_bytes) / MIB:.3f}",
+    "peak MiB": lambda row: f"{row.peak_bytes / MIB:.0f}",
+    "attention GFLOP": lambda row: f"{row.attention_flops / 1e9:.3f}",
+    "ms an image": lambda row: f"{1e3 * row.seconds:.1f}",
+    "compile s": lambda row: f"{row.compile_seconds:.1f}",
+}
+UNKNOWN = "-"
 
 
 def save_report(comparison: Comparison, folder: Path, more: Mapping[str, float | None]) -> None:
@@ -56,7 +62,7 @@ def markdown(comparison: Comparison) -> str:
         f"program that draws {2 * comparison.batch_size} at once. An equal image counts as "
         f"{EQUAL_PSNR:g} dB.\n"
     )
-    tables = [markdown_table(HEADER, map(_cells, comparison.rows)) + "\n"]
+    tables = [_table(comparison.rows) + "\n"]
     if comparison.duels:
         tables.append(
             "Differences of two policies, paired by image, with standard errors; PSNR above and KL "
@@ -68,22 +74,15 @@ def markdown(comparison: Comparison) -> str:
     return "\n".join([about, *tables, *refused]) + "\n"
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    return (
-        row.policy,
-        f"{row.ratio:.0%}",
-        f"{row.psnr:.2f}",
-        f"{row.ssim:.4f}",
-        f"{row.equal_tokens:.3f}",
-        f"{row.divergence:.4f}",
-        "-" if row.accuracy is None else f"{row.accuracy:.3f}",
-        f"{row.tokens_of_all:.1%} / {row.tokens_of_history:.1%}",
-        f"{max(row.kv_bytes) / MIB:.3f}",
-        f"{row.peak_bytes / MIB:.0f}",
-        f"{row.attention_flops / 1e9:.3f}",
-        f"{1e3 * row.seconds:.1f}",
-        f"{row.compile_seconds:.1f}",
-    )
+def _table(rows: Sequence[Row]) -> str:
+    """The columns that any row knows something of."""
+    cells = {title: [show(row) for row in rows] for title, show in COLUMNS.items()}
+    known = {title: own for title, own in cells.items() if set(own) != {UNKNOWN}}
+    return markdown_table(list(known), zip(*known.values()))
+
+
+def _known(value: float | None, form: str) -> str:
+    return UNKNOWN if value is None else format(value, form)
 
 
 def _duel(duel: Duel) -> tuple[str, ...]:

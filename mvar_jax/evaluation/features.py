@@ -4,15 +4,16 @@ from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
 from mvar_jax.array_types import in_32_bits
 from mvar_jax.checks import check
+from mvar_jax.config import MeshConfig
 from mvar_jax.data.image_sets import ImageSet
+from mvar_jax.mesh.axes import BATCH
+from mvar_jax.mesh.sharding import make_mesh
 from mvar_jax.networks.features import FeatureNetwork, ImageFeatures
-
-AXIS = "images"
 
 
 class FeatureExtractor:
@@ -27,8 +28,8 @@ class FeatureExtractor:
         devices = jax.local_devices()
         self.network = network
         self.batch_size = -(-batch_size // len(devices)) * len(devices)
-        mesh = Mesh(np.array(devices), (AXIS,))
-        self._rows = NamedSharding(mesh, PartitionSpec(AXIS))
+        mesh = make_mesh(MeshConfig(), devices)
+        self._rows = NamedSharding(mesh, PartitionSpec(BATCH))
         everywhere = NamedSharding(mesh, PartitionSpec())
         self._params = jax.device_put(network.params, everywhere)
         self._run = jax.jit(

@@ -17,6 +17,7 @@ from mvar_jax.evaluation.comparison import (
     make_row,
     measure,
 )
+from mvar_jax.evaluation.judges import Judged, Judges
 from mvar_jax.evaluation.policy_run import PolicyRun, Task, run_full, run_policy
 from mvar_jax.models import Condition
 from mvar_jax.sampling import Filters
@@ -35,6 +36,7 @@ def compare_policies(
     batch_size: int,
     profile: Profile | None,
     accuracy: Callable[[np.ndarray], float] | None,
+    judges: Judges,
     progress: Callable[[str], Callable[[int], None]],
 ) -> Iterator[Comparison]:
     """Runs the full cache, then every policy at every ratio, "full+int8" and the like once.
@@ -49,6 +51,7 @@ def compare_policies(
     batch_size: images per batch
     profile: of the model, for policies that need one
     accuracy: returns the share of images in [-1, 1] that a classifier recognises
+    judges: networks that compare the images with the full cache's
     progress: takes the name of a run, returns a function that reports the number of images done
     """
     samples = count_images(condition)
@@ -60,7 +63,7 @@ def compare_policies(
     full_cache = prepare_compression("full", schedule, model.trunk.attention_shape)
     weights = replace(model.weights, compression=full_cache)
     full, reference = run_full(task, weights, progress=progress("full"))
-    results = _Results(model, full, accuracy)
+    results = _Results(model, full, accuracy, Judged(judges, full.images))
     results.add(("full", 0.0), full, full_cache)
     for key, small in prepared.items():
         shown = progress(f"{key[0]} {key[1]:g}")
@@ -86,6 +89,7 @@ class _Results:
     model: Model
     full: PolicyRun
     accuracy: Callable[[np.ndarray], float] | None
+    judged: Judged  # the full cache's images
     rows: list[Row] = field(default_factory=list)
     measures: dict[tuple[str, float], Measures] = field(default_factory=dict)
     images: dict[str, np.ndarray] = field(default_factory=dict)
@@ -102,6 +106,7 @@ class _Results:
             head_dim=self.model.config.model.head_dim,
             dtype=self.model.trunk.dtype,
             accuracy=None if self.accuracy is None else self.accuracy(run.images),
+            distances=self.judged.compare(run.images),
         )
         self.rows.append(row)
         self.measures[key] = measure(run, self.full)

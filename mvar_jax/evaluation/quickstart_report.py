@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mvar_jax.evaluation.class_conditional import ClassConditionalJudge, RealImages
+from mvar_jax.evaluation.judges import Judged, Judges
 from mvar_jax.evaluation.metrics import codebook_usage, exact_copies
 from mvar_jax.evaluation.reconstruction import reconstruct
 from mvar_jax.ops.fidelity import psnr
@@ -24,12 +25,14 @@ ENLARGE = 2
 
 
 def judge(
-    model: Model, outcomes: Mapping[str, Outcome]
+    model: Model, outcomes: Mapping[str, Outcome], judges: Judges
 ) -> tuple[dict[str, Any], dict[str, Image.Image]]:
     """The report of a trained model, and its pictures by name.
 
     Samples are judged against the real test split, which the training never saw. Accuracy and
-    distance are those of `ClassConditionalJudge`, with the config's guidance and without.
+    distance are those of `ClassConditionalJudge`, with the config's guidance and without. Where
+    the judges have a network, `fd_lite` is the distance of as many samples as test images from
+    these, and `fd_lite_real` that of as many training images.
     """
     config, seconds = model.config, _training_seconds(outcomes)
     train, test = (RealImages.load(config, split) for split in (config.data.train_split, "test"))
@@ -47,6 +50,7 @@ def judge(
         "frechet": judge.frechet(guided.images),
         "frechet_unguided": judge.frechet(unguided.images),
         **judge.real(),
+        **_network_distances(judges, guided.images, train.images, test.images),
         "exact_copies": exact_copies(guided.tokens, tokens),
         "reconstruction_psnr": float(np.mean(psnr(reconstructions, jnp.asarray(test.images)))),
         "codebook_usage": codebook_usage(tokens, model.config.tokenizer.vocabulary),
@@ -70,6 +74,16 @@ def _picture(model: Model, samples: Samples) -> Image.Image:
     rows = samples.images.reshape(len(names), SAMPLES_PER_CLASS, *samples.images.shape[1:])
     first = rows[:, :COLUMNS].reshape(-1, *samples.images.shape[1:])
     return image_grid(first, COLUMNS, names, scale=ENLARGE)
+
+
+def _network_distances(judges, samples, train, test) -> dict[str, float]:
+    """The distances of samples, of every class as many, and of training images from the test's."""
+    if not judges.extractors:
+        return {}
+    judged, count = Judged(judges, test), len(test)
+    even = np.linspace(0, len(samples) - 1, count).round().astype(int)
+    real = judged.compare(train[:count])
+    return judged.compare(samples[even]) | {f"{name}_real": value for name, value in real.items()}
 
 
 def _tokens(model: Model, real: RealImages) -> tuple[np.ndarray, ...]:

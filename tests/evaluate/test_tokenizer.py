@@ -17,7 +17,8 @@ from mvar_jax.evaluate import tokenizer
 from mvar_jax.evaluation.comparison import EQUAL_PSNR
 from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.frechet import frechet_distance
-from mvar_jax.evaluation.tokenizer_quality import Judges, _comparison, measure_tokenizer
+from mvar_jax.evaluation.judges import Judges
+from mvar_jax.evaluation.tokenizer_quality import _comparison, measure_tokenizer
 from mvar_jax.networks.lpips import ALEXNET, PerceptualNetwork, lpips
 from mvar_jax.ops.fidelity import psnr, ssim
 from mvar_jax.pictures.pixels import to_uint8

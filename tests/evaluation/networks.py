@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mvar_jax.networks.features import FeatureNetwork, ImageFeatures
+from mvar_jax.networks.lpips import Backbone, Convolution, PerceptualNetwork
 
 FEATURES, SPATIAL, CLASSES = 6, 8, 5
 
@@ -20,3 +21,14 @@ def tiny(name="inception", weights="0" * 64, seed=0):
         return ImageFeatures(**{key: flat @ value for key, value in params.items()})
 
     return FeatureNetwork(name, weights, "none", params, compute)
+
+
+def tiny_lpips():
+    """LPIPS by two convolutions for images of any size."""
+    depths = (Convolution(0, 3, 4, 3),), (Convolution(2, 4, 4, 3),)
+    generator, params = np.random.default_rng(0), {}
+    for i, (one,) in enumerate(depths):
+        kernel = generator.normal(size=(3, 3, one.inputs, 4)).astype(np.float32)
+        params[f"conv{one.index}"] = {"kernel": kernel, "bias": np.zeros(4, np.float32)}
+        params[f"head{i}"] = {"weight": np.ones(4, np.float32)}
+    return PerceptualNetwork("tiny", ("0", "1"), Backbone("tiny", depths, 2, ()), params)

@@ -1,11 +1,15 @@
 """Features of image sets do not depend on batches; images without any are named."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from mvar_jax.data.image_sets import open_images
 from mvar_jax.evaluation.features import FeatureExtractor
 from tests.evaluation.networks import FEATURES, tiny
+from tests.shared import eight_devices
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (7, 4, 4, 3), np.uint8)
 
@@ -31,3 +35,22 @@ def test_an_image_whose_features_are_nan_is_named(tmp_path):
     images[5] = 0
     with pytest.raises(ValueError, match=r"a.npz, image 5: inception has NaN or infinite features"):
         features(tmp_path, images, 3)
+
+
+ON_EIGHT = """
+import sys
+import numpy as np
+from mvar_jax.evaluation.features import FeatureExtractor
+from tests.evaluation.networks import tiny
+images = np.random.default_rng(0).integers(1, 256, (7, 4, 4, 3), np.uint8)
+extractor = FeatureExtractor(tiny(), 3)
+assert extractor.batch_size == 8
+np.save(sys.argv[1], extractor(images).pool)
+"""
+
+
+def test_devices_change_nothing(tmp_path):
+    command = [sys.executable, "-c", ON_EIGHT, str(tmp_path / "eight.npy")]
+    subprocess.run(command, env=eight_devices(), check=True)
+    found = np.load(tmp_path / "eight.npy")
+    np.testing.assert_allclose(found, features(tmp_path, IMAGES, 7), rtol=1e-5)

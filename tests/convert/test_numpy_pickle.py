@@ -1,0 +1,92 @@
+"""Arrays in pickles are read without executing them, and hostile pickles refused."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mvar_jax.convert import network_files
+from mvar_jax.convert.numpy_pickle import read_numpy_pickle
+
+SIX = np.arange(6, dtype=np.float32).reshape(2, 3)
+TREE = {"a": {"b": SIX, "c": np.asfortranarray(SIX * 2)}, "d": np.full((), 2.5)}
+
+
+class Command:
+    def __reduce__(self):
+        return os.system, ("exit",)
+
+
+def pickled(path, value, protocol=3):
+    path.write_bytes(pickle.dumps(value, protocol=protocol))
+    return path
+
+
+@pytest.mark.parametrize("protocol", [3, 4])
+def test_arrays_are_what_was_written(tmp_path, protocol):
+    found = read_numpy_pickle(pickled(tmp_path / "a", TREE, protocol))
+    assert list(found) == ["d", "a/c", "a/b"]
+    np.testing.assert_array_equal(found["a/b"], SIX)
+    np.testing.assert_array_equal(found["a/c"], SIX * 2)
+    assert found["d"][()] == 2.5
+
+
+def cyclic():
+    tree = {}
+    tree["a"] = tree["b"] = tree
+    return tree
+
+
+REFUSED = {
+    "command": (lambda: {"a": Command()}, "it holds '.*system', expected tensors"),
+    "text": (lambda: {"a": "b"}, "its entry 'a' is no array"),
+    "objects": (lambda: {"a": np.array([None])}, "it has arrays of dtype 'O8'"),
+    "whole numbers": (lambda: {"a": np.arange(3)}, "it has arrays of dtype 'i8'"),
+    "other order of bytes": (lambda: {"a": SIX.astype(">f4")}, "highest bytes first"),
+    "dicts in themselves": (cyclic, "it has more than 10000 entries"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_anything_else_is_refused(tmp_path, case):
+    make, words = REFUSED[case]
+    path = pickled(tmp_path / "a", make())
+    with pytest.raises(ValueError, match=f"{path}: .*{words}") as error:
+        read_numpy_pickle(path)
+    assert len(str(error.value)) < 400 and "\n" not in str(error.value)
+
+
+GOOD = pickle.dumps({"a": SIX}, protocol=3)
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_damaged_pickles_are_read_or_refused(tmp_path_factory, data):
+    changed = bytearray(GOOD)
+    for _ in range(data.draw(st.integers(1, 3))):
+        changed[data.draw(st.integers(0, len(GOOD) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "damaged_numpy"
+    path.write_bytes(changed[: data.draw(st.integers(1, len(changed)))])
+    try:
+        read_numpy_pickle(path)
+    except ValueError as error:
+        assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("name", ["vgg", "alex"])
+def test_lpips_of_the_package(name):
+    """Its own numbers: distances of published weights grow with the noise, to what is known."""
+    network = network_files.load_packaged_lpips(name)
+    convolutions = [one for depth in network.backbone.depths for one in depth]
+    assert {*network.params} == {f"conv{one.index}" for one in convolutions} | {
+        f"head{i}" for i in range(5)
+    }
+    for one in convolutions:
+        shape = (one.kernel, one.kernel, one.inputs, one.outputs)
+        assert network.params[f"conv{one.index}"]["kernel"].shape == shape
+    for i, depth in enumerate(network.backbone.depths):
+        weight = network.params[f"head{i}"]["weight"]
+        assert weight.shape == (depth[-1].outputs,) and (weight >= 0).all()

@@ -48,13 +48,12 @@ from mvar_jax.training.parameters import save_placed
 from mvar_jax.training.state import new_state, state_shapes
 from mvar_jax.training.step import (
     Frozen,
-    make_tokenizer_evaluation,
-    make_tokenizer_step,
     make_trunk_evaluation,
     make_trunk_step,
 )
 from mvar_jax.training.stored import check_is_run
 from mvar_jax.training.throughput import StepCost
+from mvar_jax.training.tokenizer_step import make_tokenizer_evaluation, make_tokenizer_step
 from mvar_jax.training.weights import (
     check_learned_from,
     init_tokenizer,

@@ -1,7 +1,7 @@
 """Checkpoints: the state of a run and its position in the data, saved while training continues.
 
 A run's directory holds one subdirectory per saved step. In each, Orbax stores `params`, `average`
-(if there is one), `optimizer` and `data` separately, so that parameters load without the
+and `extra` (where there are some), `optimizer` and `data` separately, so that parameters load without the
 optimizer. They hold arrays and JSON only: loading a checkpoint runs no code from it. A damaged
 checkpoint is skipped in favour of the previous one, and renamed, never deleted.
 """
@@ -179,7 +179,8 @@ def _trees(state: TrainState) -> dict[str, PyTree]:
     """The parts of a state that are saved, each under its own name."""
     counts = {"step": state.step, "skipped": state.skipped}
     trees = {"params": state.params, "optimizer": {**counts, "state": state.opt_state}}
-    return trees if state.average is None else {**trees, "average": state.average}
+    more = {"average": state.average, "extra": state.extra}
+    return {**trees, **{name: tree for name, tree in more.items() if tree is not None}}
 
 
 def _load(path: Path, state: TrainState, batches: Iterator) -> TrainState:
@@ -191,6 +192,7 @@ def _load(path: Path, state: TrainState, batches: Iterator) -> TrainState:
         opt_state=optimizer["state"],
         average=loaded.get("average"),
         skipped=optimizer["skipped"],
+        extra=loaded.get("extra"),
     )
 
 

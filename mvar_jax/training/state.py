@@ -13,7 +13,7 @@ from mvar_jax.training.placement import create_placed, with_shardings
 
 @flax.struct.dataclass
 class TrainState:
-    """The step, the parameters, the optimizer's state, and the average of the parameters.
+    """The step, the parameters, the optimizer's state, the average of the parameters, and more.
 
     Leaves are arrays, or shapes or shardings in their place.
     """
@@ -23,6 +23,7 @@ class TrainState:
     opt_state: PyTree
     average: PyTree  # moving average of the parameters, or None
     skipped: PyTree  # int32 [2]: skipped steps, in total and in a row up to this step
+    extra: PyTree = None  # what else a training keeps, as a discriminator; it updates it itself
 
     @property
     def sampling_params(self) -> Params:
@@ -90,4 +91,5 @@ def apply_gradients(
         opt_state=choose(opt_state, state.opt_state),
         average=choose(average, state.average),
         skipped=choose(state.skipped * jnp.array([1, 0], jnp.int32), state.skipped + 1),
+        extra=state.extra,
     )

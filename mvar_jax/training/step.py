@@ -1,11 +1,10 @@
-"""Training steps and evaluations of the tokenizer and of the trunk.
+"""Training steps and evaluations of the trunk, and the update that all trainings share.
 
-The builders return jitted functions `step(state, batch) -> (state, metrics)` and
-`evaluate(state, batch) -> metrics`; those of the trunk also take its `Frozen` inputs, as `frozen`.
-A batch is `{"image": float32 [batch, height, width, 3] in [-1, 1], "label": int32 [batch]}`; for
-the trunk `"tokens"`, int32 [batch, total], may replace the images. Metrics are scalars. A step
-donates its input state. Randomness is a function of the seed, the step and the row of the batch:
-resuming a run, other devices or another number of parts do not change it.
+The builders return jitted functions `step(state, batch, frozen) -> (state, metrics)` and
+`evaluate(state, batch, frozen) -> metrics`. A batch is `{"image": float32 [batch, height, width,
+3] in [-1, 1], "label": int32 [batch]}`; `"tokens"`, int32 [batch, total], may replace the images.
+Metrics are scalars. A step donates its input state. Randomness is a function of the seed, the step
+and the row of the batch: resuming a run, other devices or another number of parts do not change it.
 """
 
 import functools
@@ -24,7 +23,7 @@ from mvar_jax.ops.noise import make_key
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers import Tokenizer
 from mvar_jax.training.accumulation import accumulated_gradients
-from mvar_jax.training.losses import Metrics, tokenizer_loss, trunk_loss
+from mvar_jax.training.losses import Metrics, trunk_loss
 from mvar_jax.training.optimizer import current_learning_rate
 from mvar_jax.training.state import TrainState, apply_gradients
 
@@ -118,39 +117,6 @@ def make_trunk_evaluation(trunk: Trunk, tokenizer: Tokenizer) -> Callable:
     return evaluate
 
 
-def make_tokenizer_step(
-    tokenizer: Tokenizer, optimizer: optax.GradientTransformation, config: TrainingConfig
-) -> Callable:
-    """An update of the tokenizer: `step(state, batch)`.
-
-    Metrics are those of `tokenizer_loss`, and `gradient_norm` before clipping, `learning_rate`
-    of the last update, `skipped` and `skipped_in_a_row`.
-    """
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(state, batch):
-        def loss(params, part):
-            return _tokenizer_loss(tokenizer, params, part["image"])
-
-        gradients, metrics = accumulated_gradients(loss, batch, config.accumulate)(state.params)
-        return update(state, gradients, metrics, optimizer=optimizer, ema_decay=config.ema_decay)
-
-    return step
-
-
-def make_tokenizer_evaluation(tokenizer: Tokenizer) -> Callable:
-    """The metrics of `tokenizer_loss`, of the parameters to sample with: `evaluate(state, batch)`.
-
-    There is no randomness.
-    """
-
-    @jax.jit
-    def evaluate(state, batch):
-        return _tokenizer_loss(tokenizer, state.sampling_params, batch["image"])[1]
-
-    return evaluate
-
-
 def update(
     state: TrainState,
     gradients: Params,
@@ -195,8 +161,3 @@ def _teacher_forcing(
         return inputs, tokens
     features = tokenizer.apply(variables, batch["image"], schedule, method="encode")
     return tokenizer.apply(variables, features, keys, schedule, method="training_pair")
-
-
-def _tokenizer_loss(tokenizer: Tokenizer, params: Params, images: Array):
-    reconstruction, vq_loss = tokenizer.apply({"params": params}, images, method="reconstruct")
-    return tokenizer_loss(images, reconstruction, vq_loss)

@@ -14,7 +14,8 @@ from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.losses import trunk_loss
 from mvar_jax.training.placement import place
 from mvar_jax.training.state import create_state
-from mvar_jax.training.step import Frozen, make_tokenizer_step, make_trunk_step
+from mvar_jax.training.step import Frozen, make_trunk_step
+from mvar_jax.training.tokenizer_step import make_tokenizer_step
 from tests.training.tiny import (
     CONFIG,
     TOKENIZER,

@@ -25,12 +25,11 @@ from mvar_jax.training.placement import place
 from mvar_jax.training.state import create_state
 from mvar_jax.training.step import (
     Frozen,
-    make_tokenizer_evaluation,
-    make_tokenizer_step,
     make_trunk_evaluation,
     make_trunk_step,
 )
 from mvar_jax.training.throughput import StepCost
+from mvar_jax.training.tokenizer_step import make_tokenizer_evaluation, make_tokenizer_step
 
 BATCH = 4
 CONFIG = Config(

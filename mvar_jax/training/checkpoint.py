@@ -1,9 +1,9 @@
 """Checkpoints: the state of a run and its position in the data, saved while training continues.
 
 A run's directory holds one subdirectory per saved step. In each, Orbax stores `params`, `average`
-and `extra` (where there are some), `optimizer` and `data` separately, so that parameters load without the
-optimizer. They hold arrays and JSON only: loading a checkpoint runs no code from it. A damaged
-checkpoint is skipped in favour of the previous one, and renamed, never deleted.
+and `extra` (where there are some), `optimizer` and `data` separately, so that parameters load
+without the optimizer. They hold arrays and JSON only: loading a checkpoint runs no code from it. A
+damaged checkpoint is skipped in favour of the previous one, and renamed, never deleted.
 """
 
 from collections.abc import Callable, Iterator

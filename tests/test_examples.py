@@ -86,3 +86,19 @@ def test_train_on_arrays(example, trained, model, digits_directory, capsys):
     before, after = (m.weights.trunk["class_embedding"] for m in (model, tuned))
     assert before.shape == after.shape and np.any(np.asarray(before) != np.asarray(after))
     assert tuned.sample([3]).images.shape == (1, 32, 32, 3)
+
+
+def test_damaged_sets(example, tmp_path, capsys):
+    random = np.random.default_rng(0)
+    (tmp_path / "photographs").mkdir()
+    for i in range(5):
+        smooth = np.cumsum(random.normal(size=(16, 16, 3)) * 9, axis=1) + 128
+        image = Image.fromarray(np.clip(smooth, 0, 255).astype(np.uint8))
+        image.save(tmp_path / "photographs" / f"{i}.png")
+    example("damaged_sets", str(tmp_path / "photographs"), str(tmp_path))
+    sets = {path.stem: np.load(path)["arr_0"] for path in tmp_path.glob("*.npz")}
+    half = sets["half_b"].astype(float)
+    assert len(sets.pop("half_a")) == 3 and half.shape == (2, 16, 16, 3)
+    damage = {name: np.abs(images - half).mean() for name, images in sets.items()}
+    for mild, bad in (("jpeg_50", "jpeg_10"), ("blur_1", "blur_3"), ("noise_5", "noise_25")):
+        assert 0 < damage[mild] < damage[bad]

@@ -8,7 +8,6 @@ from absl import flags
 from mvar_jax.checks import check
 from mvar_jax.convert.network_files import (
     BACKBONES,
-    has_efficientnet,
     load_efficientnet,
     load_inception,
     load_lpips,
@@ -50,6 +49,11 @@ def get_networks(default: Sequence[str]) -> list[FeatureNetwork]:
     return [loaders[name]() for name in dict.fromkeys(names)]
 
 
+def get_extractors(batch_size: int) -> list[FeatureExtractor]:
+    """What computes the features of the networks that the flags ask for, by default of none."""
+    return [FeatureExtractor(network, batch_size) for network in get_networks([])]
+
+
 def describe_networks(networks: Sequence[FeatureNetwork]) -> dict[str, dict[str, str]]:
     """What a report says of networks: the SHA-256 of their weights, and how they resize."""
     return {one.name: {"weights": one.weights, "resize": one.resize} for one in networks}
@@ -87,13 +91,6 @@ def get_lpips() -> PerceptualNetwork | None:
     return load_lpips(name, user_path(classifier), user_path(heads))
 
 
-def find_judges(batch_size: int) -> Judges:
-    """The network whose weights are installed, if they are."""
-    found = [load_efficientnet()] if has_efficientnet() else []
-    return Judges([FeatureExtractor(network, batch_size) for network in found])
-
-
 def get_judges(batch_size: int) -> Judges:
     """The networks that the flags ask for, by default none. Raises ValueError for their files."""
-    extractors = [FeatureExtractor(network, batch_size) for network in get_networks([])]
-    return Judges(extractors, get_lpips())
+    return Judges(get_extractors(batch_size), get_lpips())

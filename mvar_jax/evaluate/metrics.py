@@ -14,21 +14,25 @@ from mvar_jax.cli.networks import (
     describe_networks,
     get_networks,
 )
-from mvar_jax.data.image_sets import digest, holds_images
+from mvar_jax.data.image_sets import holds_images
+from mvar_jax.data.split_images import SplitImages
 from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.set_metrics import OpenedSet, check_sizes, compare, open_set, remarks
+from mvar_jax.evaluation.set_sources import FileSource, SetSource, SplitSource
 from mvar_jax.evaluation.set_statistics import SetStatistics, save_statistics
 from mvar_jax.files import check_writable, user_path, write_json
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.networks.features import FeatureNetwork
+from mvar_jax.workdir import Workdir
 
 NAMES = ("samples", "reference")
 
 
 def define_flags() -> None:
     """Defines the flags of this command."""
-    flags.DEFINE_string("samples", None, "The images: a folder, or an .npz.", required=True)
-    flags.DEFINE_string("reference", None, "Real images or their statistics: a folder or .npz.")
+    about = "a folder, an .npz, or RUN@SPLIT: that split of the run's data"
+    flags.DEFINE_string("samples", None, f"The images: {about}.", required=True)
+    flags.DEFINE_string("reference", None, f"Real images, or in an .npz their statistics: {about}.")
     define_networks()
     flags.DEFINE_string("store", None, ".npz to keep the statistics of --samples in.")
     flags.DEFINE_string("out", None, "JSON file of the report.")
@@ -49,28 +53,39 @@ def main() -> None:
     for network, pair in found.items():
         own = compare(network.name, *pair) if len(pair) == 2 else {}
         report = _merged(report, own)
-        notes += remarks(network.name, dict(zip(sets, pair)), own)
+        notes += remarks(network.name, {s.name: one for s, one in zip(sets, pair)}, own)
     notes = list(dict.fromkeys(notes))
     for line in (*(f"{name} {value:.6g}" for name, value in report.items()), *notes):
         cli.say(line)
     if out is not None:
         described = zip(NAMES, sets, next(iter(found.values())))
-        report |= {name: _describe(path, one) for name, path, one in described}
+        report |= {name: _describe(source, one) for name, source, one in described}
         report |= {"networks": describe_networks(networks), "notes": notes}
         write_json(out, report)
 
 
-def _sets() -> list[Path]:
+def _sets() -> list[SetSource]:
     """The samples and, where one is given, the reference, whose images must have one size."""
     samples, reference = flags.FLAGS.samples, flags.FLAGS.reference
     check(
         reference is not None or flags.FLAGS.store is not None,
         "expected --reference, to compare --samples with, or --store, to keep their statistics.",
     )
-    if reference is None:
-        return [user_path(samples)]
-    check_sizes(user_path(samples), user_path(reference))
-    return [user_path(samples), user_path(reference)]
+    found = [_source(name) for name in (samples, reference) if name is not None]
+    if len(found) == 2:
+        check_sizes(*found)
+    return found
+
+
+def _source(name: str) -> SetSource:
+    """A folder, an .npz, or RUN@SPLIT where no file has that name."""
+    path = user_path(name)
+    run, mark, split = name.rpartition("@")
+    if not mark or path.exists():
+        return FileSource(path)
+    config = Workdir.of(run).config()
+    images = SplitImages.open(config.data, split, config.tokenizer.image_size, None)
+    return SplitSource(name, images)
 
 
 def _measure(network: FeatureNetwork, sets: list[OpenedSet]) -> list[SetStatistics]:
@@ -116,9 +131,9 @@ def _store() -> Path | None:
     return path
 
 
-def _describe(path: Path, found: SetStatistics) -> dict[str, Any]:
+def _describe(source: SetSource, found: SetStatistics) -> dict[str, Any]:
     """What a report says of a set; the number of images is that of the features."""
-    about: dict[str, Any] = {"source": str(path), "sha256": digest(path)}
+    about: dict[str, Any] = {"source": source.name, "sha256": source.digest()}
     if found.size is not None:
         about |= {"height": found.size[0], "width": found.size[1]}
     return about if found.features is None else about | {"images": len(found.features)}

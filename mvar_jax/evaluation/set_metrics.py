@@ -7,18 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from mvar_jax.checks import check
-from mvar_jax.data.image_sets import ImageSet, holds_images, open_images
+from mvar_jax.data.image_sets import ImageSet
 from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.frechet import gaussian_distance
 from mvar_jax.evaluation.kernel_distance import SUBSET_SIZE, subset_distances
 from mvar_jax.evaluation.neighbours import NEIGHBOURS, precision_recall
-from mvar_jax.evaluation.set_statistics import (
-    PLAIN,
-    SetStatistics,
-    load_statistics,
-    measure_set,
-    stored_size,
-)
+from mvar_jax.evaluation.set_sources import SetSource
+from mvar_jax.evaluation.set_statistics import PLAIN, SetStatistics, measure_set
 from mvar_jax.networks.features import FeatureNetwork
 
 Report = Callable[[str, int], Callable[[int], None]]  # of a task and its size, who is told of it
@@ -32,7 +27,7 @@ class OpenedSet:
     `images` is None where what is stored stands for them.
     """
 
-    path: Path
+    name: str
     stored: SetStatistics | None
     images: ImageSet | None
 
@@ -41,50 +36,45 @@ class OpenedSet:
         if self.images is None:
             assert self.stored is not None
             return self.stored
-        name = f"{extractor.network.name}: {self.path.name}"
+        name = f"{extractor.network.name}: {Path(self.name).name}"
         found = measure_set(extractor, self.images, report(name, self.images.count))
         kept = {} if self.stored is None else vars(self.stored)
         return replace(found, **{key: value for key, value in kept.items() if value is not None})
 
 
-def open_set(path: Path, network: FeatureNetwork) -> OpenedSet:
-    """What the file of a set says, and its images or those of a folder, of which none is measured.
+def open_set(source: SetSource, network: FeatureNetwork) -> OpenedSet:
+    """What is stored of a set, and its images, of which none is measured.
 
     Means and covariances that a file holds come before those of its images, as in ADM's evaluator:
     they may be of more. Its images are measured where it holds no features. Raises ValueError for
     a file with neither images nor statistics of the network, for what is wrong with them, and for
     fewer than two images.
     """
-    stored = None if path.is_dir() else load_statistics(path, network)
-    if (stored is not None and stored.features is not None) or not holds_images(path):
-        check(
-            stored is not None,
-            f"{path}: holds neither images (arr_0) nor statistics (mu and sigma) of "
-            f"{network.name}, expected one of them; name another file or network.",
-        )
-        return OpenedSet(path, stored, None)
-    images = open_images(path)
+    stored = source.stored(network)
+    is_measured = stored is not None and stored.features is not None
+    images = None if is_measured else source.images()
     check(
-        images.count >= 2,
-        f"{path}: got {images.count} image, expected at least 2 for a covariance; add more.",
+        stored is not None or images is not None,
+        f"{source.name}: holds neither images (arr_0) nor statistics (mu and sigma) of "
+        f"{network.name}, expected one of them; name another file or network.",
     )
-    return OpenedSet(path, stored, images)
+    count = 2 if images is None else images.count
+    check(
+        count >= 2,
+        f"{source.name}: got {count} image, expected at least 2 for a covariance; add more.",
+    )
+    return OpenedSet(source.name, stored, images)
 
 
-def check_sizes(samples: Path, reference: Path) -> None:
+def check_sizes(samples: SetSource, reference: SetSource) -> None:
     """Raises ValueError for images of different sizes, where both sizes are known."""
-    sizes = [_size(path) for path in (samples, reference)]
+    sizes = [source.size() for source in (samples, reference)]
     texts = [f"{size[0]} x {size[1]}" if size else "" for size in sizes]
     check(
         None in sizes or sizes[0] == sizes[1],
-        f"{samples}: has images of {texts[0]} pixels, expected {texts[1]} as {reference}; resize "
-        "them before, since how it is done changes every metric.",
+        f"{samples.name}: has images of {texts[0]} pixels, expected {texts[1]} as "
+        f"{reference.name}; resize them before, since how it is done changes every metric.",
     )
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    """(height, width) of a set's images in pixels, as far as they or the file tell."""
-    return open_images(path).size if holds_images(path) else stored_size(path)
 
 
 def compare(network: str, samples: SetStatistics, reference: SetStatistics) -> dict[str, float]:
@@ -112,21 +102,21 @@ def compare(network: str, samples: SetStatistics, reference: SetStatistics) -> d
 
 
 def remarks(
-    network: str, sets: Mapping[Path, SetStatistics], found: Mapping[str, float]
+    network: str, sets: Mapping[str, SetStatistics], found: Mapping[str, float]
 ) -> Iterator[str]:
     """What is to be known of the metrics that were found of samples, the first set, and others."""
-    for path, statistics in sets.items():
+    for name, statistics in sets.items():
         if not statistics.weights_known:
             yield (
-                f"{path}: does not say by which weights and resize its statistics of {network} "
+                f"{name}: does not say by which weights and resize its statistics of {network} "
                 "were computed; other ones make distances wrong."
             )
         if statistics.features is None:
             rest = "precision, recall or KID" if network == PLAIN else "precision or recall"
-            yield f"{path}: no images, hence no {rest}."
+            yield f"{name}: no images, hence no {rest}."
         else:
             count, features = statistics.features.shape
-            yield from _remarks_of_count(path, count, features, found)
+            yield from _remarks_of_count(name, count, features, found)
     samples = next(iter(sets.values())).features
     if "fid" in found and samples is not None and len(samples) < COMPARED:
         yield (
@@ -136,18 +126,18 @@ def remarks(
 
 
 def _remarks_of_count(
-    path: Path, count: int, features: int, found: Mapping[str, float]
+    name: str, count: int, features: int, found: Mapping[str, float]
 ) -> Iterator[str]:
     if count <= features:
         yield (
-            f"{path}: {count} images are no more than the {features} features, so covariances are "
+            f"{name}: {count} images are no more than the {features} features, so covariances are "
             "singular and distances much too large; compare them only with distances between as "
             "many images."
         )
     if found and count <= NEIGHBOURS:
         yield (
-            f"{path}: {count} images are too few for precision and recall, which need at least "
+            f"{name}: {count} images are too few for precision and recall, which need at least "
             f"{NEIGHBOURS + 1}."
         )
     if "kid" in found and count < SUBSET_SIZE:
-        yield f"{path}: KID is of subsets of {count} images, not of {SUBSET_SIZE}."
+        yield f"{name}: KID is of subsets of {count} images, not of {SUBSET_SIZE}."

@@ -1,5 +1,6 @@
 """The command: what it prints and writes, stored statistics, and what it refuses."""
 
+import hashlib
 import json
 from functools import partial
 
@@ -7,8 +8,14 @@ import numpy as np
 import pytest
 from absl import flags
 
-from mvar_jax.evaluate import metrics, networks
+from mvar_jax.cli import networks
+from mvar_jax.config.files import load_config
+from mvar_jax.config.tree import from_config_dict
+from mvar_jax.data.source import load_source
+from mvar_jax.data.split_images import SplitImages
+from mvar_jax.evaluate import metrics
 from mvar_jax.evaluation.frechet import frechet_distance
+from mvar_jax.workdir import Workdir
 from tests.evaluation.networks import FEATURES, SPATIAL, tiny
 
 KEYS = {"fid", "sfid", "inception_score", "inception_score_std", "precision", "recall", "kid"}
@@ -27,8 +34,12 @@ def run(tmp_path, monkeypatch):
     np.savez(tmp_path / "drawn.npz", some(20, 0))
     np.savez(tmp_path / "real.npz", some(30, 1))
 
+    known = flags.FLAGS
+
     def call(*arguments, inception="weights.pth", features=()):
         values = flags.FlagValues()
+        for name in filter(lambda name: name.startswith("grain"), known):
+            values[name] = known[name]  # which reading images looks at
         monkeypatch.setattr(flags, "FLAGS", values)
         with monkeypatch.context() as patch:
             for name in ("DEFINE_string", "DEFINE_integer", "DEFINE_multi_enum"):
@@ -203,3 +214,23 @@ def test_nothing_that_is_read_is_replaced(run, tmp_path, read):
             run(*sets.items(), ("store", store))
     assert before == {file: (tmp_path / file).read_bytes() for file in before}
     run(("samples", "drawn.npz"), ("store", "kept.npz"))  # statistics may be replaced
+
+
+def test_a_split_of_the_data_is_a_set(run, tmp_path, monkeypatch):
+    config = from_config_dict(load_config("digits.py:runlocal"))
+    Workdir.of(tmp_path / "digits").save_config(config)
+    report = run(("samples", "digits@train"), ("reference", "digits@test"))
+    counts = [len(load_source(config.data.name, split)) for split in ("train", "test")]
+    assert [report[name]["images"] for name in ("samples", "reference")] == counts
+    assert report["fid"] > 0
+    assert report["reference"]["source"] == str(tmp_path / "digits@test")
+    split = SplitImages.open(config.data, "test", config.tokenizer.image_size, None)
+    (images,) = split.batches(counts[1])
+    assert report["reference"]["sha256"] == hashlib.sha256(images).hexdigest()
+    np.savez(tmp_path / "same.npz", images)
+    same = run(("samples", "same.npz"), ("reference", "digits@test"))
+    assert same["fid"] < 1e-12
+    with pytest.raises(ValueError, match="split"):
+        run(("samples", "digits@dev"), ("reference", "digits@test"))
+    with pytest.raises(ValueError, match=r"holds no config\.json"):
+        run(("samples", "other@test"), ("reference", "digits@test"))

@@ -16,8 +16,8 @@ def tiny(name="inception", weights="0" * 64, seed=0):
     params = {key: generator.normal(size=(48, n)).astype(np.float32) for key, n in shapes.items()}
 
     def compute(params, images):
-        flat = images.reshape(len(images), -1).astype(jnp.float32)[:, :48] / 255
-        flat = flat / jnp.sign(flat.sum(axis=1, keepdims=True))
+        whole = images.reshape(len(images), -1).astype(jnp.float32) / 255
+        flat = whole[:, -48:] / jnp.sign(whole.sum(axis=1, keepdims=True))
         return ImageFeatures(**{key: flat @ value for key, value in params.items()})
 
     return FeatureNetwork(name, weights, "none", params, compute)

@@ -14,7 +14,7 @@ from mvar_jax.api import load
 from mvar_jax.cache import POLICIES, parse_policy
 from mvar_jax.checks import check, check_seed
 from mvar_jax.cli import asked
-from mvar_jax.cli.networks import define_lpips, define_networks, get_judges
+from mvar_jax.cli.networks import define_lpips, define_networks, describe_judges, get_judges
 from mvar_jax.evaluation.comparison_report import markdown, save_pictures, save_report
 from mvar_jax.evaluation.policy_comparison import compare_policies
 from mvar_jax.evaluation.recognition import find_recognizer
@@ -55,6 +55,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)  # before anything runs long
     found = find_recognizer(model.config, condition, prompts) if values.judge else None
     accuracy, real = found or (None, None)
+    more = {"seed": values.seed, "label_accuracy_real": real, "networks": describe_judges(judges)}
     comparisons = compare_policies(
         model,
         values.policies,
@@ -68,7 +69,7 @@ def main() -> None:
         progress=lambda name: TaskProgress(name, values.samples, "image").reach,
     )
     for comparison in comparisons:
-        save_report(comparison, out, {"seed": values.seed, "label_accuracy_real": real})
+        save_report(comparison, out, more)
     save_pictures(comparison, out)
     print(markdown(comparison))
 

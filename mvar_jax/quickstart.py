@@ -14,7 +14,7 @@ from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.api import load
-from mvar_jax.cli.networks import define_networks, get_extractors
+from mvar_jax.cli.networks import define_networks, describe_judges, get_extractors
 from mvar_jax.config.files import load_config
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.evaluation.judges import Judges
@@ -45,6 +45,7 @@ def main() -> None:
         "trunk": train_trunk(config, workdir),
     }
     report, pictures = judge(load(workdir.path), outcomes, judges)
+    report["networks"] = describe_judges(judges)
     report["seconds"]["total"] = time.monotonic() - started
     for name, picture in pictures.items():
         save_picture(picture, workdir.path / f"{name}.png")

@@ -20,6 +20,8 @@ from mvar_jax.config import Config
 from mvar_jax.config.tree import from_json, to_json
 from mvar_jax.files import draft_folder, load_json, user_path, write_text
 
+OWN_FILES = frozenset({"config.json", "run.json", "classes.json", "metrics.jsonl"})
+
 # Settings that may change when a run goes on: how long and how it trains, what it runs on.
 RESUMABLE = (
     "config.mesh",
@@ -63,6 +65,11 @@ class Workdir:
         )
         check(str(path) != "", "got an empty name for a working directory, expected a path.")
         return cls(user_path(path).absolute())
+
+    @classmethod
+    def owns(cls, path: Path) -> bool:
+        """Whether a file of that name in its folder is a run's own, which nothing may replace."""
+        return path.name in OWN_FILES and (path.absolute().parent / "config.json").is_file()
 
     @property
     def checkpoints(self) -> Path:

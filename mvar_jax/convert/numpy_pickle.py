@@ -15,6 +15,7 @@ from mvar_jax.convert.pickled import unpickle
 
 KINDS = ("f2", "f4", "f8")
 MOST = 10_000  # entries
+LONGEST = 200  # letters of a name with those of the dicts around it
 LARGEST = 1 << 30  # bytes of a file, which is read whole
 
 
@@ -28,14 +29,15 @@ def read_numpy_pickle(file: Path) -> dict[str, np.ndarray]:
         check(file.stat().st_size <= LARGEST, f"it has more than {LARGEST} bytes")
         return _flat(unpickle(file.read_bytes(), _known(), _refuse))
     except ValueError as error:
-        raise ValueError(f"{file}: {str(error).rstrip('.')}; fetch it again.") from None
+        raise ValueError(f"{file}: {str(error).rstrip('.')}; expected weights alone.") from None
 
 
 class _Type:
     """A dtype by its code."""
 
     def __init__(self, code: Any):
-        check(code in KINDS, f"it has arrays of dtype {str(code)[:20]!r}, expected {KINDS}")
+        named = code[:20] if isinstance(code, str) else type(code).__name__  # which may be huge
+        check(named in KINDS, f"it has arrays of dtype {named!r}, expected {KINDS}")
         self.dtype = np.dtype(code)
 
     def set_state(self, state: Any) -> None:
@@ -78,19 +80,25 @@ def _refuse(_: Any) -> Any:
 
 
 def _flat(tree: Any) -> dict[str, np.ndarray]:
-    """Visits a bounded number of entries: dicts may hold themselves."""
+    """Visits a bounded number of entries of bounded names: dicts may hold themselves."""
     found: dict[str, np.ndarray] = {}
-    waiting: list[tuple[tuple[str, ...], Any]] = [((), tree)]
+    waiting: list[tuple[str, Any]] = [("", tree)]
     visited = 0
     while waiting:
         path, value = waiting.pop()
         visited += 1
         check(visited <= MOST, f"it has more than {MOST} entries")
+        check(len(path) <= LONGEST, f"it has names of more than {LONGEST} letters: {path[:50]!r}")
         if isinstance(value, dict):
-            waiting += [((*path, str(key)), own) for key, own in list(value.items())[:MOST]]
+            waiting += [(_joined(path, key), own) for key, own in list(value.items())[:MOST]]
             continue
         content = value.value if isinstance(value, _Array) else None
         if content is None:
-            raise ValueError(f"its entry {'/'.join(path)[:99]!r} is no array, expected arrays")
-        found["/".join(path)] = content
+            raise ValueError(f"its entry {path!r} is no array, expected arrays")
+        found[path] = content
     return found
+
+
+def _joined(path: str, key: Any) -> str:
+    name = str(key)[: LONGEST + 1]  # longer ones are refused
+    return f"{path}/{name}" if path else name

@@ -116,8 +116,8 @@ def _locate(folder: Path, split: str) -> tuple[Path, bool]:
         alone = None
     check(
         split in splits,
-        f"data: {folder} has no split {split!r}, expected one of {splits}; change "
-        "data.train_split or data.validation_split.",
+        f"data: {folder} has no split {split!r}, expected one of {splits}; name "
+        "one of them, where a config does it in data.train_split or data.validation_split.",
     )
     return (folder / split, False) if alone is None else (alone, True)
 

@@ -221,7 +221,7 @@ def _check_split(name: str, split: str, splits: Any) -> None:
     except (KeyError, ValueError):
         raise ValueError(
             f"data: {name} has no split {split!r}, expected one of {sorted(splits)} or a part like "
-            "'train[:10%]'; change data.train_split or data.validation_split."
+            "'train[:10%]'; name another, in a config by data.train_split or data.validation_split."
         ) from None
     check(
         examples > 0,

@@ -1,10 +1,8 @@
 """Draws images for evaluation, measures images against real ones, and tokenizers.
 
     python -m mvar_jax.evaluate sample --workdir=DIR --num=50000 --preset=fid --out=DIR2
-    python -m mvar_jax.evaluate metrics --samples=DIR2/samples.npz \
-        --reference=VIRTUAL_imagenet256_labeled.npz --inception=pt_inception-2015-12-05-6726825d.pth
-    python -m mvar_jax.evaluate metrics --samples=drawn/ --reference=photos/ \
-        --features=efficientnet-lite0
+    python -m mvar_jax.evaluate metrics --samples=DIR2/samples.npz --reference=FILE --inception=FILE
+    python -m mvar_jax.evaluate metrics --samples=drawn/ --reference=photos/ --features=NETWORK
     python -m mvar_jax.evaluate tokenizer --workdir=runs/digits --out=tokenizer.json
 
 `sample` draws exactly so many images, of all classes in turn or of prompts, and resumes where it

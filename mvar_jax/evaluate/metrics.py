@@ -82,14 +82,20 @@ def _source(name: str) -> SetSource:
     path = user_path(name)
     run, mark, split = name.rpartition("@")
     if not mark or path.exists():
+        check(
+            not (path / "config.json").is_file(),
+            f"{name}: is the folder of a run, expected images; a split of its data is {name}@test.",
+        )
         return FileSource(path)
+    check(run != "" and split != "", f"{name}: expected RUN@SPLIT, as runs/digits@test.")
     config = Workdir.of(run).config()
     images = SplitImages.open(config.data, split, config.tokenizer.image_size, None)
     return SplitSource(name, images)
 
 
 def _measure(network: FeatureNetwork, sets: list[OpenedSet]) -> list[SetStatistics]:
-    extractor = FeatureExtractor(network, flags.FLAGS.batch_size)
+    most = max(1 if one.images is None else one.images.count for one in sets)
+    extractor = FeatureExtractor(network, min(flags.FLAGS.batch_size, most))
     with ExitStack() as open_bars:
 
         def report(name: str, count: int):

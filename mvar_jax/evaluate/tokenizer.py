@@ -43,8 +43,8 @@ def main() -> None:
     config = workdir.tokenizer.config()
     data = _data(config)
     split = values.split or data.validation_split
-    params = load_tokenizer(config, workdir, verify=cli.get_verify())
     judges = get_judges(values.batch_size)
+    params = load_tokenizer(config, workdir, verify=cli.get_verify())
     images = SplitImages.open(data, split, config.tokenizer.image_size, values.images)
     with TaskProgress("evaluate", images.count, "image") as progress:
         found = measure_tokenizer(
@@ -58,9 +58,10 @@ def main() -> None:
     for name, value in found.items():
         if isinstance(value, float):
             cli.say(f"{name} {value:.6g}")
+    codes = "codes" if config.tokenizer.quantizer == "vq" else "values of bits"
     for scale, usage in enumerate(found["usage"]):
         share, perplexity = usage["share"], usage["perplexity"]
-        cli.say(f"scale {scale}: {share:.1%} of the codes occur, perplexity {perplexity:.2f}")
+        cli.say(f"scale {scale}: {share:.1%} of the {codes} occur, perplexity {perplexity:.2f}")
     if out is not None:
         height, width = images.size
         found |= {"data": data.name, "split": split, "height": height, "width": width}

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -38,7 +39,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
 UNKNOWN = "-"
 
 
-def save_report(comparison: Comparison, folder: Path, more: Mapping[str, float | None]) -> None:
+def save_report(comparison: Comparison, folder: Path, more: Mapping[str, Any]) -> None:
     """Writes `comparison.json`, with more figures of the whole comparison, and `comparison.md`."""
     report = json.dumps({**comparison.report(), **more}, indent=2)
     write_text(folder / "comparison.json", report)

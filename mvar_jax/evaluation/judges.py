@@ -10,7 +10,7 @@ from mvar_jax.array_types import Array, Float, HostArray, Params
 from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.frechet import Accumulator, Gaussian, gaussian_distance
 from mvar_jax.evaluation.set_statistics import PLAIN
-from mvar_jax.networks.lpips import PerceptualNetwork, lpips
+from mvar_jax.networks.lpips import PerceptualNetwork, check_size, lpips
 from mvar_jax.pictures.pixels import to_uint8
 
 PAIRS = 16  # compared by LPIPS at a time
@@ -23,6 +23,11 @@ class Judges:
     extractors: Sequence[FeatureExtractor] = ()
     perceptual: PerceptualNetwork | None = None
 
+    def check_fit(self, image_size: tuple[int, int]) -> None:
+        """Raises ValueError for images of (height, width) pixels that LPIPS cannot compare."""
+        if self.perceptual is not None:
+            check_size(self.perceptual.backbone, image_size)
+
 
 class Judged:
     """Images, and what judges found in them."""
@@ -31,6 +36,8 @@ class Judged:
         """Computes the features of the images, which are in [-1, 1]."""
         self.judges, self.images = judges, images
         self._moments = [_moments(one, images) for one in judges.extractors]
+        network = judges.perceptual
+        self._mean_lpips = None if network is None else jax.jit(_mean_distance(network))
 
     def compare(self, images: Float[HostArray, "_ height width_px 3"]) -> dict[str, float]:
         """The distances of other images, each of which LPIPS compares with that of its place.
@@ -43,17 +50,8 @@ class Judged:
             name = "fid" if one.network.name == PLAIN else "fd_lite"
             found[name] = gaussian_distance(_moments(one, images), own)
         network = self.judges.perceptual
-        if network is not None:
-            distance = perceptual_distance(network)
-
-            @jax.jit
-            def run(params, images, others):
-                def one(pair):
-                    return distance(params, pair[0][None], pair[1][None])[0]
-
-                return jnp.mean(jax.lax.map(one, (images, others), batch_size=PAIRS))
-
-            found["lpips"] = float(run(network.params, self.images, images))
+        if network is not None and self._mean_lpips is not None:
+            found["lpips"] = float(self._mean_lpips(network.params, self.images, images))
         return found
 
 
@@ -62,6 +60,19 @@ def perceptual_distance(
 ) -> Callable[[Params, Array, Array], Float[Array, " batch"]]:
     """LPIPS of every pair of two batches in [-1, 1], as a function of the network's parameters."""
     return lambda params, one, other: jnp.sum(lpips(network.backbone, params, one, other), axis=1)
+
+
+def _mean_distance(network: PerceptualNetwork) -> Callable[[Params, Array, Array], Array]:
+    """The mean of LPIPS over all pairs, a few of them at a time."""
+    distance = perceptual_distance(network)
+
+    def run(params, images, others):
+        def one(pair):
+            return distance(params, pair[0][None], pair[1][None])[0]
+
+        return jnp.mean(jax.lax.map(one, (images, others), batch_size=PAIRS))
+
+    return run
 
 
 def _moments(extractor: FeatureExtractor, images: HostArray) -> Gaussian:

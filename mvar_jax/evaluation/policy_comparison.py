@@ -43,7 +43,8 @@ def compare_policies(
 
     Yields the comparison so far after every run, so that an interrupted comparison leaves the
     finished part. A ratio that a policy refuses, such as a budget below its window, is recorded and
-    skipped. Raises ValueError for unknown policies, and if nothing can run.
+    skipped. Raises ValueError for unknown policies, if nothing can run, and where images are too
+    small for a judge.
 
     policies: names as `parse_policy` takes them
     ratios: shares of the tokens to evict, above 0 and below 1
@@ -55,6 +56,7 @@ def compare_policies(
     progress: takes the name of a run, returns a function that reports the number of images done
     """
     samples = count_images(condition)
+    judges.check_fit(model.config.tokenizer.image_size)
     filters = Filters.of(model.config.sampling, len(model.sampler.scales))
     task = Task(model.sampler, condition, seed, filters, batch_size)
     prepared, refused = _prepare(model, policies, ratios, profile=profile)

@@ -76,8 +76,13 @@ def _picture(model: Model, samples: Samples) -> Image.Image:
     return image_grid(first, COLUMNS, names, scale=ENLARGE)
 
 
-def _network_distances(judges, samples, train, test) -> dict[str, float]:
-    """The distances of samples, of every class as many, and of training images from the test's."""
+def _network_distances(
+    judges: Judges, samples: np.ndarray, train: np.ndarray, test: np.ndarray
+) -> dict[str, float]:
+    """The distances of samples, spread over the classes, and of training images from the test's.
+
+    Of each as many as there are test images.
+    """
     if not judges.extractors:
         return {}
     judged, count = Judged(judges, test), len(test)

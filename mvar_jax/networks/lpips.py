@@ -107,14 +107,19 @@ def lpips(
     Images are in [-1, 1]. Gradients are finite, also where the images are equal. Raises ValueError
     for images too small for the backbone's pools.
     """
-    sides, least = images.shape[1:3], backbone.least_side
-    check(
-        min(sides) >= least,
-        f"lpips: got images of {sides[0]} x {sides[1]} pixels, expected at least {least} x {least} "
-        f"for {backbone.name}; take larger ones, or leave LPIPS out.",
-    )
+    check_size(backbone, images.shape[1:3])
     maps = lpips_maps(backbone, params, images, others)
     return jnp.stack([jnp.mean(one, axis=(1, 2)) for one in maps], axis=1)
+
+
+def check_size(backbone: Backbone, size: tuple[int, ...]) -> None:
+    """Raises ValueError for images of (height, width) pixels too small for the backbone's pools."""
+    least = backbone.least_side
+    check(
+        min(size) >= least,
+        f"lpips: got images of {size[0]} x {size[1]} pixels, expected at least {least} x {least} "
+        f"for {backbone.name}; take larger ones, or leave LPIPS out.",
+    )
 
 
 def lpips_maps(

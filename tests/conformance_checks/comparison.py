@@ -69,6 +69,9 @@ def cut(array: np.ndarray, stride: int) -> np.ndarray:
 
 def _compare_coarse(file, name, computed: Coarse) -> Line:
     expected = np.float64(file[name])
+    if computed.array.shape != expected.shape:
+        reason = f"got shape {computed.array.shape}, expected {expected.shape}"
+        return Line(name, "FAIL", reason=reason)
     error, effect = (
         float(np.sqrt(np.square(np.asarray(values) - expected).mean()))
         for values in (computed.array, computed.without)

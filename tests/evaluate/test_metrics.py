@@ -36,7 +36,7 @@ def run(tmp_path, monkeypatch):
 
     known = flags.FLAGS
 
-    def call(*arguments, inception="weights.pth", features=()):
+    def call(*arguments, inception="weights.pth", features=(), out="report.json"):
         values = flags.FlagValues()
         for name in filter(lambda name: name.startswith("grain"), known):
             values[name] = known[name]  # which reading images looks at
@@ -48,7 +48,7 @@ def run(tmp_path, monkeypatch):
         given = [f"--{name}={tmp_path / file}" for name, file in arguments]
         given += [] if inception is None else [f"--inception={inception}"]
         given += [f"--features={name}" for name in features]
-        values(["evaluate", *given, "--batch_size=8", f"--out={tmp_path / 'report.json'}"])
+        values(["evaluate", *given, "--batch_size=8", f"--out={tmp_path / out}"])
         metrics.main()
         return json.loads((tmp_path / "report.json").read_text())
 
@@ -230,7 +230,17 @@ def test_a_split_of_the_data_is_a_set(run, tmp_path, monkeypatch):
     np.savez(tmp_path / "same.npz", images)
     same = run(("samples", "same.npz"), ("reference", "digits@test"))
     assert same["fid"] < 1e-12
-    with pytest.raises(ValueError, match="split"):
+    wrong = {
+        "digits": "is the folder of a run, expected images; a split of its data is .*digits@test",
+        "digits@": "expected RUN@SPLIT",
+    }
+    for name, words in wrong.items():
+        with pytest.raises(ValueError, match=words):
+            run(("samples", name), ("reference", "digits@test"))
+    with pytest.raises(ValueError, match="belongs to the run in its folder"):
+        run(("samples", "same.npz"), ("reference", "same.npz"), out="digits/config.json")
+    assert Workdir.of(tmp_path / "digits").config() == config
+    with pytest.raises(ValueError, match=r"has no split 'dev', .*; name another"):
         run(("samples", "digits@dev"), ("reference", "digits@test"))
     with pytest.raises(ValueError, match=r"holds no config\.json"):
         run(("samples", "other@test"), ("reference", "digits@test"))

@@ -15,6 +15,7 @@ from mvar_jax.evaluation.judges import Judges
 from mvar_jax.evaluation.made_up import made_up_profile
 from mvar_jax.evaluation.policy_comparison import compare_policies
 from mvar_jax.models.checksum import checksum, embeddings_checksum
+from mvar_jax.networks.lpips import VGG16
 from mvar_jax.sampling import Model, generate_scales
 from tests.evaluation.networks import tiny, tiny_lpips
 from tests.sampling.test_generate import numbered, request, tiny_models
@@ -175,3 +176,19 @@ def test_a_model_without_history_reports_what_it_carries(model):
     mvar = Model(config, model.class_names, sampler, weights)
     with pytest.raises(ValueError, match=rf"carries {mvar.carried_state_bytes()} bytes"):
         mvar.compressed("hack", ratio=0.5)
+
+
+def test_images_that_a_judge_cannot_compare_are_refused_before_any_run(model):
+    started = []
+    judges = Judges(perceptual=replace(tiny_lpips(), backbone=VGG16))
+    results = compare_policies(
+        model,
+        ["snapkv"],
+        [0.5],
+        condition=model.condition([0, 1]),
+        progress=started.append,
+        **SETTINGS | {"judges": judges},
+    )
+    with pytest.raises(ValueError, match="expected at least 16 x 16 for vgg"):
+        next(results)
+    assert not started

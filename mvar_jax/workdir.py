@@ -43,11 +43,13 @@ class RunRecord:
     """What a run was started as, besides its config.
 
     `tokenizer` is the checksum (`models.checksum`) of the tokenizer that a trunk learns the tokens
-    of, empty for a tokenizer's own run.
+    of, empty for a tokenizer's own run; `perceptual` that of the weights of LPIPS that a tokenizer
+    is trained by, empty without them.
     """
 
     total_steps: int
     tokenizer: str = ""
+    perceptual: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,10 @@ class Workdir:
             record = None
         broken = f"{file}: is not the file that was written; put back a good copy."
         record = check_given(record, broken)
-        check(type(record.total_steps) is int and isinstance(record.tokenizer, str), broken)
+        names = (record.tokenizer, record.perceptual)
+        check(
+            type(record.total_steps) is int and all(isinstance(name, str) for name in names), broken
+        )
         return record
 
     def save_record(self, record: RunRecord) -> None:

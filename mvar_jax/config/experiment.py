@@ -11,6 +11,7 @@ from mvar_jax.config.data import DataConfig
 from mvar_jax.config.infinity_schedules import reshaped
 from mvar_jax.config.model import ModelConfig
 from mvar_jax.config.tokenizer import TokenizerConfig
+from mvar_jax.config.tokenizer_loss import TokenizerLossConfig
 from mvar_jax.config.training import OptimizerConfig, TrainingConfig
 from mvar_jax.scales import ScaleSchedule
 
@@ -103,7 +104,8 @@ class Config:
     `allow_untrained_tokenizer` lets the trunk train on a tokenizer whose training has not finished,
     and on a freshly initialised one where the working directory holds none: for smoke runs.
     `batch_size` counts images of one update, on all devices of all hosts; the peak learning rates
-    are proportional to it (see `OptimizerConfig`).
+    are proportional to it (see `OptimizerConfig`). `discriminator_optimizer` counts its steps from
+    the start of the discriminator in the tokenizer's training.
     """
 
     seed: int = 0
@@ -112,7 +114,9 @@ class Config:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     data: DataConfig = field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    tokenizer_loss: TokenizerLossConfig = field(default_factory=TokenizerLossConfig)
     tokenizer_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    discriminator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     tokenizer_training: TrainingConfig = field(default_factory=TrainingConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -150,6 +154,13 @@ class Config:
                 f"{name}.accumulate: got {parts}, expected a divisor of batch_size "
                 f"{self.batch_size}.",
             )
+        loss, least = self.tokenizer_loss, self.tokenizer_loss.least_side
+        check(
+            loss.adversarial == 0 or min(self.tokenizer.image_size) >= least,
+            f"tokenizer_loss.discriminator_layers: got {loss.discriminator_layers}, for which "
+            f"images need {least} x {least} pixels, expected less for tokenizer.image_size "
+            f"{tuple(self.tokenizer.image_size)}.",
+        )
         check(
             self.sampling.guidance_layer < self.model.depth,
             f"sampling.guidance_layer: got {self.sampling.guidance_layer}, expected less than "

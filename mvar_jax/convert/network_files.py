@@ -113,6 +113,11 @@ def load_packaged_lpips(network: str) -> PerceptualNetwork:
     return PerceptualNetwork(f"LPIPS 0.1 {network}", (digest,), backbone, jax.device_put(params))
 
 
+def has_lpips() -> bool:
+    """Whether `load_packaged_lpips` finds its package."""
+    return importlib.util.find_spec(LPIPS_PACKAGE) is not None
+
+
 def _package_files(package: str, *patterns: str) -> list[Path]:
     """A file for each pattern in the folder of an installed package, which is not imported."""
     spec = importlib.util.find_spec(package)

@@ -1,16 +1,16 @@
 """Networks that images are compared by, and a set of images that others are compared with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.array_types import Array, Float, HostArray, Params
+from mvar_jax.array_types import Float, HostArray
 from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.frechet import Accumulator, Gaussian, gaussian_distance
 from mvar_jax.evaluation.set_statistics import PLAIN
-from mvar_jax.networks.lpips import PerceptualNetwork, check_size, lpips
+from mvar_jax.networks.lpips import PerceptualNetwork, check_size, perceptual_distance
 from mvar_jax.pictures.pixels import to_uint8
 
 PAIRS = 16  # compared by LPIPS at a time
@@ -55,20 +55,13 @@ class Judged:
         return found
 
 
-def perceptual_distance(
-    network: PerceptualNetwork,
-) -> Callable[[Params, Array, Array], Float[Array, " batch"]]:
-    """LPIPS of every pair of two batches in [-1, 1], as a function of the network's parameters."""
-    return lambda params, one, other: jnp.sum(lpips(network.backbone, params, one, other), axis=1)
-
-
 def _mean_distance(network: PerceptualNetwork) -> Callable[[Params, Array, Array], Array]:
     """The mean of LPIPS over all pairs, a few of them at a time."""
-    distance = perceptual_distance(network)
 
     def run(params, images, others):
         def one(pair):
-            return distance(params, pair[0][None], pair[1][None])[0]
+            one, other = pair[0][None], pair[1][None]
+            return perceptual_distance(network.backbone, params, one, other)[0]
 
         return jnp.mean(jax.lax.map(one, (images, others), batch_size=PAIRS))
 

@@ -13,10 +13,10 @@ from mvar_jax.data.image_sets import ImageSet
 from mvar_jax.data.pipeline import normalize
 from mvar_jax.evaluation.comparison import EQUAL_PSNR
 from mvar_jax.evaluation.frechet import Accumulator, gaussian_distance
-from mvar_jax.evaluation.judges import Judges, perceptual_distance
+from mvar_jax.evaluation.judges import Judges
 from mvar_jax.evaluation.metrics import usage_of_counts
 from mvar_jax.evaluation.set_statistics import PLAIN
-from mvar_jax.networks.lpips import PerceptualNetwork
+from mvar_jax.networks.lpips import PerceptualNetwork, perceptual_distance
 from mvar_jax.ops.fidelity import psnr, ssim
 from mvar_jax.pictures.pixels import to_uint8
 from mvar_jax.tokenizers import build_tokenizer
@@ -115,7 +115,7 @@ def _comparison(network: PerceptualNetwork | None):
         x, y = (pixels.astype(jnp.float32) / 127.5 for pixels in (one, other))
         found = [jnp.minimum(psnr(x, y), EQUAL_PSNR), ssim(x, y)]
         if network is not None:
-            found.append(perceptual_distance(network)(params, x - 1, y - 1))
+            found.append(perceptual_distance(network.backbone, params, x - 1, y - 1))
         return jnp.stack(found, axis=1)
 
     params = None if network is None else network.params

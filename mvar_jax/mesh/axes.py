@@ -28,6 +28,7 @@ ACTIVATIONS: dict[str, Axes] = {
     "modulation_made": (None, "data", None, ("fsdp", "tensor")),  # layers batch groups width
     "modulation": (None, BATCH, None, None),
     "text": (BATCH, None, None),  # batch length width
+    "images": (BATCH, None, None, None),  # batch height width channels
     "text_keys": (None, BATCH, "tensor", None, None),  # layers batch heads length dim
 }
 """The mesh axes that split each dimension of the arrays that a model computes, by name."""

@@ -109,6 +109,9 @@ PARAMETERS = (
     Parameter("quantizer/codebook", REPLICATED, decayed=True),
     Parameter(r"quantizer/residual_\d+/kernel", REPLICATED, decayed=True),
     Parameter(r"quantizer/residual_\d+/bias", REPLICATED, decayed=False),
+    # The discriminator of its training, of convolutions too.
+    Parameter(r"discriminator/\w+/kernel", REPLICATED, decayed=True),
+    Parameter(r"discriminator/\w+/(bias|scale)", REPLICATED, decayed=False),
     # The text encoder, whose heads no policy reorders: [layers, width, heads, dim],
     # [layers, heads, dim, width], [layers, width, hidden], [layers, hidden, width].
     Parameter("token_embedding", (None, "fsdp"), decayed=True),
@@ -121,9 +124,11 @@ PARAMETERS = (
 )
 
 # Prefixes of paths in a training state whose arrays are sharded like the parameter that the rest
-# of the path names: the parameter itself, its average, and the optimizer's moments.
-STATE_PREFIX = r"((params|average|opt_state(/\w+)*)/)?"
-COUNTS = ("step", "skipped", "opt_state")  # where a training state holds counts and rates
+# of the path names: the parameter itself, its average, and the optimizer's moments, also of what
+# else is trained.
+STATE_PREFIX = r"((extra/\w+/)?(params|average|opt_state(/\w+)*)/)?"
+# Where a training state holds counts, rates and other numbers.
+COUNTS = r"(step|skipped|(extra/\w+/)?(opt_state|numbers))(/\w+)*"
 
 
 def parameter(path: str) -> Parameter:
@@ -176,7 +181,7 @@ def constrain_params(tree: PyTree, stack: str = "") -> PyTree:
 
 def _spec(path: str, leaf: PyTree, mesh: Mesh | AbstractMesh) -> PartitionSpec:
     counts = leaf.ndim == 0 or not jnp.issubdtype(leaf.dtype, jnp.inexact)
-    if counts and path.partition("/")[0] in COUNTS:
+    if counts and re.fullmatch(COUNTS, path):
         return PartitionSpec()
     axes = parameter(path).axes
     for names, size in zip(axes, leaf.shape):

@@ -1,7 +1,7 @@
 """Convolutions of the frozen networks that images are measured by, as functions of parameters.
 
-They compute in true float32 on every device: features of bfloat16 or TF32 products would shift what
-is measured.
+They compute in true float32 on every device, unless asked for less: features of bfloat16 or TF32
+products would shift what is measured.
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,7 @@ def convolve(
     *,
     stride: int = 1,
     padding: Padding = "SAME",
+    precision: jax.lax.Precision = jax.lax.Precision.HIGHEST,
 ) -> Float[Array, "batch _ _ channels"]:
     """A convolution by `params["kernel"]`, [height, width, in, out], plus `["bias"]`.
 
@@ -34,7 +35,7 @@ def convolve(
         (stride, stride),
         padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=jax.lax.Precision.HIGHEST,
+        precision=precision,
     )
     return maps + params["bias"]
 

@@ -1,6 +1,8 @@
 """Gradient accumulation: a batch in parts, one after another, with the result of the whole."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,8 @@ from einops import rearrange
 from mvar_jax.array_types import Array, Params, PyTree
 from mvar_jax.models.parameters import constrain_params
 from mvar_jax.training.losses import Metrics
+
+Result = TypeVar("Result")
 
 
 def accumulated_gradients(
@@ -26,20 +30,25 @@ def accumulated_gradients(
         gradients, metrics = gradient(params, rows)
         return constrain_params(gradients), metrics
 
-    def accumulated(params: Params) -> tuple[Params, Metrics]:
-        if parts == 1:
-            return of(params, batch)
+    return lambda params: mean_over_parts(partial(of, params), batch, parts)
 
-        def add(total, rows):
-            return jax.tree.map(jnp.add, total, of(params, rows)), None
 
-        split = jax.tree.map(lambda array: _split(array, parts), batch)
-        first = jax.tree.map(lambda array: array[0], split)
-        nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(of, params, first))
-        gradients, metrics = jax.lax.scan(add, nothing, split)[0]
-        return jax.tree.map(lambda total: total / parts, (gradients, metrics))
+def mean_over_parts(of: Callable[[PyTree], Result], batch: PyTree, parts: int) -> Result:
+    """The mean over the parts of a batch of `of(rows)`, a tree of arrays, summed in their dtype.
 
-    return accumulated
+    `parts` must divide the first axis of all arrays of the batch.
+    """
+    if parts == 1:
+        return of(batch)
+
+    def add(total, rows):
+        return jax.tree.map(jnp.add, total, of(rows)), None
+
+    split = jax.tree.map(lambda array: _split(array, parts), batch)
+    first = jax.tree.map(lambda array: array[0], split)
+    nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(of, first))
+    total = jax.lax.scan(add, nothing, split)[0]
+    return jax.tree.map(lambda array: array / parts, total)
 
 
 def _split(array: Array, parts: int) -> Array:

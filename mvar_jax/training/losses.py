@@ -1,14 +1,21 @@
 """The losses of the tokenizer and of the trunk, and their metrics."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import numpy as np
 
 from mvar_jax.array_types import Array, Float
+from mvar_jax.config import TokenizerLossConfig
 from mvar_jax.ops.fidelity import psnr
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers import Tokenizer, Tokens
 
 Metrics = dict[str, Array]
+Distance = Callable[[Array, Array], Float[Array, "batch"]]
+"""LPIPS of every pair of two batches of images in [-1, 1]."""
+
+SQUARED_ERROR = TokenizerLossConfig()
 
 
 def trunk_loss(
@@ -56,18 +63,43 @@ def tokenizer_loss(
     images: Float[Array, "batch height width channels"],
     reconstruction: Float[Array, "batch height width channels"],
     vq_loss: Float[Array, ""],
+    config: TokenizerLossConfig = SQUARED_ERROR,
+    distance: Distance | None = None,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """Mean squared error of the reconstruction plus the quantizer's loss, and metrics.
+    """The distance of the reconstruction from its image plus the quantizer's loss, and metrics.
 
-    Images are in [-1, 1]. The metrics are float32 scalars: `loss`, its parts
-    `reconstruction_loss` and `vq_loss`, and `psnr`, the mean over images in dB of the
-    reconstruction clipped to [-1, 1].
+    Images are in [-1, 1]. The metrics are float32 scalars: `loss`, the `vq_loss` in it, `psnr`,
+    the mean over images in dB of the reconstruction clipped to [-1, 1], and those of `closeness`.
     """
-    reconstruction_loss = jnp.mean((reconstruction - images) ** 2)
-    loss = reconstruction_loss + vq_loss
+    distances, metrics = closeness(images, reconstruction, config, distance)
+    loss = distances + vq_loss
     return loss, {
         "loss": loss,
-        "reconstruction_loss": reconstruction_loss,
+        **metrics,
         "vq_loss": vq_loss,
         "psnr": jnp.mean(psnr(images, jnp.clip(reconstruction, -1, 1))),
     }
+
+
+def closeness(
+    images: Float[Array, "batch height width channels"],
+    reconstruction: Float[Array, "batch height width channels"],
+    config: TokenizerLossConfig,
+    distance: Distance | None = None,
+) -> tuple[Float[Array, ""], Metrics]:
+    """The weighted sum of all distances of reconstructions from their images, and metrics.
+
+    `distance` is LPIPS, needed where the config weighs it. The metrics are the distances by
+    themselves, float32 means: `reconstruction_loss`, the squared error, and, where they are in the
+    sum, `l1`, the absolute error, and `lpips`.
+    """
+    metrics = {"reconstruction_loss": jnp.mean((reconstruction - images) ** 2)}
+    terms = [(config.l2, metrics["reconstruction_loss"])]
+    if config.l1:
+        metrics["l1"] = jnp.mean(jnp.abs(reconstruction - images))
+        terms.append((config.l1, metrics["l1"]))
+    if config.lpips:
+        assert distance is not None
+        metrics["lpips"] = jnp.mean(distance(images, reconstruction))
+        terms.append((config.lpips, metrics["lpips"]))
+    return jnp.asarray(sum(weight * term for weight, term in terms)), metrics

@@ -9,7 +9,10 @@ from tqdm import tqdm
 from mvar_jax.training.metrics import Row
 from mvar_jax.training.stopwatch import Stopwatch
 
-SHOWN = ("loss", "accuracy", "psnr", "validation_loss", "images_per_second", "mfu")
+SHOWN = (
+    *("loss", "accuracy", "psnr", "lpips", "discriminator_loss"),
+    *("validation_loss", "images_per_second", "mfu"),
+)
 
 
 class Progress:

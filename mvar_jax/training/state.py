@@ -1,5 +1,6 @@
 """The training state, and its updates."""
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.struct
@@ -23,7 +24,7 @@ class TrainState:
     opt_state: PyTree
     average: PyTree  # moving average of the parameters, or None
     skipped: PyTree  # int32 [2]: skipped steps, in total and in a row up to this step
-    extra: PyTree = None  # what else a training keeps, as a discriminator; it updates it itself
+    extra: PyTree = None  # what else a training keeps, by name, as a discriminator
 
     @property
     def sampling_params(self) -> Params:
@@ -31,10 +32,21 @@ class TrainState:
         return self.params if self.average is None else self.average
 
 
+def nothing() -> PyTree:
+    """What a training keeps besides that needs nothing more."""
+    return None
+
+
 def create_state(
-    params: Params, optimizer: optax.GradientTransformation, ema_decay: float = 0.0
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float = 0.0,
+    make_extra: Callable[[], PyTree] = nothing,
 ) -> TrainState:
-    """The state before the first update; with an `ema_decay` of 0 no average is kept."""
+    """The state before the first update; with an `ema_decay` of 0 no average is kept.
+
+    `make_extra` creates what else is kept.
+    """
     return TrainState(
         step=jnp.zeros([], jnp.int32),
         params=params,
@@ -42,6 +54,7 @@ def create_state(
         # A copy: the step donates its state, and a buffer can be donated only once.
         average=jax.jit(_copy)(params) if ema_decay else None,
         skipped=jnp.zeros([2], jnp.int32),
+        extra=make_extra(),
     )
 
 
@@ -50,17 +63,24 @@ def _copy(tree: PyTree) -> PyTree:
 
 
 def new_state(
-    params: Params, optimizer: optax.GradientTransformation, ema_decay: float
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+    make_extra: Callable[[], PyTree] = nothing,
 ) -> TrainState:
     """The state before the first update; donates `params`."""
-    return create_placed(partial(create_state, optimizer=optimizer, ema_decay=ema_decay), params)
+    make = partial(create_state, optimizer=optimizer, ema_decay=ema_decay, make_extra=make_extra)
+    return create_placed(make, params)
 
 
 def state_shapes(
-    params: PyTree, optimizer: optax.GradientTransformation, ema_decay: float
+    params: PyTree,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+    make_extra: Callable[[], PyTree] = nothing,
 ) -> TrainState:
     """The shapes of that state, from shapes of parameters, with their shardings."""
-    make = partial(create_state, optimizer=optimizer, ema_decay=ema_decay)
+    make = partial(create_state, optimizer=optimizer, ema_decay=ema_decay, make_extra=make_extra)
     return with_shardings(jax.eval_shape(make, params))
 
 
@@ -71,9 +91,11 @@ def apply_gradients(
     *,
     ema_decay: float = 0.0,
     finite: Bool[Array, ""] | bool = True,
+    extra: PyTree = None,
 ) -> TrainState:
     """The state after one update; the average moves by `1 - ema_decay` of the difference.
 
+    `extra` replaces what else is kept, if it is given.
     Unless `finite` the update is skipped: only the step and the counts of skipped steps change.
     """
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -91,5 +113,5 @@ def apply_gradients(
         opt_state=choose(opt_state, state.opt_state),
         average=choose(average, state.average),
         skipped=choose(state.skipped * jnp.array([1, 0], jnp.int32), state.skipped + 1),
-        extra=state.extra,
+        extra=state.extra if extra is None else choose(extra, state.extra),
     )

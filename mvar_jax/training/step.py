@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mvar_jax.array_types import Array, Params, batch_size
+from mvar_jax.array_types import Array, Bool, Params, PyTree, batch_size
 from mvar_jax.config import TrainingConfig
 from mvar_jax.models import Trunk
 from mvar_jax.models.conditioner import read_condition
@@ -124,14 +124,19 @@ def update(
     *,
     optimizer: optax.GradientTransformation,
     ema_decay: float,
+    extra: PyTree = None,
+    finite: Bool[Array, ""] | bool = True,
 ) -> tuple[TrainState, Metrics]:
     """The state after an update by the gradients, and further metrics.
 
-    If the loss or the gradient norm is NaN or inf, only the counts of steps change.
+    `extra`, if given, replaces what else the state keeps. Unless the loss and the gradient norm are
+    finite, and what else `finite` says, only the counts of steps change.
     """
     norm = optax.global_norm(gradients)
-    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
-    state = apply_gradients(state, gradients, optimizer, ema_decay=ema_decay, finite=finite)
+    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm) & finite
+    state = apply_gradients(
+        state, gradients, optimizer, ema_decay=ema_decay, finite=finite, extra=extra
+    )
     return state, metrics | {
         "gradient_norm": norm,
         "learning_rate": current_learning_rate(state.opt_state),

@@ -1,56 +1,155 @@
 """Training step and evaluation of the tokenizer.
 
-Jitted functions `step(state, batch) -> (state, metrics)`, which donates its state, and
-`evaluate(state, batch) -> metrics`, of batches as those of the trunk. Metrics are scalars.
+Jitted functions `step(state, batch, perceptual) -> (state, metrics)`, which donates its state, and
+`evaluate(state, batch, perceptual) -> metrics`, of batches as those of the trunk. `perceptual` are
+the parameters of LPIPS, None without it: an input, since as constants they would be compiled into
+the programs. Metrics are scalars.
 """
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import optax
+from jax.lax import Precision
 
-from mvar_jax.array_types import Array, Params
-from mvar_jax.config import TrainingConfig
+from mvar_jax.array_types import Array, Float, Params, PyTree, batch_size
+from mvar_jax.config import TokenizerLossConfig, TrainingConfig
+from mvar_jax.models.parameters import constrain_params
+from mvar_jax.networks.lpips import Backbone, perceptual_distance
 from mvar_jax.tokenizers import Tokenizer
-from mvar_jax.training.accumulation import accumulated_gradients
-from mvar_jax.training.losses import tokenizer_loss
+from mvar_jax.training.accumulation import mean_over_parts
+from mvar_jax.training.adversarial_losses import adaptive_quotient
+from mvar_jax.training.adversary import KEPT, Adversary
+from mvar_jax.training.losses import SQUARED_ERROR, Distance, tokenizer_loss
+from mvar_jax.training.state import TrainState
 from mvar_jax.training.step import update
 
 
-def make_tokenizer_step(
-    tokenizer: Tokenizer, optimizer: optax.GradientTransformation, config: TrainingConfig
-) -> Callable:
-    """An update of the tokenizer: `step(state, batch)`.
+@dataclass(frozen=True)
+class Objective:
+    """What a tokenizer is trained for, with what its settings alone do not say."""
 
-    Metrics are those of `tokenizer_loss`, and `gradient_norm` before clipping, `learning_rate`
-    of the last update, `skipped` and `skipped_in_a_row`.
+    config: TokenizerLossConfig = SQUARED_ERROR
+    backbone: Backbone | None = None  # of LPIPS
+    adversary: Adversary | None = None
+
+    def start(self, image_size: tuple[int, int]) -> dict[str, PyTree] | None:
+        """What a training state keeps besides, before the first update; None for nothing.
+
+        For images of (height, width) pixels.
+        """
+        return None if self.adversary is None else {KEPT: self.adversary.start(image_size)}
+
+    def distance(self, perceptual: Params | None, precision: Precision) -> Distance | None:
+        """LPIPS with its parameters, None without it."""
+        if self.backbone is None or perceptual is None:
+            return None
+        return functools.partial(
+            perceptual_distance, self.backbone, perceptual, precision=precision
+        )
+
+
+def make_tokenizer_step(
+    tokenizer: Tokenizer,
+    optimizer: optax.GradientTransformation,
+    config: TrainingConfig,
+    objective: Objective = Objective(),
+) -> Callable:
+    """An update of the tokenizer, and of its adversary: `step(state, batch, perceptual=None)`.
+
+    Metrics are those of `tokenizer_loss` and, with an adversary, of `Adversary.judge`, with
+    `adaptive_weight`, the factor of `generator_loss` in `loss`; then `gradient_norm` before
+    clipping, `learning_rate` of the last update, `skipped` and `skipped_in_a_row`. The adaptive
+    weight of a batch in parts is each part's own.
     """
+    adversary = objective.adversary
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def step(state, batch):
-        def loss(params, part):
-            return _tokenizer_loss(tokenizer, params, part["image"])
-
-        gradients, metrics = accumulated_gradients(loss, batch, config.accumulate)(state.params)
-        return update(state, gradients, metrics, optimizer=optimizer, ema_decay=config.ema_decay)
+    def step(state, batch, perceptual=None):
+        of_part = functools.partial(_gradients, tokenizer, objective, state, perceptual)
+        extra, finite = state.extra, True
+        if adversary is not None:
+            batch = batch | {"key": adversary.keys(state.step, batch_size(batch))}
+        (gradients, judged), metrics = mean_over_parts(of_part, batch, config.accumulate)
+        if adversary is not None:
+            own, finite = adversary.updated(extra[KEPT], judged, metrics, step=state.step)
+            extra = {**extra, KEPT: own}
+        return update(
+            state,
+            gradients,
+            metrics,
+            optimizer=optimizer,
+            ema_decay=config.ema_decay,
+            extra=extra,
+            finite=finite,
+        )
 
     return step
 
 
-def make_tokenizer_evaluation(tokenizer: Tokenizer) -> Callable:
-    """The metrics of `tokenizer_loss`, of the parameters to sample with: `evaluate(state, batch)`.
+def make_tokenizer_evaluation(tokenizer: Tokenizer, objective: Objective = Objective()) -> Callable:
+    """The metrics of `tokenizer_loss`: `evaluate(state, batch, perceptual=None)`.
 
-    There is no randomness.
+    They are those of the parameters to sample with. There is no randomness and no adversary, and
+    LPIPS is computed in true float32.
     """
 
     @jax.jit
-    def evaluate(state, batch):
-        return _tokenizer_loss(tokenizer, state.sampling_params, batch["image"])[1]
+    def evaluate(state, batch, perceptual=None):
+        images = batch["image"]
+        distance = objective.distance(perceptual, Precision.HIGHEST)
+        made = _reconstruct(tokenizer, images, state.sampling_params)
+        return tokenizer_loss(images, *made, objective.config, distance)[1]
 
     return evaluate
 
 
-def _tokenizer_loss(tokenizer: Tokenizer, params: Params, images: Array):
-    reconstruction, vq_loss = tokenizer.apply({"params": params}, images, method="reconstruct")
-    return tokenizer_loss(images, reconstruction, vq_loss)
+def _gradients(
+    tokenizer: Tokenizer,
+    objective: Objective,
+    state: TrainState,
+    perceptual: Params | None,
+    rows: dict[str, Array],
+) -> tuple[tuple[Params, PyTree], dict[str, Array]]:
+    """The gradients of the tokenizer and of its adversary, and the metrics of `rows`."""
+    images = rows["image"]
+    made, pull = jax.vjp(functools.partial(_reconstruct, tokenizer, images), state.params)
+    distance = objective.distance(perceptual, Precision.DEFAULT)
+
+    def of_images(reconstruction):
+        return tokenizer_loss(images, reconstruction, made[1], objective.config, distance)
+
+    (loss, metrics), slope = jax.value_and_grad(of_images, has_aux=True)(made[0])
+    judged = None
+    if objective.adversary is not None:
+        adversarial, judged, more = objective.adversary.judge(
+            state.extra[KEPT], images, made[0], rows["key"], step=state.step
+        )
+        weight = objective.adversary.weight(state.step)
+        if objective.config.adaptive:
+            at_last = (_at_last_layer(pull, each) for each in (slope, adversarial))
+            weight *= adaptive_quotient(*at_last, objective.config.adaptive_clamp)
+        slope += weight * adversarial
+        loss += weight * more["generator_loss"]
+        metrics |= {**more, "adaptive_weight": weight, "loss": loss}
+    (gradients,) = pull((slope, jnp.ones_like(made[1])))
+    return (constrain_params(gradients), judged), metrics
+
+
+def _reconstruct(
+    tokenizer: Tokenizer, images: Float[Array, "batch height width 3"], params: Params
+) -> tuple[Float[Array, "batch height width 3"], Float[Array, ""]]:
+    """Reconstructions, and the quantizer's loss."""
+    return tokenizer.apply({"params": params}, images, method="reconstruct")
+
+
+def _at_last_layer(pull: Callable, slope: Array) -> Array:
+    """The gradient at the kernel of the decoder's last convolution, from that at its images.
+
+    All the rest of `pull` is dead code, which the compiler removes.
+    """
+    (gradients,) = pull((slope, jnp.zeros([], jnp.float32)))
+    return gradients["decoder"]["conv_out"]["kernel"]

@@ -23,6 +23,7 @@ from mvar_jax.models.parameters import (
     param_shardings,
     parameter,
 )
+from mvar_jax.networks.discriminator import Discriminator
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.text import FLAN_T5
 from mvar_jax.text.t5 import T5
@@ -171,6 +172,11 @@ def tokenizer_shapes():
     return jax.eval_shape(VQTokenizer(Config().tokenizer).init, jax.random.key(0), images)["params"]
 
 
+def discriminator_shapes():
+    network, images = Discriminator(64, 3), jnp.zeros((1, 64, 64, 3))
+    return {"discriminator": jax.eval_shape(network.init, jax.random.key(0), images)["params"]}
+
+
 def text_shapes(config):
     inputs = jnp.zeros((1, 16), jnp.int32), jnp.ones((1, 16), bool)
     return jax.eval_shape(T5(config).init, jax.random.key(0), *inputs)["params"]
@@ -249,8 +255,34 @@ def test_all_that_heads_of_attention_own_is_reordered(pattern, shared, qk_norm):
             assert own == ([] if heads is None else [heads]), name
 
 
+def test_sharding_and_decay_of_the_discriminator():
+    shapes = discriminator_shapes()
+    shardings, decayed = leaves(param_shardings(shapes, ONE)), leaves(decays(shapes))
+    for name in leaves(shapes):
+        assert tuple(shardings[name].spec) == () and parameter(name).heads is None
+        assert decayed[name] == name.endswith("/kernel"), name
+
+
+def test_what_else_a_state_keeps_lies_as_its_parameters():
+    optimizer = make_optimizer(Config().optimizer, 10, 8)
+    params = {"head": {"kernel": jnp.zeros((16, 64))}}
+
+    def extra():
+        numbers = {"real": jnp.zeros([])}
+        return {"one": {"params": params, "opt_state": optimizer.init(params), "numbers": numbers}}
+
+    found = specs(jax.eval_shape(lambda: create_state(params, optimizer, 0.0, extra)))
+    own = {name: spec for name, (_, spec) in found.items() if name.startswith("extra/one/")}
+    kernels = {spec for name, spec in own.items() if name.endswith("head/kernel")}
+    assert len(own) > 4 and kernels == {("fsdp", "tensor")}
+    assert own["extra/one/numbers/real"] == ()
+    with pytest.raises(ValueError, match="extra/one/params/temperature matches 0 rows"):
+        param_shardings({"extra": {"one": {"params": {"temperature": jnp.zeros(())}}}}, POD)
+
+
 def test_every_row_is_of_some_parameter():
     names = {*leaves(tokenizer_shapes()), *leaves(text_shapes(FLAN_T5["small"]))}
+    names |= {*leaves(discriminator_shapes())}
     for arguments in (("scale+ssm",),), (("history",), True):
         names |= {*leaves(shapes_of(small_trunk(*arguments)))}
     names |= {*leaves(shapes_of(text_trunk()))}

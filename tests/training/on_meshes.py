@@ -1,4 +1,4 @@
-"""Trains the tiny trunk on several meshes of eight devices and compares; run it as a program."""
+"""Trains the tiny trunk and tokenizer on meshes of eight devices and compares; run as a program."""
 
 import re
 import sys
@@ -18,6 +18,7 @@ from mvar_jax.ops.scale_attention import scale_attention
 from mvar_jax.ops.ssd import ssd
 from mvar_jax.training.state import new_state
 from mvar_jax.training.step import Frozen, make_trunk_evaluation, make_trunk_step
+from tests.training import tiny_losses
 from tests.training.tiny import CONFIG, TOKENIZER, images, optimizer, tokenizer_params, trunk_params
 
 BATCH, STEPS = 8, 5
@@ -53,12 +54,39 @@ def train(layout: BatchLayout) -> tuple[list[float], list[float], str]:
     return losses, validation, program.as_text()
 
 
-def check_places(state, mesh) -> None:
+def train_with_all(layout: BatchLayout) -> list[dict[str, float]]:
+    """Metrics of the tokenizer's training with all losses, of which the last has the adversary."""
+    with jax.set_mesh(layout.mesh):
+        params = tokenizer_params()
+        params = jax.device_put(params, param_shardings(params, layout.mesh))
+        decay = CONFIG.training.ema_decay
+        state = new_state(params, optimizer(), decay, tiny_losses.extra)
+        replicated = NamedSharding(layout.mesh, PartitionSpec())
+        perceptual = jax.device_put(tiny_losses.NETWORK.params, replicated)
+        placed, rows = layout.place(batch(0), BATCH), []
+        program = tiny_losses.step().lower(state, placed, perceptual).compile()
+        images = {shape for shape in gathered(program.as_text()) if shape[-1:] == (3,)}
+        assert not images, f"images of other devices are fetched: {images}"
+        for index in range(STEPS):
+            placed = layout.place(batch(index), BATCH)
+            state, metrics = program(state, placed, perceptual)
+            rows.append({name: float(value) for name, value in metrics.items()})
+        check_shardings(state, layout.mesh)
+    assert rows[0]["discriminator_loss"] == 0 < rows[-1]["discriminator_loss"]
+    return rows
+
+
+def check_shardings(state, mesh) -> None:
     """After many steps every array still lies where the table says, its averages alike."""
     for leaf, expected in zip(
         jax.tree.leaves(state), jax.tree.leaves(param_shardings(state, mesh))
     ):
         assert leaf.sharding.is_equivalent_to(expected, leaf.ndim), (leaf.shape, leaf.sharding)
+
+
+def check_places(state, mesh) -> None:
+    """Every array lies where the table says, and the largest are split over the devices."""
+    check_shardings(state, mesh)
     kernel = state.params["blocks_0"]["modulation"]["kernel"]
     share = mesh.shape["fsdp"] * mesh.shape["tensor"]
     assert kernel.addressable_shards[0].data.shape[-1] * share == kernel.shape[-1]
@@ -136,12 +164,16 @@ def main(shapes: list[str]) -> None:
     check_kernels(make_mesh(MeshConfig(2, 2, 2)))
     one = BatchLayout(make_mesh(MeshConfig(), jax.devices()[:1]))
     losses, validation, _ = train(one)
+    rows = train_with_all(one)
     for shape in shapes:
         mesh = make_mesh(MeshConfig(*map(int, shape.split(","))))
         own_losses, own_validation, program = train(BatchLayout(mesh))
         np.testing.assert_allclose(own_losses, losses, rtol=1e-5)
         np.testing.assert_allclose(own_validation, validation, rtol=1e-5)
         check_gathered(program, mesh)
+        for own, expected in zip(train_with_all(BatchLayout(mesh)), rows):
+            for name, value in expected.items():
+                np.testing.assert_allclose(own[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
         print("equal on", shape)
 
 

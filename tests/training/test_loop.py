@@ -22,6 +22,7 @@ from mvar_jax.training.preemption import Preempted
 from mvar_jax.training.state import apply_gradients, create_state
 from mvar_jax.training.throughput import StepCost
 from tests.training.tiny import dataset, eval_batches, fit_tokenizer, fit_trunk, train_batches
+from tests.training.tiny_losses import fit_with_all
 
 CONFIG = TrainingConfig(
     steps=10, log_every=3, validate_every=4, validation_batches=2, save_every=5, ema_decay=0.9
@@ -341,7 +342,7 @@ def test_no_validation_images(tmp_path):
         run(tmp_path, validation=[])
 
 
-@pytest.mark.parametrize("fit_model", [fit_trunk, fit_tokenizer])
+@pytest.mark.parametrize("fit_model", [fit_trunk, fit_tokenizer, fit_with_all])
 def test_models_resume_to_the_same_bits(tmp_path, fit_model):
     unbroken = fit_model(tmp_path / "unbroken")
     with pytest.raises(Killed):

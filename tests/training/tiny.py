@@ -155,17 +155,18 @@ def fit_trunk(directory: Path, **data):
         functools.partial(trunk_step(), frozen=frozen()),
         functools.partial(trunk_evaluation(), frozen=frozen()),
     )
-    return _fit("trunk", directory, programs, InitialState(trunk_state(), trunk_state), **data)
+    return fit_in("trunk", directory, programs, InitialState(trunk_state(), trunk_state), **data)
 
 
 def fit_tokenizer(directory: Path, **data):
     """The same for the tiny tokenizer."""
     programs = Programs(tokenizer_step(), tokenizer_evaluation())
     initial = InitialState(tokenizer_state(), tokenizer_state)
-    return _fit("tokenizer", directory, programs, initial, **data)
+    return fit_in("tokenizer", directory, programs, initial, **data)
 
 
-def _fit(label, directory, programs, initial, **data):
+def fit_in(label, directory, programs, initial, **data):
+    """The same with any programs and initial state."""
     run = Run(label, directory, CONFIG.training, CONFIG.training.steps, StepCost(BATCH))
     data = {"batches": train_batches(), "validation": eval_batches()} | data
     return fit(run, programs, Data(**data), initial=initial)

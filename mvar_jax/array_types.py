@@ -24,6 +24,9 @@ Shape strings are space-separated names from this legend; a name keeps one meani
     code      channels of a code, written Cvae or z in VAR
     word      channels of a token's codes: code, or more where a token folds several positions
     bits      bits of a token, or of a position of the tokenizer's map
+    symbols   what a token is made of: one code, or its bits
+    values    values of a symbol
+    clusters  centres of clusters of vectors
     height, width_px (or h, w)   extent of an image or feature map
     channels  channels of a feature map
 """

@@ -27,6 +27,7 @@ RESUMABLE = (
     "config.mesh",
     "config.training",
     "config.tokenizer_training",
+    "config.codebook.warn_below",
     "config.sampling",
     "config.allow_untrained_tokenizer",
     "config.data.directory",

@@ -6,6 +6,7 @@ code only ever receives dataclasses. Errors are ValueErrors of one sentence: wha
 got, what was expected, how to fix it.
 """
 
+from mvar_jax.config.codebook import CodebookConfig
 from mvar_jax.config.data import DataConfig
 from mvar_jax.config.experiment import (
     SAMPLING_PRESETS,
@@ -37,6 +38,7 @@ __all__ = [
     "BRANCHES",
     "SAMPLING_PRESETS",
     "BlockKind",
+    "CodebookConfig",
     "Config",
     "DataConfig",
     "InitConfig",

@@ -7,6 +7,7 @@ from typing import Any
 from absl import logging
 
 from mvar_jax.checks import LARGEST, check, check_range, check_seed
+from mvar_jax.config.codebook import CodebookConfig
 from mvar_jax.config.data import DataConfig
 from mvar_jax.config.infinity_schedules import reshaped
 from mvar_jax.config.model import ModelConfig
@@ -118,6 +119,7 @@ class Config:
     tokenizer_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     discriminator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     tokenizer_training: TrainingConfig = field(default_factory=TrainingConfig)
+    codebook: CodebookConfig = field(default_factory=CodebookConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -147,6 +149,7 @@ class Config:
             "of images, or one that of tokenizer.image_size; leave one out.",
         )
         check(self.batch_size >= 1, f"batch_size: got {self.batch_size}, expected at least 1.")
+        self.codebook.check_fits(self.tokenizer, self.batch_size)
         for name in ("training", "tokenizer_training"):
             parts = getattr(self, name).accumulate
             check(

@@ -1,12 +1,12 @@
 """Networks that images are compared by, and a set of images that others are compared with."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.array_types import Float, HostArray
+from mvar_jax.array_types import Array, Float, HostArray, Params
 from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.frechet import Accumulator, Gaussian, gaussian_distance
 from mvar_jax.evaluation.set_statistics import PLAIN

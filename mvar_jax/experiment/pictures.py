@@ -11,11 +11,16 @@ import numpy as np
 from jax.experimental import multihost_utils
 from PIL import Image
 
-from mvar_jax.array_types import HostArray, Params
+from mvar_jax.array_types import Array, Float, HostArray, Params
 from mvar_jax.config import Config
 from mvar_jax.models import ClassLabels, Condition
 from mvar_jax.pictures.image_files import save_picture
-from mvar_jax.pictures.image_grid import image_grid, reconstruction_grid
+from mvar_jax.pictures.image_grid import (
+    growth_grid,
+    image_grid,
+    reconstruction_grid,
+    stacked,
+)
 from mvar_jax.sampling import Filters, Sampler, Weights, generate
 from mvar_jax.sampling.request import NumberedRequest
 from mvar_jax.tokenizers import Tokenizer
@@ -25,6 +30,7 @@ from mvar_jax.training.step import Frozen
 ROWS = 8
 COLUMNS = 4  # images of each row
 RECONSTRUCTIONS = 10
+GROWING = 4  # images that are shown after every scale
 ENLARGE_BELOW = 64  # pixels, along the shorter side
 
 Draw = Callable[..., np.ndarray]
@@ -65,9 +71,10 @@ def trunk_pictures(config: Config, sampler: Sampler, shown: Shown) -> Draw:
 
 
 def tokenizer_pictures(tokenizer: Tokenizer, validation: Iterable) -> Draw:
-    """`draw(state, path)`: writes images beside their reconstructions, returns the pixels.
+    """`draw(state, path)`: writes images and their reconstructions, returns the pixels.
 
-    They are the first images of the validation split.
+    They are the first images of the validation split, beside their reconstructions, and below some
+    of them decoded from the first scale alone, from the first two, and so on.
     """
 
     @jax.jit
@@ -77,11 +84,29 @@ def tokenizer_pictures(tokenizer: Tokenizer, validation: Iterable) -> Draw:
     def draw(state: TrainState, path: Path) -> np.ndarray:
         images = next(iter(validation))["image"]
         decoded = _on_host(reconstruct(state.sampling_params, images))
+        grown = _on_host(decode_scales(tokenizer, state.sampling_params, images[:GROWING]))
         images = _on_host(images)
         pair = images[:RECONSTRUCTIONS], decoded[:RECONSTRUCTIONS]
-        return _write(reconstruction_grid(*pair, RECONSTRUCTIONS, scale=_scale(images)), path)
+        size = _scale(images)
+        growing = growth_grid(grown, ["by scale"] * grown.shape[1], size)
+        return _write(
+            stacked([reconstruction_grid(*pair, RECONSTRUCTIONS, scale=size), growing]), path
+        )
 
     return draw
+
+
+@partial(jax.jit, static_argnums=0)
+def decode_scales(
+    tokenizer: Tokenizer, params: Params, images: Float[Array, "batch h w 3"]
+) -> Float[Array, "scales batch h w 3"]:
+    """Images decoded from their tokens of the first scale, of the first two, up to all scales."""
+    bound = tokenizer.bind({"params": params})
+    running, pictures = bound.start(len(images)), []
+    for scale, tokens in enumerate(bound.quantize(bound.encode(images))):
+        running, _ = bound.accumulate(running, bound.embed(tokens), scale)
+        pictures.append(bound.decode(running))
+    return jnp.stack(pictures)
 
 
 def _on_host(images: HostArray) -> np.ndarray:

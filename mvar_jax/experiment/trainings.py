@@ -6,6 +6,7 @@ They run on the mesh of the config, over all devices of all processes.
 import sys
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -49,6 +50,9 @@ from mvar_jax.networks.lpips import PerceptualNetwork
 from mvar_jax.sampling import Sampler
 from mvar_jax.sampling.asked import text_features
 from mvar_jax.tokenizers import build_tokenizer
+from mvar_jax.training.codebook import CodebookCare
+from mvar_jax.training.codebook_start import start_codes
+from mvar_jax.training.codebook_watch import UsageWatch
 from mvar_jax.training.lock import RunLock
 from mvar_jax.training.loop import Data, InitialState, Outcome, Programs, Run, fit
 from mvar_jax.training.optimizer import make_optimizer
@@ -104,13 +108,11 @@ def train_tokenizer(
     data = make_data(config, layout, training.accumulate, source=source, encode=encode)
     steps = training.total_steps(len(source), config.batch_size)
     optimizer = make_optimizer(config.tokenizer_optimizer, steps, config.batch_size)
-    objective = make_objective(config, perceptual, steps)
+    trained = Trained(make_objective(config, perceptual, steps), _codebook_care(config))
     record = RunRecord(steps, perceptual=lpips_checksum(perceptual))
     check_is_run(own.checkpoints)
     own.check_same(config)
     check_same_lpips(own, record.perceptual)
-    ema_decay = training.ema_decay
-    extra = partial(objective.start, config.tokenizer.image_size)
 
     with jax.set_mesh(mesh), RunLock(workdir.path):  # no trunk learns its tokens meanwhile
         check(
@@ -126,13 +128,13 @@ def train_tokenizer(
                 config=training,
                 total_steps=steps,
                 cost=StepCost(config.batch_size),
+                watch=UsageWatch(config.codebook, config.tokenizer),
             ),
-            _tokenizer_programs(config, optimizer, data, objective, place_lpips(perceptual, mesh)),
+            _tokenizer_programs(
+                config, optimizer, data, trained, perceptual=place_lpips(perceptual, mesh)
+            ),
             data,
-            initial=InitialState(
-                state_shapes(tokenizer_shapes(config), optimizer, ema_decay, extra),
-                lambda: new_state(init_tokenizer(config), optimizer, ema_decay, extra),
-            ),
+            initial=_initial_tokenizer(config, optimizer, data, trained),
             begin=partial(on_first_process, partial(_save_start, own, config, record)),
         )
 
@@ -149,16 +151,53 @@ def _save_start(workdir: Workdir, config: Config, record: RunRecord) -> None:
     )
 
 
+class Trained(NamedTuple):
+    """What a tokenizer's training aims at, and what it does for the codes."""
+
+    objective: Objective
+    care: CodebookCare
+
+    def start(self, image_size: tuple[int, int]) -> dict[str, PyTree] | None:
+        """What a state keeps besides, before the first update; None for nothing."""
+        return {**(self.objective.start(image_size) or {}), **self.care.start()} or None
+
+
+def _codebook_care(config: Config) -> CodebookCare:
+    """What the tokenizer's training does for the codes."""
+    tokenizer, parts = build_tokenizer(config.tokenizer), config.tokenizer_training.accumulate
+    return CodebookCare(tokenizer, config.codebook, config.seed, parts)
+
+
+def _initial_tokenizer(
+    config: Config, optimizer: optax.GradientTransformation, data: Data, trained: Trained
+) -> InitialState:
+    """The state that a tokenizer's training starts from: random parameters, codes as configured."""
+    ema_decay = config.tokenizer_training.ema_decay
+    extra = partial(trained.start, config.tokenizer.image_size)
+
+    def create():
+        params, batches = init_tokenizer(config), config.codebook.start_batches
+        if batches:
+            tokenizer = trained.care.tokenizer
+            params = start_codes(tokenizer, params, data.batches, batches, seed=config.seed)
+        return new_state(params, optimizer, ema_decay, extra)
+
+    return InitialState(state_shapes(tokenizer_shapes(config), optimizer, ema_decay, extra), create)
+
+
 def _tokenizer_programs(
     config: Config,
     optimizer: optax.GradientTransformation,
     data: Data,
-    objective: Objective,
+    trained: Trained,
+    *,
     perceptual: Params | None,
 ) -> Programs:
     """The programs of the tokenizer's training, which draws images of the validation split."""
-    tokenizer = build_tokenizer(config.tokenizer)
-    step = make_tokenizer_step(tokenizer, optimizer, config.tokenizer_training, objective)
+    tokenizer, objective = trained.care.tokenizer, trained.objective
+    step = make_tokenizer_step(
+        tokenizer, optimizer, config.tokenizer_training, objective, care=trained.care
+    )
     return Programs(
         partial(step, perceptual=perceptual),
         partial(make_tokenizer_evaluation(tokenizer, objective), perceptual=perceptual),

@@ -128,7 +128,7 @@ PARAMETERS = (
 # else is trained.
 STATE_PREFIX = r"((extra/\w+/)?(params|average|opt_state(/\w+)*)/)?"
 # Where a training state holds counts, rates and other numbers.
-COUNTS = r"(step|skipped|(extra/\w+/)?(opt_state|numbers))(/\w+)*"
+COUNTS = r"(step|skipped|extra/codes|(extra/\w+/)?(opt_state|numbers))(/\w+)*"
 
 
 def parameter(path: str) -> Parameter:

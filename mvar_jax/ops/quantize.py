@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from mvar_jax.array_types import Array, Float, Int, UInt
 
 NORM_EPSILON = 1e-12
+SMALLEST_SHARE = 1e-30  # whose logarithm is finite
 
 
 def nearest_code(
@@ -53,6 +54,36 @@ def corners(
     Bits may be probabilities of 1; the result is then the expected corner.
     """
     return (2 * bits.astype(jnp.float32) - 1) / jnp.sqrt(jnp.float32(dimensions))
+
+
+def bit_entropies(
+    vectors: Float[Array, "*batch bits"], sharpness: float
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """How undecided the bits of vectors are, and how evenly all of them use both values, in nats.
+
+    The first is the entropy of a vector's soft bits, the mean over vectors; the second that of the
+    means of soft bits over vectors. Both are sums over bits (BSQ, arXiv 2406.07548, where they are
+    the two entropies of the loss, factored by bits).
+    """
+    scores = bit_scores(vectors, sharpness)
+    ones, zeros = jax.nn.sigmoid(scores), jax.nn.sigmoid(-scores)
+    # By scores, since p log p has no finite gradient where a sigmoid has come to 0 or 1.
+    each = ones * jax.nn.softplus(-scores) + zeros * jax.nn.softplus(scores)
+    axes = tuple(range(scores.ndim - 1))
+    shares = jnp.stack([ones.mean(axis=axes), zeros.mean(axis=axes)])
+    together = -jnp.sum(shares * jnp.log(jnp.maximum(shares, SMALLEST_SHARE)))
+    return jnp.mean(jnp.sum(each, axis=-1)), together
+
+
+def bit_scores(
+    vectors: Float[Array, "*batch bits"], sharpness: float
+) -> Float[Array, "*batch bits"]:
+    """The logits of soft bits being 1: the distances' difference to both corners of a bit.
+
+    With the unit vector u and corners at +-1 / sqrt(bits), |u + c|^2 - |u - c|^2 = 4 u c, which
+    `sharpness`, an inverse temperature, multiplies.
+    """
+    return 4 * sharpness * _unit(vectors) / jnp.sqrt(jnp.float32(vectors.shape[-1]))
 
 
 def _unit(vectors):

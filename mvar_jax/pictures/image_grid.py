@@ -96,6 +96,16 @@ def growth_grid(
     return image_grid(cells, len(images), row_labels, scale=scale)
 
 
+def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures below each other, aligned at the left."""
+    width, height = max(one.width for one in pictures), sum(one.height for one in pictures)
+    whole, top = Image.new("RGB", (width, height), PAPER), 0
+    for one in pictures:
+        whole.paste(one, (0, top))
+        top += one.height
+    return whole
+
+
 def _label_width(labels: Sequence[str]) -> int:
     widths = [font().getlength(line) for label in labels for line in label.split("\n")]
     return int(max(widths)) + 4 * GAP if widths else 0

@@ -21,6 +21,12 @@ class TokenSpace(Protocol):
     def logits(self) -> int:
         """Number of logits per token."""
 
+    def count(self, tokens: Tokens) -> Int[Array, "symbols values"]:
+        """How often every value occurs: of one code, or of each bit by itself, int32."""
+
+    def usage(self, counts: Int[Array, "symbols values"]) -> Float[Array, ""]:
+        """How much of what tokens could use occurs, from 0 to 1, float32, by their counts."""
+
     def loss(
         self,
         logits: Float[Array, "batch n logits"],

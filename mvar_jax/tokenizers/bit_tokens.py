@@ -28,6 +28,15 @@ class BitTokens:
         """Number of logits per token: two per bit."""
         return 2 * self.bits
 
+    def count(self, tokens: UInt[Array, "batch n bits"]) -> Int[Array, "bits 2"]:
+        """How often every bit is 0, and 1, int32."""
+        ones = jnp.sum(tokens, axis=(0, 1), dtype=jnp.int32)
+        return jnp.stack([tokens.shape[0] * tokens.shape[1] - ones, ones], axis=-1)
+
+    def usage(self, counts: Int[Array, "bits 2"]) -> Float[Array, ""]:
+        """The share of the bits whose both values occur, however rarely."""
+        return jnp.mean(jnp.min(counts, axis=-1) > 0)
+
     def accuracy(
         self, logits: Float[Array, "batch n logits"], targets: UInt[Array, "batch n bits"]
     ) -> Float[Array, "batch n"]:

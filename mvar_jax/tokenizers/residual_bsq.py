@@ -14,7 +14,13 @@ from mvar_jax.ops.noise import fold_each, token_uniform, uniform_per_image
 from mvar_jax.ops.quantize import corners, nearest_corner
 from mvar_jax.ops.resize import resize_area, resize_bilinear
 from mvar_jax.scales import ScaleSchedule
-from mvar_jax.tokenizers.residual_vq import QuantizedScale
+from mvar_jax.tokenizers.training_pass import (
+    Depth,
+    QuantizedScale,
+    kept_sum,
+    mean_over_kept,
+    mean_square,
+)
 
 RATE_STREAM, FLIP_STREAM = 2, 3  # folded into an image's key before drawing; 1 is models.trunk's
 
@@ -87,12 +93,13 @@ class BinaryQuantizer:
         running = self.start(features.shape[0], schedule)
         pyramid = []
         for scale, size in enumerate(schedule.sizes):
-            left = features - jax.lax.stop_gradient(running)
-            bits, codes = map(self.fold, nearest_corner(resize_area(left, self._map_size(size))))
+            left = resize_area(features - jax.lax.stop_gradient(running), self._map_size(size))
+            bits, codes = map(self.fold, nearest_corner(left))
             if scale < len(flips):
                 codes = self.embed(bits ^ flips[scale].astype(jnp.uint8))
             running, next_input = self.accumulate(running, codes, scale, schedule)
-            pyramid.append(QuantizedScale(bits, running, next_input))
+            left = rearrange(left, "batch h w code -> batch (h w) code")
+            pyramid.append(QuantizedScale(bits, running, next_input, left))
         return pyramid
 
     def draw_flips(self, keys: Key[Array, "batch"], schedule: ScaleSchedule) -> Flips:
@@ -130,16 +137,21 @@ class BinaryQuantizer:
         )
 
     def __call__(
-        self, features: Float[Array, "batch h w code"], schedule: ScaleSchedule
-    ) -> tuple[Float[Array, "batch h w code"], Float[Array, ""]]:
-        """The quantized map, straight-through in its gradient, and the quantizer's loss.
+        self,
+        features: Float[Array, "batch h w code"],
+        schedule: ScaleSchedule,
+        depth: Depth = None,
+    ) -> tuple[Float[Array, "batch h w code"], Float[Array, ""], list[QuantizedScale]]:
+        """The quantized map, straight-through in its gradient, the quantizer's loss, all scales.
 
         The loss is commitment |sg(f_k) - f|^2, the mean over scales, with f_k the sum up to scale
         k: as for `ResidualQuantizer`, without the term of the codebook.
         """
-        sums = [scale.running for scale in self.pyramid(features, schedule)]
-        losses = [jnp.mean((jax.lax.stop_gradient(total) - features) ** 2) for total in sums]
-        return sums[-1], self.config.commitment * jnp.asarray(sum(losses)) / len(losses)
+        pyramid = self.pyramid(features, schedule)
+        sums = [scale.running for scale in pyramid]
+        losses = [mean_square(jax.lax.stop_gradient(total) - features, depth) for total in sums]
+        loss = mean_over_kept(losses, depth, self.config.commitment)
+        return kept_sum(sums, depth), loss, pyramid
 
     def _map_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the map of a scale, from those in tokens."""

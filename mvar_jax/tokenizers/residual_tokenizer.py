@@ -13,7 +13,8 @@ from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers.autoencoder import Decoder, Encoder
 from mvar_jax.tokenizers.base import Tokens
 from mvar_jax.tokenizers.residual_bsq import BinaryQuantizer
-from mvar_jax.tokenizers.residual_vq import QuantizedScale, ResidualQuantizer
+from mvar_jax.tokenizers.residual_vq import ResidualQuantizer
+from mvar_jax.tokenizers.training_pass import Depth, QuantizedScale, TrainingPass
 
 QUANTIZERS: dict[str, Any] = {"vq": ResidualQuantizer, "bsq": BinaryQuantizer}
 
@@ -127,14 +128,25 @@ class ResidualTokenizer(Module):
         images: Float[Array, "batch height width 3"],
         schedule: ScaleSchedule | None = None,
     ) -> tuple[Float[Array, "batch height width 3"], Float[Array, ""]]:
-        """The training pass: images through the quantizer and back, and the quantizer's loss.
+        """The reconstruction and the quantizer's loss of `training_pass`."""
+        made = self.training_pass(images, schedule=schedule)
+        return made.reconstruction, made.quantizer_loss
 
-        The reconstruction is not clipped, and its gradient passes straight through the
-        quantizer. Raises ValueError for images of another size.
+    def training_pass(
+        self,
+        images: Float[Array, "batch height width 3"],
+        depth: Depth = None,
+        schedule: ScaleSchedule | None = None,
+    ) -> TrainingPass:
+        """Images through the quantizer and back, the quantizer's loss, and all scales.
+
+        The reconstruction, of the first `depth` scales where they are given, is not clipped, and
+        its gradient passes straight through the quantizer. Raises ValueError for images of another
+        size.
         """
         features = self.encode(images, schedule)
-        quantized, loss = self.quantizer(features, schedule or self.schedule)
-        return self._decode(quantized), loss
+        quantized, loss, scales = self.quantizer(features, schedule or self.schedule, depth)
+        return TrainingPass(self._decode(quantized), loss, scales)
 
     def __call__(self, images):
         """`reconstruct`."""

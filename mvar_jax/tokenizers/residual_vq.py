@@ -1,7 +1,6 @@
 """The multi-scale residual quantizer: a latent map as token maps from coarse to fine."""
 
 from functools import cache
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +14,13 @@ from mvar_jax.ops.module import Conv, Module
 from mvar_jax.ops.quantize import nearest_code
 from mvar_jax.ops.resize import resize_area, resize_bicubic
 from mvar_jax.scales import ScaleSchedule
-
-
-class QuantizedScale(NamedTuple):
-    """The result of quantizing one scale."""
-
-    tokens: jax.Array  # int32 [batch, n_k]
-    running: jax.Array  # [batch, h, w, code], the sum of all scales so far
-    next_input: jax.Array | None  # [batch, n_{k+1}, code], None after the last scale
+from mvar_jax.tokenizers.training_pass import (
+    Depth,
+    QuantizedScale,
+    kept_sum,
+    mean_over_kept,
+    mean_square,
+)
 
 
 class ResidualQuantizer(Module):
@@ -81,7 +79,7 @@ class ResidualQuantizer(Module):
         running = running + (1 - ratio) * maps + ratio * self._convolution(scale, schedule)(maps)
         if scale + 1 == len(schedule):
             return running, None
-        return running, _vectors(running, schedule.sizes[scale + 1])
+        return running, vectors_at(running, schedule.sizes[scale + 1])
 
     def _convolution(self, scale, schedule):
         """The residual convolution of a scale."""
@@ -101,32 +99,37 @@ class ResidualQuantizer(Module):
         running = self.start(features.shape[0], schedule)
         pyramid = []
         for scale, size in enumerate(schedule.sizes):
-            left = _vectors(features - running, size)
+            left = vectors_at(features - running, size)
             tokens = nearest_code(left, self.codebook, self.config.normalize_codes)
             running, next_input = self.accumulate(running, self.embed(tokens), scale, schedule)
-            pyramid.append(QuantizedScale(tokens, running, next_input))
+            pyramid.append(QuantizedScale(tokens, running, next_input, left))
         return pyramid
 
     def __call__(
-        self, features: Float[Array, "batch h w code"], schedule: ScaleSchedule
-    ) -> tuple[Float[Array, "batch h w code"], Float[Array, ""]]:
-        """The quantized map, straight-through in its gradient, and the quantizer's loss.
+        self,
+        features: Float[Array, "batch h w code"],
+        schedule: ScaleSchedule,
+        depth: Depth = None,
+    ) -> tuple[Float[Array, "batch h w code"], Float[Array, ""], list[QuantizedScale]]:
+        """The quantized map, straight-through in its gradient, the quantizer's loss, all scales.
 
         The loss is the mean over scales of |f_k - sg(f)|^2 + commitment |sg(f_k) - f|^2, with f_k
-        the sum up to scale k (VQ-VAE, arXiv 1711.00937, equation 3).
+        the sum up to scale k (VQ-VAE, arXiv 1711.00937, equation 3). Of an image with a `depth`,
+        only so many scales add to the map and to the loss.
         """
         if self.is_initializing():
             for convolution in self.residual:  # the official model has all, used or not
                 convolution(features)
         stop = jax.lax.stop_gradient
-        sums = [scale.running for scale in self.pyramid(features, schedule)]
+        pyramid = self.pyramid(features, schedule)
+        sums = [scale.running for scale in pyramid]
         losses = [
-            jnp.mean((total - stop(features)) ** 2)
-            + self.config.commitment * jnp.mean((stop(total) - features) ** 2)
+            mean_square(total - stop(features), depth)
+            + self.config.commitment * mean_square(stop(total) - features, depth)
             for total in sums
         ]
-        loss = jnp.asarray(sum(losses)) / len(losses)
-        return features + stop(sums[-1] - features), loss
+        quantized = features + stop(kept_sum(sums, depth) - features)
+        return quantized, mean_over_kept(losses, depth), pyramid
 
 
 def small_codes(key: jax.Array, shape: tuple[int, int], dtype=jnp.float32) -> jax.Array:
@@ -139,7 +142,10 @@ def small_codes(key: jax.Array, shape: tuple[int, int], dtype=jnp.float32) -> ja
     return jax.random.uniform(key, shape, dtype, -limit, limit)
 
 
-def _vectors(maps, size):
+def vectors_at(
+    maps: Float[Array, "batch h w code"], size: tuple[int, int]
+) -> Float[Array, "batch n code"]:
+    """Maps averaged down to a scale's size, as vectors in row-major order."""
     return rearrange(resize_area(maps, size), "batch h w code -> batch (h w) code")
 
 

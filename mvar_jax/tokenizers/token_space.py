@@ -21,6 +21,15 @@ class CategoricalTokens:
         """Number of logits per token: one per code."""
         return self.vocabulary
 
+    def count(self, tokens: Int[Array, "batch n"]) -> Int[Array, "1 vocab"]:
+        """How often every code occurs, int32."""
+        return jnp.bincount(tokens.reshape(-1), length=self.vocabulary)[None]
+
+    def usage(self, counts: Int[Array, "1 vocab"]) -> Float[Array, ""]:
+        """The codes that occur, as a share of how many could: all, or one per token if fewer."""
+        most = jnp.minimum(self.vocabulary, jnp.sum(counts))
+        return jnp.sum(counts > 0) / most
+
     def accuracy(
         self, logits: Float[Array, "batch n vocab"], targets: Int[Array, "batch n"]
     ) -> Float[Array, "batch n"]:

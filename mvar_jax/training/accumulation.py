@@ -10,14 +10,13 @@ from einops import rearrange
 
 from mvar_jax.array_types import Array, Params, PyTree
 from mvar_jax.models.parameters import constrain_params
-from mvar_jax.training.losses import Metrics
 
 Result = TypeVar("Result")
 
 
 def accumulated_gradients(
-    loss: Callable[[Params, PyTree], tuple[Array, Metrics]], batch: PyTree, parts: int
-) -> Callable[[Params], tuple[Params, Metrics]]:
+    loss: Callable[[Params, PyTree], tuple[Array, PyTree]], batch: PyTree, parts: int
+) -> Callable[[Params], tuple[Params, PyTree]]:
     """The gradients of `loss(params, batch) -> (loss, metrics)`, computed in `parts` parts.
 
     Loss and metrics must be means over the batch, which is the first axis of all its arrays;
@@ -26,7 +25,7 @@ def accumulated_gradients(
     """
     gradient = jax.grad(loss, has_aux=True)
 
-    def of(params: Params, rows: PyTree) -> tuple[Params, Metrics]:
+    def of(params: Params, rows: PyTree) -> tuple[Params, PyTree]:
         gradients, metrics = gradient(params, rows)
         return constrain_params(gradients), metrics
 

@@ -162,7 +162,8 @@ class Adversary:
         return lambda images: diff_augment(images, own)
 
     def _logits(self, params: Params, images: Array) -> Array:
-        return self.discriminator.apply({"params": params["discriminator"]}, images)
+        own = {"params": params["discriminator"]}
+        return jnp.asarray(self.discriminator.apply(own, images))
 
     def _loss(self, real: Array, fake: Array, averages: Metrics) -> tuple[Array, Metrics]:
         """The discriminator's loss, and metrics."""

@@ -40,6 +40,8 @@ class Run:
     config: TrainingConfig
     total_steps: int
     cost: StepCost
+    # Sentences to say about the rows that are logged, which it is given one after the other.
+    watch: Callable[[Row], list[str]] = lambda _: []
 
     def due(self, step: int, *intervals: int) -> bool:
         """Whether a step is the last one, or a multiple of one of the intervals (0: never)."""
@@ -157,6 +159,8 @@ def fit(
             _naming_memory(run.label),
             clock.phase("train"),
         ):
+            for row in log.rows:  # what it said about them was said then
+                run.watch(row)
             steps = _Steps(
                 run=run,
                 programs=_timed(programs, clock),
@@ -226,6 +230,8 @@ class _Steps:
                 row |= self._validate(state)
         self.log.append(row, speed)
         self.progress.report({**row, **speed})
+        for sentence in self.run.watch(row):
+            self.progress.say(sentence)
 
     def _validate(self, state: TrainState) -> dict[str, float]:
         """The metrics of the evaluation, means over all images, named `validation_...`."""

@@ -10,7 +10,7 @@ from mvar_jax.training.metrics import Row
 from mvar_jax.training.stopwatch import Stopwatch
 
 SHOWN = (
-    *("loss", "accuracy", "psnr", "lpips", "discriminator_loss"),
+    *("loss", "accuracy", "psnr", "lpips", "discriminator_loss", "usage_least"),
     *("validation_loss", "images_per_second", "mfu"),
 )
 

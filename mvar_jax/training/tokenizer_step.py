@@ -16,13 +16,14 @@ import optax
 from jax.lax import Precision
 
 from mvar_jax.array_types import Array, Float, Params, PyTree, batch_size
-from mvar_jax.config import TokenizerLossConfig, TrainingConfig
+from mvar_jax.config import CodebookConfig, TokenizerLossConfig, TrainingConfig
 from mvar_jax.models.parameters import constrain_params
 from mvar_jax.networks.lpips import Backbone, perceptual_distance
 from mvar_jax.tokenizers import Tokenizer
 from mvar_jax.training.accumulation import mean_over_parts
 from mvar_jax.training.adversarial_losses import adaptive_quotient
 from mvar_jax.training.adversary import KEPT, Adversary
+from mvar_jax.training.codebook import CodebookCare
 from mvar_jax.training.losses import SQUARED_ERROR, Distance, tokenizer_loss
 from mvar_jax.training.state import TrainState
 from mvar_jax.training.step import update
@@ -57,27 +58,31 @@ def make_tokenizer_step(
     optimizer: optax.GradientTransformation,
     config: TrainingConfig,
     objective: Objective = Objective(),
+    *,
+    care: CodebookCare | None = None,
 ) -> Callable:
     """An update of the tokenizer, and of its adversary: `step(state, batch, perceptual=None)`.
 
-    Metrics are those of `tokenizer_loss` and, with an adversary, of `Adversary.judge`, with
-    `adaptive_weight`, the factor of `generator_loss` in `loss`; then `gradient_norm` before
-    clipping, `learning_rate` of the last update, `skipped` and `skipped_in_a_row`. The adaptive
-    weight of a batch in parts is each part's own.
+    Metrics are those of `tokenizer_loss`, of `CodebookCare` and, with an adversary, of
+    `Adversary.judge`, with `adaptive_weight`, the factor of `generator_loss` in `loss`; then
+    `gradient_norm` before clipping, `learning_rate` of the last update, `skipped` and
+    `skipped_in_a_row`. The adaptive weight of a batch in parts is each part's own.
     """
     adversary = objective.adversary
+    cared = care or CodebookCare(tokenizer, CodebookConfig(), parts=config.accumulate)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, batch, perceptual=None):
-        of_part = functools.partial(_gradients, tokenizer, objective, state, perceptual)
+        of_part = functools.partial(_gradients, objective, cared, state, perceptual)
         extra, finite = state.extra, True
+        batch = cared.with_draws(batch, state.step)
         if adversary is not None:
             batch = batch | {"key": adversary.keys(state.step, batch_size(batch))}
-        (gradients, judged), metrics = mean_over_parts(of_part, batch, config.accumulate)
+        (gradients, judged, seen), metrics = mean_over_parts(of_part, batch, config.accumulate)
         if adversary is not None:
             own, finite = adversary.updated(extra[KEPT], judged, metrics, step=state.step)
             extra = {**extra, KEPT: own}
-        return update(
+        state, metrics = update(
             state,
             gradients,
             metrics,
@@ -86,6 +91,7 @@ def make_tokenizer_step(
             extra=extra,
             finite=finite,
         )
+        return cared.after(state, metrics, seen)
 
     return step
 
@@ -108,35 +114,43 @@ def make_tokenizer_evaluation(tokenizer: Tokenizer, objective: Objective = Objec
 
 
 def _gradients(
-    tokenizer: Tokenizer,
     objective: Objective,
+    care: CodebookCare,
     state: TrainState,
     perceptual: Params | None,
     rows: dict[str, Array],
-) -> tuple[tuple[Params, PyTree], dict[str, Array]]:
-    """The gradients of the tokenizer and of its adversary, and the metrics of `rows`."""
+) -> tuple[tuple[Params, PyTree, PyTree], dict[str, Array]]:
+    """The gradients of the tokenizer and of its adversary, what is seen of codes, and metrics."""
     images = rows["image"]
-    made, pull = jax.vjp(functools.partial(_reconstruct, tokenizer, images), state.params)
+
+    def run(params):
+        made = care.tokenizer.apply(
+            {"params": params}, images, rows.get("depth"), method="training_pass"
+        )
+        return care.observe(made, rows)
+
+    made, pull, (seen, more) = jax.vjp(run, state.params, has_aux=True)
     distance = objective.distance(perceptual, Precision.DEFAULT)
 
     def of_images(reconstruction):
         return tokenizer_loss(images, reconstruction, made[1], objective.config, distance)
 
     (loss, metrics), slope = jax.value_and_grad(of_images, has_aux=True)(made[0])
+    metrics |= more
     judged = None
     if objective.adversary is not None:
-        adversarial, judged, more = objective.adversary.judge(
+        adversarial, judged, opinion = objective.adversary.judge(
             state.extra[KEPT], images, made[0], rows["key"], step=state.step
         )
         weight = objective.adversary.weight(state.step)
         if objective.config.adaptive:
-            at_last = (_at_last_layer(pull, each) for each in (slope, adversarial))
-            weight *= adaptive_quotient(*at_last, objective.config.adaptive_clamp)
+            near, real = (_at_last_layer(pull, each) for each in (slope, adversarial))
+            weight *= adaptive_quotient(near, real, objective.config.adaptive_clamp)
         slope += weight * adversarial
-        loss += weight * more["generator_loss"]
-        metrics |= {**more, "adaptive_weight": weight, "loss": loss}
+        loss += weight * opinion["generator_loss"]
+        metrics |= {**opinion, "adaptive_weight": weight, "loss": loss}
     (gradients,) = pull((slope, jnp.ones_like(made[1])))
-    return (constrain_params(gradients), judged), metrics
+    return (constrain_params(gradients), judged, seen), metrics
 
 
 def _reconstruct(

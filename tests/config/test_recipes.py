@@ -19,7 +19,7 @@ PRESETS = {
     "digits": ("", "runlocal"),
     "folder": ("var64", "mvar64", "var256", "mvar256", "runlocal"),
     "shapes": ("var64", "mvar64", "var256", "mvar256", "runlocal"),
-    "tokenizer": ("vq_imagenet256", "bsq_imagenet256"),
+    "tokenizer": ("vq_imagenet256", "bsq_imagenet256", "shapes64", "photos64", "photos128"),
     "mvar_imagenet256": ("d12", "d16", "d20", "d24", "d30", "d32"),
     "mvar_imagenet512": ("d24", "d36"),
     "var_imagenet256": ("d16", "d20", "d24", "d30"),

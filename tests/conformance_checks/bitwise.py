@@ -10,6 +10,7 @@ from einops import rearrange
 
 from mvar_jax.config import TokenizerConfig
 from mvar_jax.convert.tokenizer_names import tokenizer_entries, tokenizer_params
+from mvar_jax.ops.quantize import bit_entropies, bit_scores
 from mvar_jax.ops.resize import resize_area
 from mvar_jax.tokenizers import BitTokens, BSQTokenizer, CategoricalTokens
 from mvar_jax.tokenizers.residual_bsq import BinaryQuantizer
@@ -24,7 +25,7 @@ GIVEN = re.compile(
 )
 SMALL = 0.05  # of a code's coordinate
 MULTIPLIERS = (1, 2, 4, 4, 4)
-ENTROPY_SCALE = 100  # the inverse temperature of the helper that measures entropy
+ENTROPY_SCALE = 100  # the inverse temperature of the original's entropies
 
 
 def to_ours(maps):
@@ -154,19 +155,13 @@ def _joined(pyramid):
 
 
 def _entropies(features):
-    """The original's helper that measures entropies; the library has no use for it."""
-    one = jax.nn.sigmoid(-4 * _units(features) / jnp.sqrt(features.shape[-1]) * ENTROPY_SCALE)
-    shares = jnp.stack([one, 1 - one], axis=-1)
-    mean = shares.mean(axis=(0, 1, 2))
+    each, together = bit_entropies(features, ENTROPY_SCALE)
+    zero = jax.nn.sigmoid(-bit_scores(features, ENTROPY_SCALE))
     return {
-        "soft_entropy_per_sample": _entropy(shares).sum(axis=-1).mean(),
-        "soft_entropy_codebook": _entropy(mean).sum(),
-        "soft_entropy_avg_prob": mean,
+        "soft_entropy_per_sample": each,
+        "soft_entropy_codebook": together,
+        "soft_entropy_avg_prob": jnp.stack([zero, 1 - zero], axis=-1).mean(axis=(0, 1, 2)),
     }
-
-
-def _entropy(shares):
-    return -jnp.sum(jax.scipy.special.xlogy(shares, shares), axis=-1)
 
 
 def vae(file: InfinityFile) -> dict[str, np.ndarray]:

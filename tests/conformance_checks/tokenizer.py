@@ -86,7 +86,7 @@ def _forward(tokenizer, params, images):
     tokenizer = tokenizer.bind({"params": params})
     features = tokenizer.encode(images)
     pyramid = tokenizer.quantizer.pyramid(features, tokenizer.schedule)
-    quantized, vq_loss = tokenizer.quantizer(features, tokenizer.schedule)
+    quantized, vq_loss, _ = tokenizer.quantizer(features, tokenizer.schedule)
     running = pyramid[-1].running
     maps = {
         "encoder_out": tokenizer.encoder(images),

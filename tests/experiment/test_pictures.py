@@ -4,13 +4,21 @@ import jax
 import numpy as np
 from PIL import Image
 
-from mvar_jax.experiment.pictures import COLUMNS, classes_shown, tokenizer_pictures, trunk_pictures
+from mvar_jax.experiment.pictures import (
+    COLUMNS,
+    GROWING,
+    classes_shown,
+    decode_scales,
+    tokenizer_pictures,
+    trunk_pictures,
+)
 from mvar_jax.pictures.image_grid import GAP
 from mvar_jax.sampling import Sampler
 from tests.training.tiny import (
     CONFIG,
     TOKENIZER,
     TRUNK,
+    batch,
     eval_batches,
     frozen,
     tokenizer_state,
@@ -37,3 +45,13 @@ def test_images_beside_their_reconstructions(tmp_path):
     pixels = draw(state, path)
     np.testing.assert_array_equal(np.asarray(Image.open(path)), pixels)
     np.testing.assert_array_equal(draw(state, tmp_path / "again.png"), pixels)
+    assert pixels.shape[0] == (2 + GROWING) * (2 * 8 + GAP) + 2 * GAP
+
+
+def test_all_scales_decode_to_the_reconstruction():
+    params, images = tokenizer_state().params, batch()["image"]
+    grown = decode_scales(TOKENIZER, params, images)
+    assert grown.shape == (2, *images.shape)
+    whole = np.clip(TOKENIZER.apply({"params": params}, images)[0], -1, 1)
+    np.testing.assert_allclose(grown[-1], whole, atol=1e-5)
+    assert np.abs(grown[0] - grown[-1]).max() > 1e-3

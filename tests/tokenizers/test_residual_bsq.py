@@ -36,7 +36,7 @@ def test_a_token_folds_the_positions_that_it_covers():
 def test_codes_of_tokens_add_up_to_the_quantized_map(bsq_config):
     quantizer, features = features_of(bsq_config)
     schedule = bsq_config.schedule
-    quantized, _ = quantizer(features, schedule)
+    quantized = quantizer(features, schedule)[0]
     running = quantizer.start(3, schedule)
     for scale, of in enumerate(quantizer.pyramid(features, schedule)):
         assert of.tokens.shape == (3, schedule.lengths[scale], bsq_config.token_channels)

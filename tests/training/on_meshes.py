@@ -85,7 +85,7 @@ def check_shardings(state, mesh) -> None:
 
 
 def check_places(state, mesh) -> None:
-    """Every array lies where the table says, and the largest are split over the devices."""
+    """The same of a trunk, one of whose kernels is split over two axes."""
     check_shardings(state, mesh)
     kernel = state.params["blocks_0"]["modulation"]["kernel"]
     share = mesh.shape["fsdp"] * mesh.shape["tensor"]

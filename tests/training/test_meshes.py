@@ -8,6 +8,19 @@ import pytest
 from tests.shared import eight_devices
 
 
+def test_codes_live_alike_on_eight_devices(pytestconfig):
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.training.codebook_on_meshes"],
+        cwd=pytestconfig.rootpath,
+        env=eight_devices(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.count("equal on") == 2
+
+
 @pytest.mark.parametrize(
     "meshes", [["2,2,2"], pytest.param(["8,1,1", "2,4,1"], marks=pytest.mark.slow)], ids=str
 )

@@ -39,6 +39,9 @@ METRICS = {
     for name in ("loss", "accuracy")
     for part in ("", "_scale_1", "_scale_2", "_tail")
 }
+USAGE = {"usage_least"} | {
+    f"{name}_scale_{scale}" for name in ("usage", "perplexity") for scale in (1, 2)
+}
 STEP = {"gradient_norm", "learning_rate", "skipped", "skipped_in_a_row"}
 
 
@@ -98,7 +101,7 @@ def test_tokenizer_learns_a_batch_and_reports_metrics():
     before = tokenizer_evaluation()(state, batch())
     for _ in range(20):
         state, metrics = step(state, batch())
-    assert set(metrics) == set(before) | STEP
+    assert set(metrics) == set(before) | STEP | USAGE
     assert set(before) == {"loss", "reconstruction_loss", "vq_loss", "psnr"}
     assert float(metrics["loss"]) < 0.8 * float(before["loss"])
     assert float(metrics["psnr"]) > float(before["psnr"])

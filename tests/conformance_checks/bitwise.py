@@ -25,7 +25,7 @@ GIVEN = re.compile(
 )
 SMALL = 0.05  # of a code's coordinate
 MULTIPLIERS = (1, 2, 4, 4, 4)
-ENTROPY_SCALE = 100  # the inverse temperature of the original's entropies
+ENTROPY_SCALE = 100.0  # the inverse temperature of the original's entropies
 
 
 def to_ours(maps):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -25,7 +26,7 @@ def shaded(count=64):
     generator = np.random.default_rng(0)
     images = np.tile(generator.uniform(-1, 1, (count, 1, 1, 3)), (1, 8, 8, 1))
     images[:, :4, :4] *= generator.uniform(-1, 1, (count, 1, 1, 1))
-    return {"image": images.astype(np.float32)}
+    return {"image": jnp.asarray(images, jnp.float32)}
 
 
 @pytest.fixture(scope="module")

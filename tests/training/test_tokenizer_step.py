@@ -22,6 +22,8 @@ METRICS = {
     *("loss", "reconstruction_loss", "vq_loss", "psnr", "l1", "lpips", "generator_loss"),
     *("discriminator_loss", "real_logits", "fake_logits", "lecam_loss", "adaptive_weight"),
     *("gradient_norm", "learning_rate", "skipped", "skipped_in_a_row"),
+    *("usage_least", "usage_scale_1", "usage_scale_2"),
+    *("perplexity_scale_1", "perplexity_scale_2"),
 }
 FIRST = 2  # step of the adversary
 

@@ -19,7 +19,8 @@ from mvar_jax.config.files import load_config
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.evaluation.judges import Judges
 from mvar_jax.evaluation.quickstart_report import judge
-from mvar_jax.experiment.trainings import train_tokenizer, train_trunk
+from mvar_jax.experiment.tokenizer_training import train_tokenizer
+from mvar_jax.experiment.trunk_training import train_trunk
 from mvar_jax.files import write_text
 from mvar_jax.pictures.image_files import save_picture
 from mvar_jax.sampling.model import BATCH_SIZE

@@ -9,7 +9,7 @@ its tokenizer, to fine-tune it.
 from absl import flags
 
 from mvar_jax import cli
-from mvar_jax.experiment.trainings import train_trunk
+from mvar_jax.experiment.trunk_training import train_trunk
 from mvar_jax.workdir import Workdir
 
 

@@ -11,7 +11,7 @@ from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.cli.networks import define_lpips_files, get_lpips_files
-from mvar_jax.experiment.trainings import train_tokenizer
+from mvar_jax.experiment.tokenizer_training import train_tokenizer
 from mvar_jax.workdir import Workdir
 
 

@@ -18,7 +18,8 @@ import pytest
 import mvar_jax
 from mvar_jax.array_types import path_name
 from mvar_jax.cache import Profile
-from mvar_jax.experiment.trainings import train_tokenizer, train_trunk
+from mvar_jax.experiment.tokenizer_training import train_tokenizer
+from mvar_jax.experiment.trunk_training import train_trunk
 from mvar_jax.training.weights import init_tokenizer, init_trunk
 from mvar_jax.workdir import Workdir
 from tests.reference import GOLDEN

@@ -16,7 +16,8 @@ import mvar_jax.api
 from mvar_jax.checks import check_seed
 from mvar_jax.config.files import load_config
 from mvar_jax.config.tree import from_config_dict
-from mvar_jax.experiment.trainings import inherit_trunk, train_tokenizer, train_trunk
+from mvar_jax.experiment.tokenizer_training import train_tokenizer
+from mvar_jax.experiment.trunk_training import inherit_trunk, train_trunk
 from mvar_jax.pictures.image_grid import growth_grid
 from mvar_jax.training.lock import NAME, RunLock
 from mvar_jax.workdir import RunRecord, Workdir

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from mvar_jax.array_types import Array, Float, HostArray, Params
 from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.frechet import Accumulator, Gaussian, gaussian_distance
-from mvar_jax.evaluation.set_statistics import PLAIN
+from mvar_jax.evaluation.set_statistics import distance_name
 from mvar_jax.networks.lpips import PerceptualNetwork, check_size, perceptual_distance
 from mvar_jax.pictures.pixels import to_uint8
 
@@ -47,8 +47,7 @@ class Judged:
         """
         found = {}
         for one, own in zip(self.judges.extractors, self._moments):
-            name = "fid" if one.network.name == PLAIN else "fd_lite"
-            found[name] = gaussian_distance(_moments(one, images), own)
+            found[distance_name(one.network.name)] = gaussian_distance(_moments(one, images), own)
         network = self.judges.perceptual
         if network is not None and self._mean_lpips is not None:
             found["lpips"] = float(self._mean_lpips(network.params, self.images, images))

@@ -13,7 +13,7 @@ from mvar_jax.evaluation.frechet import gaussian_distance
 from mvar_jax.evaluation.kernel_distance import SUBSET_SIZE, subset_distances
 from mvar_jax.evaluation.neighbours import NEIGHBOURS, precision_recall
 from mvar_jax.evaluation.set_sources import SetSource
-from mvar_jax.evaluation.set_statistics import PLAIN, SetStatistics, measure_set
+from mvar_jax.evaluation.set_statistics import PLAIN, SetStatistics, distance_name, measure_set
 from mvar_jax.networks.features import FeatureNetwork
 
 Report = Callable[[str, int], Callable[[int], None]]  # of a task and its size, who is told of it
@@ -85,7 +85,7 @@ def compare(network: str, samples: SetStatistics, reference: SetStatistics) -> d
     not comparable to them. Of few images there are no precision and recall.
     """
     is_plain, end = network == PLAIN, "" if network == PLAIN else "_lite"
-    found = {"fid" if is_plain else "fd_lite": gaussian_distance(samples.pool, reference.pool)}
+    found = {distance_name(network): gaussian_distance(samples.pool, reference.pool)}
     if is_plain and samples.spatial is not None and reference.spatial is not None:
         found["sfid"] = gaussian_distance(samples.spatial, reference.spatial)
     if is_plain and samples.score is not None:

@@ -24,6 +24,11 @@ SYMMETRY = 1e-5  # of a covariance's largest entry: how far its two halves may d
 NAMES = ("mu", "sigma", "mu_s", "sigma_s", "features", "size", "inception_score", "weights")
 
 
+def distance_name(network: str) -> str:
+    """The name in reports of a distance by the features of a network, which only one gives FID."""
+    return "fid" if network == PLAIN else "fd_lite"
+
+
 @dataclass(frozen=True)
 class SetStatistics:
     """What a network found in a set of images; None where nothing is known."""

@@ -15,7 +15,7 @@ from mvar_jax.evaluation.comparison import EQUAL_PSNR
 from mvar_jax.evaluation.frechet import Accumulator, gaussian_distance
 from mvar_jax.evaluation.judges import Judges
 from mvar_jax.evaluation.metrics import usage_of_counts
-from mvar_jax.evaluation.set_statistics import PLAIN
+from mvar_jax.evaluation.set_statistics import distance_name
 from mvar_jax.networks.lpips import PerceptualNetwork, perceptual_distance
 from mvar_jax.ops.fidelity import psnr, ssim
 from mvar_jax.pictures.pixels import to_uint8
@@ -84,8 +84,8 @@ class _Totals:
         means = np.concatenate(self._closeness).mean(axis=0, dtype=np.float64)
         found: dict[str, Any] = dict(zip(("psnr", "ssim", "lpips"), map(float, means)))
         for extractor, (one, other) in self._moments.items():
-            name = "rfid" if extractor.network.name == PLAIN else "rfd_lite"
-            found[name] = gaussian_distance(one.gaussian(), other.gaussian())
+            name = distance_name(extractor.network.name)
+            found[f"r{name}"] = gaussian_distance(one.gaussian(), other.gaussian())
         return found | {"usage": usage_of_counts(self._counts)}
 
 

@@ -11,7 +11,7 @@ from mvar_jax.checks import check
 from mvar_jax.config import Config
 from mvar_jax.convert.network_files import has_lpips, load_packaged_lpips
 from mvar_jax.models.checksum import checksum
-from mvar_jax.networks.lpips import PerceptualNetwork
+from mvar_jax.networks.lpips import PerceptualNetwork, check_size
 from mvar_jax.training.adversary import Adversary
 from mvar_jax.training.tokenizer_step import Objective
 from mvar_jax.workdir import Workdir
@@ -47,13 +47,7 @@ def find_lpips(
         f"tokenizer_loss.lpips_network: got {loss.lpips_network!r} with the weights of "
         f"{network.backbone.name!r}; name the network that they are of.",
     )
-    size, least = tuple(config.tokenizer.image_size), network.backbone.least_side
-    check(
-        min(size) >= least,
-        f"tokenizer_loss.lpips: got {loss.lpips} for images of {size[0]} x {size[1]} pixels, "
-        f"expected at least {least} x {least} for {network.backbone.name}; set it to 0, or take "
-        "larger images.",
-    )
+    check_size(network.backbone, config.tokenizer.image_size)
     return config, network
 
 

@@ -14,9 +14,10 @@ from mvar_jax.data.pipeline import normalize
 from mvar_jax.data.source import load_source
 from mvar_jax.data.token_manifest import MANIFEST
 from mvar_jax.data.token_source import TokenSource
-from mvar_jax.experiment import tokenization, trainings
+from mvar_jax.experiment import tokenization, tokenizer_training, trunk_training
 from mvar_jax.experiment.tokenization import tokenize_split
-from mvar_jax.experiment.trainings import train_tokenizer, train_trunk
+from mvar_jax.experiment.tokenizer_training import train_tokenizer
+from mvar_jax.experiment.trunk_training import train_trunk
 from mvar_jax.models.checksum import checksum
 from mvar_jax.training.loop import Outcome
 from mvar_jax.training.parameters import save_params
@@ -223,7 +224,8 @@ def given_to_fit(monkeypatch, train, *arguments):
         found.extend(next(iter(batches)) for batches in (data.batches, data.validation))
         return Outcome(initial.create(), [], {})
 
-    monkeypatch.setattr(trainings, "fit", fit)
+    for module in (tokenizer_training, trunk_training):
+        monkeypatch.setattr(module, "fit", fit)
     train(*arguments)
     return found
 

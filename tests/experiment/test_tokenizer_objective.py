@@ -13,7 +13,7 @@ from mvar_jax.config.tree import from_config_dict
 from mvar_jax.convert import network_files
 from mvar_jax.experiment import tokenizer_objective
 from mvar_jax.experiment.tokenizer_objective import find_lpips
-from mvar_jax.experiment.trainings import train_tokenizer
+from mvar_jax.experiment.tokenizer_training import train_tokenizer
 from mvar_jax.networks.lpips import ALEXNET
 from mvar_jax.training.weights import load_tokenizer
 from mvar_jax.workdir import Workdir

@@ -9,9 +9,10 @@ from mvar_jax.config import DataConfig
 from mvar_jax.config.files import load_config
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.convert.text_encoder import open_text_encoder
-from mvar_jax.experiment import trainings
+from mvar_jax.experiment import tokenizer_training, trunk_training
+from mvar_jax.experiment.tokenizer_training import train_tokenizer
 from mvar_jax.experiment.training_data import caption_encoder
-from mvar_jax.experiment.trainings import train_tokenizer, train_trunk
+from mvar_jax.experiment.trunk_training import train_trunk
 from mvar_jax.text import write_features
 from mvar_jax.workdir import Workdir
 from tests.data.builders import encode, gradient
@@ -24,7 +25,8 @@ def test_images_of_another_size(tmp_path, monkeypatch, train):
     folder.mkdir(parents=True)
     for name in "abc":
         (folder / f"{name}.png").write_bytes(encode(gradient(9, 9)))
-    monkeypatch.setattr(trainings, "make_layout", lambda *_: pytest.fail("went on"))
+    for module in (tokenizer_training, trunk_training):
+        monkeypatch.setattr(module, "make_layout", lambda *_: pytest.fail("went on"))
     data = DataConfig(name="folder", directory=str(tmp_path / "photos"), augmentation="none")
     workdir = Workdir.of(tmp_path / "run")
     with pytest.raises(ValueError, match=r"has \(height, width\) \(9, 9\), expected \(8, 8\)"):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvar_jax.config import CodebookConfig, OptimizerConfig, TokenizerConfig
+from mvar_jax.config import CodebookConfig, OptimizerConfig
 from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.accumulation import accumulated_gradients
 from mvar_jax.training.codebook import CodebookCare, usage_metrics
@@ -22,6 +22,7 @@ from mvar_jax.training.throughput import StepCost
 from mvar_jax.training.tokenizer_step import make_tokenizer_evaluation, make_tokenizer_step
 from tests.training.tiny import (
     BATCH,
+    BITS,
     CONFIG,
     TOKENIZER,
     batch,
@@ -36,18 +37,6 @@ from tests.training.tiny import (
 )
 
 RESTARTS = CodebookConfig(restart_after=3, dropout_rate=0.5, dropout_from=1)
-BITS = TokenizerConfig(
-    quantizer="bsq",
-    image_size=(8, 8),
-    scales=((1, 1), (2, 2)),
-    code_channels=4,
-    base_channels=8,
-    channel_multipliers=(1,),
-    blocks_per_level=1,
-    stem_stride=4,
-    norm_groups=4,
-    attention=False,
-)
 
 
 def care(parts=1, config=RESTARTS):

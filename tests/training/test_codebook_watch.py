@@ -14,8 +14,7 @@ from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.placement import place
 from mvar_jax.training.state import create_state
 from mvar_jax.training.tokenizer_step import make_tokenizer_step
-from tests.training.test_codebook import BITS
-from tests.training.tiny import CONFIG
+from tests.training.tiny import BITS, CONFIG
 
 STEPS, LOG_EVERY = 200, 50
 TOKENIZER = replace(CONFIG.tokenizer, vocabulary=256, code_channels=32)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvar_jax.config import TokenizerConfig
 from mvar_jax.models import build_trunk, example_inputs
 from mvar_jax.models.conditioner import read_condition
 from mvar_jax.tokenizers import build_tokenizer
@@ -17,6 +16,7 @@ from mvar_jax.training.state import create_state
 from mvar_jax.training.step import Frozen, make_trunk_step
 from mvar_jax.training.tokenizer_step import make_tokenizer_step
 from tests.training.tiny import (
+    BITS,
     CONFIG,
     TOKENIZER,
     TRUNK,
@@ -108,19 +108,7 @@ def test_tokenizer_learns_a_batch_and_reports_metrics():
 
 
 def test_a_bitwise_tokenizer_and_its_trunk_learn_a_batch():
-    bitwise = TokenizerConfig(
-        quantizer="bsq",
-        image_size=(8, 8),
-        scales=((1, 1), (2, 2)),
-        code_channels=4,
-        base_channels=8,
-        channel_multipliers=(1,),
-        blocks_per_level=1,
-        stem_stride=2,
-        patch=2,
-        norm_groups=4,
-        attention=False,
-    )
+    bitwise = replace(BITS, stem_stride=2, patch=2)
     config = replace(CONFIG, tokenizer=bitwise)
     tokenizer, trunk = build_tokenizer(bitwise), build_trunk(config)
     step = make_tokenizer_step(tokenizer, optimizer(), config.training)

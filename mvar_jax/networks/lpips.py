@@ -32,6 +32,11 @@ class Convolution:
     stride: int = 1
 
     @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """That of the kernel: height, width, inputs, outputs."""
+        return (self.kernel, self.kernel, self.inputs, self.outputs)
+
+    @property
     def edge(self) -> int:
         """Zeros on every side: both are padded alike, which "SAME" does not do with strides."""
         return 2 if self.stride > 1 else self.kernel // 2
@@ -85,6 +90,7 @@ ALEXNET = Backbone(
     3,
     (1, 2),
 )
+BACKBONES = {backbone.name: backbone for backbone in (VGG16, ALEXNET)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +101,17 @@ class PerceptualNetwork:
     weights: tuple[str, ...]  # the SHA-256 of their files
     backbone: Backbone
     params: Params
+
+
+def lpips_shapes(backbone: Backbone) -> Params:
+    """The shapes of the parameters of LPIPS, float32."""
+    shapes: Params = {}
+    for depth, convolutions in enumerate(backbone.depths):
+        for one in convolutions:
+            own = {"kernel": one.shape, "bias": (one.outputs,)}
+            shapes[f"conv{one.index}"] = {k: _float32(*shape) for k, shape in own.items()}
+        shapes[f"head{depth}"] = {"weight": _float32(convolutions[-1].outputs)}
+    return shapes
 
 
 def perceptual_distance(
@@ -177,3 +194,7 @@ def unit_length(x: Float[Array, "batch h w channels"]) -> Float[Array, "batch h 
     squares = jnp.sum(x**2, axis=-1, keepdims=True)
     length = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
     return x / (length + EPSILON)
+
+
+def _float32(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)

@@ -30,7 +30,7 @@ class Adversary:
     """A discriminator and how it trains along; its numbers are in the training state.
 
     These are `params`, `opt_state` and `numbers`, the moving averages of the logits of `real` and
-    `fake` patches. Until step `first`, counted from 0, none of them changes and none is used; the
+    `fake` patches. It begins with step `first`, counted from 0, and is not run before; the
     generator's loss has its full weight `ramp` steps later.
     """
 
@@ -81,7 +81,7 @@ class Adversary:
     def weight(self, step: Int[Array, ""]) -> Float[Array, ""]:
         """The weight of the generator's loss at a step, without the adaptive quotient."""
         risen = (step - self.first + 1) / (self.ramp + 1)
-        return self.config.adversarial * jnp.clip(risen, 0.0, 1.0)
+        return self.config.adversarial * jnp.minimum(risen, 1.0)
 
     def judge(
         self,
@@ -89,70 +89,49 @@ class Adversary:
         images: Float[Array, "batch height width 3"],
         reconstruction: Float[Array, "batch height width 3"],
         keys: Key[Array, "batch"],
-        *,
-        step: Int[Array, ""],
     ) -> tuple[Float[Array, "batch height width 3"], Params, Metrics]:
-        """The generator's gradient, the discriminator's, and metrics; zeros before the start.
+        """The generator's gradient, the discriminator's, and metrics.
 
         own: its part of the state
         images, reconstruction: in [-1, 1], the second perhaps beyond
         keys: one per image
-        step: counted from 0
 
         The gradients are those of the generator's loss with respect to reconstructions, and of the
         discriminator's with respect to its parameters. Metrics are `generator_loss`,
         `discriminator_loss`, the mean `real_logits` and `fake_logits` of patches, and `lecam_loss`.
         """
+        params = own["params"]
+        # Both losses see reconstructions alike, so that XLA computes their logits once.
+        real_view, fake_view = (self._view(keys, stream) for stream in (REAL_STREAM, FAKE_STREAM))
 
-        def judged():
-            params = own["params"]
-            # Both losses see reconstructions alike, so that XLA computes their logits once.
-            real_view, fake_view = (
-                self._view(keys, stream) for stream in (REAL_STREAM, FAKE_STREAM)
-            )
+        def fooled(reconstruction):
+            return generator_loss(self._logits(params, fake_view(reconstruction)))
 
-            def fooled(reconstruction):
-                return generator_loss(self._logits(params, fake_view(reconstruction)))
+        def caught(params):
+            real = self._logits(params, real_view(images))
+            fake = self._logits(params, fake_view(reconstruction))
+            return self._loss(real, fake, own["numbers"])
 
-            def caught(params):
-                real = self._logits(params, real_view(images))
-                fake = self._logits(params, fake_view(reconstruction))
-                return self._loss(real, fake, own["numbers"])
-
-            loss, slope = jax.value_and_grad(fooled)(reconstruction)
-            gradients, metrics = jax.grad(caught, has_aux=True)(params)
-            return _constrain(slope, gradients, {"generator_loss": loss, **metrics})
-
-        return self._if_started(step, judged, lambda: _constrain(*_zeros_of(judged)))
+        loss, slope = jax.value_and_grad(fooled)(reconstruction)
+        gradients, metrics = jax.grad(caught, has_aux=True)(params)
+        slope, gradients = constrain(slope, "images"), constrain_params(gradients)
+        return slope, gradients, {"generator_loss": loss, **metrics}
 
     def updated(
-        self,
-        own: dict[str, PyTree],
-        gradients: Params,
-        metrics: Metrics,
-        *,
-        step: Int[Array, ""],
+        self, own: dict[str, PyTree], gradients: Params, metrics: Metrics
     ) -> tuple[dict[str, PyTree], Bool[Array, ""]]:
         """Its part of the state after an update, and whether its gradients are finite.
 
         Gradients and metrics are those of `judge`, of the whole batch.
         """
-
-        def update():
-            updates, opt_state = self.optimizer.update(gradients, own["opt_state"], own["params"])
-            latest = {name: metrics[f"{name}_logits"] for name in own["numbers"]}
-            return {
-                "params": optax.apply_updates(own["params"], updates),
-                "opt_state": opt_state,
-                "numbers": optax.incremental_update(latest, own["numbers"], 1 - LECAM_DECAY),
-            }
-
+        updates, opt_state = self.optimizer.update(gradients, own["opt_state"], own["params"])
+        latest = {name: metrics[f"{name}_logits"] for name in own["numbers"]}
         finite = jnp.isfinite(optax.global_norm(gradients) + metrics["discriminator_loss"])
-        return self._if_started(step, update, lambda: own), finite
-
-    def _if_started(self, step: Array, then: Callable, otherwise: Callable) -> PyTree:
-        """One of two results, of which only that one is computed; not even a choice from step 0."""
-        return then() if self.first == 0 else jax.lax.cond(step >= self.first, then, otherwise)
+        return {
+            "params": optax.apply_updates(own["params"], updates),
+            "opt_state": opt_state,
+            "numbers": optax.incremental_update(latest, own["numbers"], 1 - LECAM_DECAY),
+        }, finite
 
     def _view(self, keys: Array, stream: int) -> Callable[[Array], Array]:
         """What the discriminator sees of images."""
@@ -179,15 +158,3 @@ class Adversary:
             )
             loss += self.config.lecam * metrics["lecam_loss"]
         return loss, metrics
-
-
-def _constrain(slope: Array, gradients: Params, metrics: Metrics) -> tuple[Array, Params, Metrics]:
-    """The results of `judge` on the devices of their images and parameters, in both branches.
-
-    Without it the compiler replicates what comes out of a branch: all images on every device.
-    """
-    return constrain(slope, "images"), constrain_params(gradients), metrics
-
-
-def _zeros_of(function: Callable[[], PyTree]) -> PyTree:
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function))

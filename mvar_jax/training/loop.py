@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -49,14 +50,23 @@ class Run:
         return last or any(every and step % every == 0 for every in intervals)
 
 
+Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
 @dataclass(frozen=True)
 class Programs:
     """The jitted functions of a run. Inputs that never change (`Frozen`) are bound beforehand."""
 
-    step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]  # donates the state
+    step: Step  # donates the state
     evaluate: Callable[[TrainState, Batch], Metrics]
     # Writes a picture of samples to a path; returns its pixels, uint8 [height, width, 3].
     draw: Callable[[TrainState, Path], np.ndarray] | None = None
+    # From a step on, counted from 0, another one takes the place of `step`.
+    later: tuple[int, Step] | None = None
+
+    def step_at(self, step: int) -> Step:
+        """That of step number `step`, counted from 0."""
+        return self.later[1] if self.later is not None and step >= self.later[0] else self.step
 
 
 @runtime_checkable
@@ -161,16 +171,17 @@ def fit(
         ):
             for row in log.rows:  # what it said about them was said then
                 run.watch(row)
+            throughput = Throughput(run.cost, first, clock)
             steps = _Steps(
                 run=run,
-                programs=_timed(programs, clock),
+                programs=_timed(programs, clock, throughput),
                 validation=data.validation,
                 clock=clock,
                 log=log,
                 progress=progress,
                 profiler=profiler,
                 guard=Guard(run.config.max_skipped),
-                throughput=Throughput(run.cost, first, clock),
+                throughput=throughput,
             )
             for step in range(first + 1, run.total_steps + 1):
                 state = steps.take(step, state, batches)
@@ -219,7 +230,7 @@ class _Steps:
         # down every step. Reading a batch is not guarded: with several processes JAX counts its
         # transfer to the devices as implicit. Logs, pictures and checkpoints may transfer.
         with jax.transfer_guard("disallow"):
-            state, metrics = self.profiler.run(step, self.programs.step, state, batch)
+            state, metrics = self.profiler.run(step, self.programs.step_at(step - 1), state, batch)
             self.guard.follow(step, metrics)
         return state
 
@@ -249,16 +260,23 @@ class _Steps:
         }
 
 
-def _timed(programs: Programs, clock: Stopwatch) -> Programs:
-    step, evaluate = (_Program(program, clock) for program in (programs.step, programs.evaluate))
-    return replace(programs, step=step, evaluate=evaluate)
+def _timed(programs: Programs, clock: Stopwatch, throughput: Throughput) -> Programs:
+    timed = partial(_Program, clock=clock, compiles=throughput.leave_out)
+    later = programs.later and (programs.later[0], timed(programs.later[1]))
+    evaluate = _Program(programs.evaluate, clock)
+    return replace(programs, step=timed(programs.step), evaluate=evaluate, later=later)
 
 
 class _Program:
-    """A jitted function that times its first call with a shape, which compiles, as "compile"."""
+    """A jitted function that times its first call with a shape, which compiles, as "compile".
 
-    def __init__(self, function: Callable, clock: Stopwatch):
-        self._function, self.clock = function, clock
+    `compiles` is called then.
+    """
+
+    def __init__(
+        self, function: Callable, clock: Stopwatch, compiles: Callable[[], None] = lambda: None
+    ):
+        self._function, self.clock, self._compiles = function, clock, compiles
         self._seen: set[tuple[tuple[int, ...], ...]] = set()
 
     def __call__(self, state: TrainState, batch: Batch) -> Any:
@@ -266,6 +284,8 @@ class _Program:
         if shapes in self._seen:
             return self._function(state, batch)
         self._seen.add(shapes)
+        jax.block_until_ready(state)  # earlier steps, which still run, are not compilation
+        self._compiles()
         # Constants that tracing creates are transferred implicitly.
         with self.clock.phase("compile"), jax.transfer_guard("allow"):
             return jax.block_until_ready(self._function(state, batch))

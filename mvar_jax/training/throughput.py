@@ -20,13 +20,17 @@ class StepCost:
 class Throughput:
     """Speed since the last row, from the clock's phase "train".
 
-    Validating, saving, drawing and compiling do not count, and neither does the first step, which
-    compiles; a row at that step has no speed.
+    Validating, saving, drawing and compiling do not count, and neither do steps that are left out
+    since they compile; a row after no other step has no speed.
     """
 
     def __init__(self, cost: StepCost, first: int, clock: Stopwatch):
         self._cost, self._clock = cost, clock
-        self._step, self._seconds = first + 1, 0.0
+        self._step, self._left_out, self._seconds = first, 0, 0.0
+
+    def leave_out(self) -> None:
+        """Leaves a step out, whose time the clock counts elsewhere."""
+        self._left_out += 1
 
     def row(self, step: int) -> Row:
         """The measurements at a step, without those that the machine does not report.
@@ -37,13 +41,14 @@ class Throughput:
         """
         row: Row = {"step": step}
         seconds = self._clock.read("train")
-        if step > self._step:
-            pace = (seconds - self._seconds) / (step - self._step)
+        counted = step - self._step - self._left_out
+        if counted:
+            pace = (seconds - self._seconds) / counted
             row |= {"step_seconds": pace, "images_per_second": self._cost.images / pace}
             peak = peak_flops(jax.devices()[0].device_kind)
             if peak is not None and self._cost.flops:
                 row["mfu"] = self._cost.flops / (pace * peak * jax.device_count())
-        self._step, self._seconds = step, seconds
+        self._step, self._left_out, self._seconds = step, 0, seconds
         stats = [device.memory_stats() or {} for device in jax.local_devices()]
         used = [found["peak_bytes_in_use"] for found in stats if "peak_bytes_in_use" in found]
         return row | ({"device_memory_bytes": max(used)} if used else {})

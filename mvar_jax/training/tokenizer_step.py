@@ -8,7 +8,7 @@ the programs. Metrics are scalars.
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,12 @@ from mvar_jax.training.step import update
 
 @dataclass(frozen=True)
 class Objective:
-    """What a tokenizer is trained for, with what its settings alone do not say."""
+    """What a tokenizer is trained for, with what its settings alone do not say.
+
+    The steps before the adversary begins are those of the objective `without_adversary`, which
+    leave its part of the state alone: a program of their own, since XLA on CPUs takes twelve times
+    longer for a discriminator in a branch.
+    """
 
     config: TokenizerLossConfig = SQUARED_ERROR
     backbone: Backbone | None = None  # of LPIPS
@@ -43,6 +48,10 @@ class Objective:
         For images of (height, width) pixels.
         """
         return None if self.adversary is None else {KEPT: self.adversary.start(image_size)}
+
+    def without_adversary(self) -> "Objective":
+        """The same, before the adversary begins."""
+        return replace(self, adversary=None)
 
     def distance(self, perceptual: Params | None, precision: Precision) -> Distance | None:
         """LPIPS with its parameters, None without it."""
@@ -80,7 +89,7 @@ def make_tokenizer_step(
             batch = batch | {"key": adversary.keys(state.step, batch_size(batch))}
         (gradients, judged, seen), metrics = mean_over_parts(of_part, batch, config.accumulate)
         if adversary is not None:
-            own, finite = adversary.updated(extra[KEPT], judged, metrics, step=state.step)
+            own, finite = adversary.updated(extra[KEPT], judged, metrics)
             extra = {**extra, KEPT: own}
         state, metrics = update(
             state,
@@ -140,7 +149,7 @@ def _gradients(
     judged = None
     if objective.adversary is not None:
         adversarial, judged, opinion = objective.adversary.judge(
-            state.extra[KEPT], images, made[0], rows["key"], step=state.step
+            state.extra[KEPT], images, made[0], rows["key"]
         )
         weight = objective.adversary.weight(state.step)
         if objective.config.adaptive:

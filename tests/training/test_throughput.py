@@ -38,8 +38,9 @@ def device(monkeypatch):
 
 def test_speed_since_the_last_row(device, clock):
     throughput = Throughput(StepCost(images=8, flops=275e12), 10, clock)
+    throughput.leave_out()  # the first of the three steps compiled
     clock.time = 4.0
-    row = throughput.row(13)  # the first of the three steps compiled
+    row = throughput.row(13)
     assert row == {
         "step": 13,
         "step_seconds": 2.0,
@@ -52,11 +53,23 @@ def test_speed_since_the_last_row(device, clock):
 
 
 def test_the_step_that_compiles_has_no_speed(clock):
-    assert Throughput(StepCost(8, 1.0), 10, clock).row(11) == {"step": 11}
+    throughput = Throughput(StepCost(8, 1.0), 10, clock)
+    throughput.leave_out()
+    assert throughput.row(11) == {"step": 11}
+
+
+def test_a_later_step_that_compiles_is_left_out_too(clock):
+    throughput = Throughput(StepCost(8, 1.0), 0, clock)
+    clock.time = 1.0
+    throughput.row(1)
+    throughput.leave_out()
+    clock.time = 4.0
+    assert throughput.row(3)["step_seconds"] == 3.0
 
 
 def test_a_cpu_has_no_peak(clock):
     throughput = Throughput(StepCost(8, 1.0), 0, clock)
+    throughput.leave_out()
     clock.time = 1.0
     assert throughput.row(2) == {"step": 2, "step_seconds": 1.0, "images_per_second": 8.0}
 

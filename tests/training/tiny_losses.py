@@ -20,6 +20,7 @@ from tests.training.tiny import CONFIG, TOKENIZER, fit_in, optimizer, tokenizer_
 
 SIZE = CONFIG.tokenizer.image_size
 STEPS = CONFIG.training.steps
+FIRST = 2  # step of the adversary
 NETWORK = tiny_lpips()
 BACKBONE = NETWORK.backbone
 ALL = TokenizerLossConfig(
@@ -74,8 +75,12 @@ def state():
 
 def fit_with_all(directory, **data):
     """Trains the tiny tokenizer with all losses in a directory."""
+    early = make_tokenizer_step(
+        TOKENIZER, optimizer(), CONFIG.training, objective().without_adversary()
+    )
     programs = Programs(
-        functools.partial(step(), perceptual=perceptual()),
+        functools.partial(early, perceptual=perceptual()),
         functools.partial(evaluation(), perceptual=perceptual()),
+        later=(FIRST, functools.partial(step(), perceptual=perceptual())),
     )
     return fit_in("tokenizer", directory, programs, InitialState(state(), state), **data)

@@ -1,0 +1,124 @@
+"""What each part of a tokenizer's training brings, in equal time: a table and a picture.
+
+python docs/examples/photographs.py elpv_dataset/data/images photographs
+python docs/tokenizer_ablation.py photographs ablation 15
+
+Trains `configs/tokenizer.py:photos64` once per row of `ARMS`, each with the settings of the rows
+above it too, for as many steps as take the given minutes on this machine; then measures all by
+networks that none was trained with.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mvar_jax.data.pipeline import normalize
+from mvar_jax.data.split_images import SplitImages
+from mvar_jax.evaluation.markdown import markdown_table
+from mvar_jax.files import write_text
+from mvar_jax.pictures.image_files import save_picture
+from mvar_jax.pictures.image_grid import image_grid
+from mvar_jax.tokenizers import build_tokenizer
+from mvar_jax.training.weights import load_tokenizer
+from mvar_jax.workdir import Workdir
+
+ARMS = {
+    "squared error": ("codebook.restart_after=0", "codebook.dropout_rate=0.0"),
+    "and codes from data, restarts": ("codebook.start_batches=32", "codebook.restart_after=200"),
+    "and dropped scales": ("codebook.dropout_rate=0.1",),
+    "and LPIPS of AlexNet": ("tokenizer_loss.lpips=1.0", "tokenizer_loss.lpips_network=alex"),
+    "and a discriminator": (
+        "tokenizer_loss.adversarial=0.4",
+        "tokenizer_loss.diffaug=True",
+        "tokenizer_loss.discriminator_channels=32",
+        "tokenizer_loss.discriminator_layers=2",
+    ),
+}
+TRIED = 60  # steps that show how long one takes
+SHOWN = 8  # images
+COLUMNS = ("psnr", "ssim", "lpips", "rfd_lite")
+
+
+def settings() -> Iterator[tuple[str, ...]]:
+    """The settings of every arm, with those before it."""
+    return accumulate(ARMS.values(), lambda before, own: before + own)
+
+
+def train(photographs: str, workdir: Path, steps: int, own: tuple[str, ...]) -> list[dict]:
+    """Trains a tokenizer; returns how fast it was, in rows."""
+    every = min(100, steps // 6)
+    given = (f"data.directory={photographs}", f"tokenizer_training.steps={steps}")
+    given += (f"tokenizer_training.log_every={every}", *own)
+    run("train_tokenizer", "--config=configs/tokenizer.py:photos64", workdir, given)
+    log = (workdir / "tokenizer" / "throughput.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in log.splitlines()]
+
+
+def run(program: str, *arguments: object) -> None:
+    """Runs a program of the library; a path is its `--workdir`, a tuple are settings."""
+    flags = []
+    for one in arguments:
+        flags += [f"--config.{setting}" for setting in one] if isinstance(one, tuple) else []
+        flags += [f"--workdir={one}"] if isinstance(one, Path) else []
+        flags += [one] if isinstance(one, str) else []
+    subprocess.run([sys.executable, "-m", f"mvar_jax.{program}", *flags], check=True)
+
+
+def seconds_per_step(photographs: str, workdir: Path, own: tuple[str, ...]) -> float:
+    """The time of a step, the mean over a run of whose length 22% have no discriminator."""
+    rows = train(photographs, workdir, TRIED, own)
+    early, late = (rows[index]["step_seconds"] for index in (0, -1))
+    return 0.22 * early + 0.78 * late
+
+
+def measured(workdir: Path) -> dict:
+    """What `evaluate tokenizer` says of all validation images."""
+    out = workdir / "measured.json"
+    networks = ("--lpips=vgg", "--features=efficientnet-lite0")
+    run("evaluate", "tokenizer", workdir, f"--out={out}", *networks)
+    return json.loads(out.read_text(encoding="utf-8"))
+
+
+def reconstructed(workdir: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images of the validation split, and what the tokenizer makes of them."""
+    config = Workdir(workdir).tokenizer.config()
+    tokenizer, params = (
+        build_tokenizer(config.tokenizer),
+        load_tokenizer(config, Workdir(workdir)),
+    )
+    source = SplitImages.open(config.data, "validation", config.tokenizer.image_size, None)
+    images = normalize(next(source.batches(source.count))[:: source.count // SHOWN][:SHOWN])
+    made = jax.jit(lambda params, images: tokenizer.apply({"params": params}, images)[0])
+    return np.asarray(images), np.asarray(made(params, images)).clip(-1, 1)
+
+
+def main(photographs: str, out: str, minutes: str) -> None:
+    """Trains, measures, writes table.md and reconstructions.png."""
+    folder, rows, pictures = Path(out), [], []
+    times = [
+        seconds_per_step(photographs, folder / f"tried_{index}", own)
+        for index, own in enumerate(settings())
+    ]
+    for index, (name, own, seconds) in enumerate(zip(ARMS, settings(), times)):
+        workdir, steps = folder / f"arm_{index}", round(60 * float(minutes) / seconds)
+        train(photographs, workdir, steps, own)
+        found = measured(workdir)
+        figures = [f"{found[column]:.4g}" for column in COLUMNS]
+        usage = " ".join(f"{scale['share']:.0%}" for scale in found["usage"])
+        rows.append((name, str(steps), *figures, usage))
+        originals, made = reconstructed(workdir)
+        pictures.append(made)
+        write_text(folder / "table.md", markdown_table(("", "steps", *COLUMNS, "usage"), rows))
+        shown = np.concatenate([originals, *pictures])
+        picture = image_grid(shown, SHOWN, ("real", *list(ARMS)[: len(pictures)]), scale=2)
+        save_picture(picture, folder / "reconstructions.png")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -20,7 +20,8 @@ class TokenizerConfig:
     by `stride`. `code_channels` are those of the latent map, with bsq its bits. `stem_stride` 1 is
     the official 3x3 stem; with a larger one the first layer folds patches into channels and the
     last unfolds them, for small images on small machines. `commitment` weighs the distance of the
-    latent map from what is quantized.
+    latent map from what is quantized. Encoder and decoder compute in `compute_dtype`, "float32" or
+    "bfloat16"; parameters, latent maps and the quantizer are float32.
 
     Of vq alone: `shared_convolutions` residual convolutions are shared over the scales; 0 means
     one per scale.
@@ -46,6 +47,7 @@ class TokenizerConfig:
     residual_ratio: float = 0.5
     normalize_codes: bool = False
     commitment: float = 0.25
+    compute_dtype: str = "float32"
     flip_rate: float = 0.3
     flip_scales: int = 13
 
@@ -87,6 +89,11 @@ class TokenizerConfig:
             self.shared_convolutions >= 0,
             f"tokenizer.shared_convolutions: got {self.shared_convolutions}, expected 0 (one a "
             "scale) or more.",
+        )
+        dtypes = ("float32", "bfloat16")
+        check(
+            self.compute_dtype in dtypes,
+            f"tokenizer.compute_dtype: got {self.compute_dtype!r}, expected one of {dtypes}.",
         )
         check_range("tokenizer.flip_rate", self.flip_rate, 0.0, 1.0)
         check(

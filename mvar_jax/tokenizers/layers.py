@@ -52,7 +52,8 @@ class SpatialAttention(Module):
         joined = Dense(3 * channels, name="qkv")(hidden)
         query, key, value = rearrange(joined, "b h w (three c) -> three b (h w) c", three=3)
         scores = jnp.einsum("bnc,bmc->bnm", query, key) * channels**-0.5
-        mixed = jnp.einsum("bnm,bmc->bnc", jax.nn.softmax(scores, axis=-1), value)
+        shares = jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(value.dtype)
+        mixed = jnp.einsum("bnm,bmc->bnc", shares, value)
         mixed = rearrange(mixed, "b (h w) c -> b h w c", h=height)
         return maps + Dense(channels, name="projection")(mixed)
 

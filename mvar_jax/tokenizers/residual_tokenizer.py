@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mvar_jax.array_types import Array, Float, Key
@@ -24,16 +26,16 @@ class ResidualTokenizer(Module):
 
     Images are float32 NHWC in [-1, 1]. Call its methods as
     `tokenizer.apply({"params": params}, images, method="encode")`; `init` traces `reconstruct`.
-    All computation is float32.
+    The autoencoder computes in the config's `compute_dtype`; all else is float32.
     """
 
     config: TokenizerConfig
 
     def setup(self):
         """Encoder, quantizer and decoder."""
-        self.encoder = Encoder(self.config)
+        self.encoder = self._computing(Encoder)(self.config)
         self.quantizer = QUANTIZERS[self.config.quantizer](self.config)
-        self.decoder = Decoder(self.config)
+        self.decoder = self._computing(Decoder)(self.config)
 
     @property
     def schedule(self) -> ScaleSchedule:
@@ -52,7 +54,7 @@ class ResidualTokenizer(Module):
             f"images: got {size[0]}x{size[1]} pixels, expected {expected[0]}x{expected[1]}; "
             "resize them, or change tokenizer.image_size and scales.",
         )
-        return self._encode(images)
+        return self._encode(images.astype(self.config.compute_dtype)).astype(jnp.float32)
 
     def quantize(
         self, features: Float[Array, "batch h w code"], schedule: ScaleSchedule | None = None
@@ -121,7 +123,7 @@ class ResidualTokenizer(Module):
 
     def decode(self, running: Float[Array, "batch h w code"]) -> Float[Array, "batch _ _ 3"]:
         """The images of summed codes, clipped to [-1, 1]."""
-        return jnp.clip(self._decode(running), -1.0, 1.0)
+        return jnp.clip(self._images(running), -1.0, 1.0)
 
     def reconstruct(
         self,
@@ -146,11 +148,23 @@ class ResidualTokenizer(Module):
         """
         features = self.encode(images, schedule)
         quantized, loss, scales = self.quantizer(features, schedule or self.schedule, depth)
-        return TrainingPass(self._decode(quantized), loss, scales)
+        return TrainingPass(self._images(quantized), loss, scales)
 
     def __call__(self, images):
         """`reconstruct`."""
         return self.reconstruct(images)
+
+    def _computing(self, kind: type[Module]) -> type[Module]:
+        """A kind of module that computes in the config's dtype, of float32 parameters."""
+        dtype = self.config.compute_dtype
+        if dtype == "float32" or self.is_initializing():
+            return kind
+        return nn.map_variables(
+            kind, "params", lambda params: jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+        )
+
+    def _images(self, running):
+        return self._decode(running.astype(self.config.compute_dtype)).astype(jnp.float32)
 
     def _encode(self, images):
         return self.encoder(images)

@@ -16,8 +16,9 @@ class VQTokenizer(ResidualTokenizer):
     def setup(self):
         """Encoder, quantizer, decoder, and a 3x3 convolution between each two."""
         super().setup()
-        self.encoder_projection = Conv(self.config.code_channels, (3, 3))
-        self.decoder_projection = Conv(self.config.code_channels, (3, 3))
+        convolution = self._computing(Conv)
+        self.encoder_projection = convolution(self.config.code_channels, (3, 3))
+        self.decoder_projection = convolution(self.config.code_channels, (3, 3))
 
     @property
     def token_space(self) -> CategoricalTokens:

@@ -86,3 +86,35 @@ def test_fewer_codes_than_scales(tiny_config):
     bound = build_tokenizer(config).bind({"params": recipe_params(config)})
     features = jax.random.normal(jax.random.key(1), (4, 2, 3, 4))
     assert bound.codes_from_features(features, jax.random.key(0)).shape == (2, 4)
+
+
+def test_in_bfloat16_maps_are_near_and_everything_outside_is_float32(trained):
+    tokenizer, variables, images = trained
+    rounded = build_tokenizer(replace(tokenizer.config, compute_dtype="bfloat16"))
+    exact, made = passed(trained), passed((rounded, variables, images))
+    assert {leaf.dtype for leaf in jax.tree.leaves(made.reconstruction)} == {jnp.dtype("float32")}
+
+    def of_features(kind):
+        return kind.apply(variables, images, method="encode")
+
+    near, features = of_features(rounded), of_features(tokenizer)
+    assert near.dtype == jnp.float32
+    error = jnp.linalg.norm(near - features) / jnp.linalg.norm(features)
+    assert 1e-5 < error < 0.02  # it rounds to 8 bits
+    decoded = rounded.apply(variables, exact.scales[-1].running, method="decode")
+    expected = tokenizer.apply(variables, exact.scales[-1].running, method="decode")
+    assert 1e-5 < jnp.max(jnp.abs(decoded - expected)) < 0.1
+
+    def loss(params):
+        made = rounded.apply({"params": params}, images, method="training_pass")
+        return jnp.mean((made.reconstruction - images) ** 2) + made.quantizer_loss
+
+    program = str(jax.make_jaxpr(loss)(variables["params"]))
+    convolved = [line for line in program.splitlines() if "conv_general_dilated[" in line]
+    assert any("bf16[" in line for line in convolved)
+    gradients = jax.grad(loss)(variables["params"])
+    started = rounded.init(jax.random.key(0), images)["params"]
+    for tree in (gradients, started):
+        assert {leaf.dtype for leaf in jax.tree.leaves(tree)} == {jnp.dtype("float32")}
+    plain = tokenizer.init(jax.random.key(0), images)["params"]
+    assert all(map(np.array_equal, jax.tree.leaves(started), jax.tree.leaves(plain)))

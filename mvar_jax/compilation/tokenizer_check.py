@@ -77,7 +77,8 @@ def _program(config: Config, options: Options) -> Program:
     loss, training = config.tokenizer_loss, config.tokenizer_training
     tokenizer = build_tokenizer(config.tokenizer)
     backbone = BACKBONES[loss.lpips_network] if loss.lpips else None
-    objective = Objective(loss, backbone, Adversary.of(config, STEPS))
+    adversary = Adversary.of(config, STEPS)
+    objective = Objective(loss, backbone, adversary, config.tokenizer_frozen)
     care = CodebookCare(tokenizer, config.codebook, config.seed, training.accumulate)
     optimizer = make_optimizer(config.tokenizer_optimizer, STEPS, config.batch_size)
     size = config.tokenizer.image_size

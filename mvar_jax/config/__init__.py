@@ -9,6 +9,7 @@ got, what was expected, how to fix it.
 from mvar_jax.config.codebook import CodebookConfig
 from mvar_jax.config.data import DataConfig
 from mvar_jax.config.experiment import (
+    FROZEN,
     SAMPLING_PRESETS,
     Config,
     MeshConfig,
@@ -36,6 +37,7 @@ from mvar_jax.config.training import OptimizerConfig, TrainingConfig
 
 __all__ = [
     "BRANCHES",
+    "FROZEN",
     "SAMPLING_PRESETS",
     "BlockKind",
     "CodebookConfig",

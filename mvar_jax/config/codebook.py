@@ -7,7 +7,7 @@ from mvar_jax.checks import check, check_range
 from mvar_jax.config.tokenizer import TokenizerConfig
 
 # Settings that only one quantizer reads.
-OF_VQ = ("start_batches", "restart_after")
+OF_VQ = ("start_batches", "restart_below", "restart_window")
 OF_BSQ = ("entropy_weight", "entropy_diversity", "entropy_sharpness")
 
 
@@ -19,8 +19,9 @@ class CodebookConfig:
     may change when a run is resumed, but for `warn_below`.
 
     Of vq alone: with `start_batches` the codes start as cluster centres of the features of so
-    many batches, instead of uniform around zero. With `restart_after` a code that no token used
-    for so many steps is replaced by a residual of the current batch.
+    many batches, instead of uniform around zero. With `restart_below` a code that tokens take less
+    often than this share of a code's mean use, in about the last `restart_window` steps, is
+    replaced by a residual of the current batch (as in Jukebox, arXiv 2005.00341).
 
     Of bsq alone: `entropy_weight` weighs the mean entropy of a position's bits less
     `entropy_diversity` times the entropy of the bits' means (BSQ, arXiv 2406.07548),
@@ -33,7 +34,8 @@ class CodebookConfig:
     """
 
     start_batches: int = 0
-    restart_after: int = 0
+    restart_below: float = 0.0
+    restart_window: int = 50
     dropout_rate: float = 0.0
     dropout_from: int = 3
     entropy_weight: float = 0.0
@@ -42,16 +44,19 @@ class CodebookConfig:
     warn_below: float = 0.05
 
     def __post_init__(self):
-        for name in ("start_batches", "restart_after"):
-            check(
-                getattr(self, name) >= 0,
-                f"codebook.{name}: got {getattr(self, name)}, expected 0 (off) or more.",
-            )
+        check(
+            self.start_batches >= 0,
+            f"codebook.start_batches: got {self.start_batches}, expected 0 (off) or more.",
+        )
+        check(
+            self.restart_window >= 1,
+            f"codebook.restart_window: got {self.restart_window}, expected at least 1 step.",
+        )
         check(
             self.dropout_from >= 1,
             f"codebook.dropout_from: got {self.dropout_from}, expected at least 1 scale.",
         )
-        for name in ("dropout_rate", "warn_below"):
+        for name in ("restart_below", "dropout_rate", "warn_below"):
             check_range(f"codebook.{name}", getattr(self, name), 0.0, 1.0)
         for name in ("entropy_weight", "entropy_diversity"):
             check_range(f"codebook.{name}", getattr(self, name), 0.0, 1000.0)

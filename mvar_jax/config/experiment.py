@@ -98,6 +98,14 @@ class MeshConfig:
         check(len(rest) <= 1, f"mesh: got -1 for {' and '.join(rest)}, expected it once at most.")
 
 
+# The beginnings of the names of parameters, by what is frozen of a tokenizer.
+FROZEN: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "encoder": ("encoder",),
+    "tokens": ("encoder", "quantizer"),
+}
+
+
 @dataclass(frozen=True)
 class Config:
     """One experiment: data, tokenizer, model, their training, and sampling defaults.
@@ -107,6 +115,8 @@ class Config:
     `batch_size` counts images of one update, on all devices of all hosts; the peak learning rates
     are proportional to it (see `OptimizerConfig`). `discriminator_optimizer` counts its steps from
     the start of the discriminator in the tokenizer's training.
+    `tokenizer_frozen` are the parts of the tokenizer that its training leaves as they are: "none",
+    its "encoder", or "tokens", all but the decoder: a trunk of its tokens then fits as before.
     """
 
     seed: int = 0
@@ -115,6 +125,7 @@ class Config:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     data: DataConfig = field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    tokenizer_frozen: str = "none"
     tokenizer_loss: TokenizerLossConfig = field(default_factory=TokenizerLossConfig)
     tokenizer_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     discriminator_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -150,6 +161,15 @@ class Config:
         )
         check(self.batch_size >= 1, f"batch_size: got {self.batch_size}, expected at least 1.")
         self.codebook.check_fits(self.tokenizer, self.batch_size)
+        check(
+            self.tokenizer_frozen in FROZEN,
+            f"tokenizer_frozen: got {self.tokenizer_frozen!r}, expected one of {tuple(FROZEN)}.",
+        )
+        check(
+            self.tokenizer_frozen != "tokens" or not self.codebook.restart_below,
+            f"codebook.restart_below: got {self.codebook.restart_below} with tokenizer_frozen "
+            "'tokens', expected 0, since codes stay as they are; set it to 0.",
+        )
         for name in ("training", "tokenizer_training"):
             parts = getattr(self, name).accumulate
             check(

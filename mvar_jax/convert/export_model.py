@@ -10,7 +10,6 @@ import numpy as np
 from mvar_jax.array_types import Params, path_name
 from mvar_jax.checks import check
 from mvar_jax.files import check_writable, draft_folder
-from mvar_jax.models.checksum import checksum
 from mvar_jax.training.parameters import save_params
 from mvar_jax.training.weights import check_learned_from, load_tokenizer, load_trunk
 from mvar_jax.workdir import Workdir
@@ -32,7 +31,7 @@ def export_model(workdir: Workdir, out: Path, *, verify: bool = False) -> str:
     config = workdir.config()
     trunk = load_trunk(config, workdir, verify=verify)
     tokenizer = load_tokenizer(config, workdir, verify=verify)
-    check_learned_from(workdir, lambda: checksum(tokenizer), workdir.tokenizer.path)
+    check_learned_from(workdir, lambda: tokenizer, workdir.tokenizer.path)
     with draft_folder(out) as draft:
         target = Workdir.of(draft)
         _write(target, workdir, trunk)

@@ -14,7 +14,6 @@ from mvar_jax.convert.safetensors import write_safetensors
 from mvar_jax.convert.state_dict import Item, make_tensors, tokenizer_state, trunk_state
 from mvar_jax.files import written_whole
 from mvar_jax.models import build_trunk
-from mvar_jax.models.checksum import checksum
 from mvar_jax.training.weights import check_learned_from, load_tokenizer, load_trunk
 from mvar_jax.workdir import Workdir
 
@@ -59,7 +58,7 @@ def export_weights(
         if workdir.tokenizer.is_trained:
             check_learned_from(
                 workdir,
-                lambda: checksum(load_tokenizer(config, workdir, verify=verify)),
+                lambda: load_tokenizer(config, workdir, verify=verify),
                 workdir.tokenizer.path,
             )
         state, params = trunk_state(trunk), load_trunk(config, workdir, verify=verify)

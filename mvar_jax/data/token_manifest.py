@@ -41,7 +41,7 @@ class Shard:
 class TokenManifest:
     """How tokens were made; with `shards`, where they are.
 
-    `tokenizer_checksum` is that of its parameters, `tokenizer` its config with the scales and the
+    `tokenizer_checksum` names its parameters, `tokenizer` its config with the scales and the
     vocabulary. `data` names the dataset and how its images were prepared, `examples` counts the
     images of the split, those that cannot be read too; each of the others has one record, of
     `crops` token pyramids.

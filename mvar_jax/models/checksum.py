@@ -28,6 +28,16 @@ def checksum(params: Params) -> str:
     return digest.hexdigest()
 
 
+def tokenizer_names(params: Params) -> tuple[str, str]:
+    """The checksums that what was learned from a tokenizer's tokens names it by.
+
+    The first is of all but the decoder, which decides no token; the second of all parameters, as
+    earlier versions wrote it.
+    """
+    tokens = {name: tree for name, tree in params.items() if not name.startswith("decoder")}
+    return checksum(tokens), checksum(params)
+
+
 def embeddings_checksum(params: Params) -> str:
     """The name of a trunk's weights in attention profiles of format 1, 16 hexadecimal digits.
 

@@ -128,7 +128,9 @@ PARAMETERS = (
 # else is trained.
 STATE_PREFIX = r"((extra/\w+/)?(params|average|opt_state(/\w+)*)/)?"
 # Where a training state holds counts, rates and other numbers.
-COUNTS = r"(step|skipped|extra/codes|(extra/\w+/)?(opt_state|numbers))(/\w+)*"
+COUNTS = r"(step|skipped|(extra/\w+/)?(opt_state|numbers))(/\w+)*"
+# And numbers for every code, whatever their dtype.
+OF_CODES = r"extra/codes/\w+"
 
 
 def parameter(path: str) -> Parameter:
@@ -181,7 +183,7 @@ def constrain_params(tree: PyTree, stack: str = "") -> PyTree:
 
 def _spec(path: str, leaf: PyTree, mesh: Mesh | AbstractMesh) -> PartitionSpec:
     counts = leaf.ndim == 0 or not jnp.issubdtype(leaf.dtype, jnp.inexact)
-    if counts and re.fullmatch(COUNTS, path):
+    if re.fullmatch(OF_CODES, path) or (counts and re.fullmatch(COUNTS, path)):
         return PartitionSpec()
     axes = parameter(path).axes
     for names, size in zip(axes, leaf.shape):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
-from mvar_jax.array_types import Array, Bool, Float, Int, Key, PyTree, batch_size, path_name
+from mvar_jax.array_types import Array, Float, Int, Key, PyTree, batch_size, path_name
 from mvar_jax.config import CodebookConfig
 from mvar_jax.models.parameters import constrain_params
 from mvar_jax.ops.noise import fold_each, make_key, uniform_per_image
@@ -44,14 +44,13 @@ class CodebookCare:
     def start(self) -> dict[str, PyTree]:
         """What is kept of codes in a state's `extra`, before the first update; maybe nothing.
 
-        With restarts these are, as `codes`, for how many steps every code has been `unused`, int32
-        `[vocab]`, and how many codes were `restarted` so far, int32.
+        With restarts these are, as `codes`, the moving average of the `use` of every code, float32
+        `[vocab]`, 1 for the mean code, and how many codes were `restarted` so far, int32.
         """
-        if not self.config.restart_after:
+        if not self.config.restart_below:
             return {}
-        vocabulary = self.tokenizer.config.vocabulary
-        unused = jnp.zeros(vocabulary, jnp.int32)
-        return {SEEN: {"unused": unused, "restarted": jnp.zeros([], jnp.int32)}}
+        use = jnp.ones(self.tokenizer.config.vocabulary)
+        return {SEEN: {"use": use, "restarted": jnp.zeros([], jnp.int32)}}
 
     def with_draws(self, batch: dict[str, Array], step: Int[Array, ""]) -> dict[str, Array]:
         """The batch, with the depth, the row and the key of every image, as far as they are used.
@@ -68,7 +67,7 @@ class CodebookCare:
             share = uniform_per_image(fold_each(own, 1))
             depth = config.dropout_from + jnp.floor(share * (scales - config.dropout_from))
             batch = batch | {"depth": jnp.where(dropped, depth.astype(jnp.int32), scales)}
-        if config.restart_after:
+        if config.restart_below:
             batch = batch | {"row": rows, "key": keys}
         return batch
 
@@ -82,7 +81,7 @@ class CodebookCare:
         """
         space = self.tokenizer.token_space
         seen: PyTree = {"counts": [space.count(scale.tokens) for scale in made.scales]}
-        if self.config.restart_after:
+        if self.config.restart_below:
             rows = batch_size(part) * self.parts
             drawn = _one_of_every_scale(made, part["key"])
             seen["left"] = jnp.zeros((rows, *drawn.shape[1:])).at[part["row"]].set(drawn)
@@ -103,26 +102,29 @@ class CodebookCare:
         whole = jax.tree.map(lambda mean: mean * self.parts, seen)
         counts = [jnp.round(count).astype(jnp.int32) for count in whole["counts"]]
         metrics = metrics | usage_metrics(self.tokenizer, counts)
-        if not self.config.restart_after:
+        if not self.config.restart_below:
             return state, metrics
-        used = jnp.stack(counts).sum(axis=(0, 1)) > 0
-        state = self._restart(state, used, whole["left"])
+        state = self._restart(state, jnp.stack(counts).sum(axis=(0, 1)), whole["left"])
         return state, metrics | {"restarted": state.extra[SEEN]["restarted"]}
 
     def _restart(
         self,
         state: TrainState,
-        used: Bool[Array, "vocab"],
+        counts: Int[Array, "vocab"],
         left: Float[Array, "batch scales code"],
     ) -> TrainState:
-        """The state with unused codes replaced by residuals, each of which is taken once.
+        """The state with little used codes replaced by residuals, each of which is taken once.
 
+        Those of all scales are as likely, though the last ones have the most tokens: codes that
+        only they need would crowd out the others. A new code counts as used like the mean one.
         Moments of the optimizer are those of a new parameter, zero. The average takes the new code
         too: it would mix it with one that means nothing any more.
         """
         finite = state.skipped[1] == 0
-        unused = jnp.where(used, 0, state.extra[SEEN]["unused"] + 1)
-        dead = unused >= self.config.restart_after
+        before = state.extra[SEEN]["use"]
+        latest = counts * (len(counts) / jnp.sum(counts))
+        use = before + (latest - before) / self.config.restart_window
+        dead = use < self.config.restart_below
         # In random order, since a few dead codes would else all go to the first images.
         key = jax.random.fold_in(self._step_key(state.step - 1), ORDER_STREAM)
         vectors = jax.random.permutation(key, rearrange(left, "batch scales c -> (batch scales) c"))
@@ -142,7 +144,7 @@ class CodebookCare:
             )
 
         kept = {
-            "unused": jnp.where(finite, jnp.where(chosen, 0, unused), state.extra[SEEN]["unused"]),
+            "use": jnp.where(finite, jnp.where(chosen, 1, use), before),
             "restarted": state.extra[SEEN]["restarted"] + jnp.sum(chosen, dtype=jnp.int32),
         }
         return replace(

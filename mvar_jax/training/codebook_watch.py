@@ -52,8 +52,7 @@ class UsageWatch:
         if self._tokenizer.quantizer == "bsq":
             unset = {"entropy_weight": 0.1} if not config.entropy_weight else {}
         else:
-            switches = {"start_batches": 4, "restart_after": 100}
-            unset = {key: value for key, value in switches.items() if not getattr(config, key)}
+            unset = {"restart_below": 0.2} if not config.restart_below else {}
         if not unset:
             return "train again with a lower tokenizer_optimizer.learning_rate"
         flags = " ".join(f"--config.codebook.{name}={value}" for name, value in unset.items())

@@ -16,7 +16,7 @@ import optax
 from jax.lax import Precision
 
 from mvar_jax.array_types import Array, Float, Params, PyTree, batch_size
-from mvar_jax.config import CodebookConfig, TokenizerLossConfig, TrainingConfig
+from mvar_jax.config import FROZEN, CodebookConfig, TokenizerLossConfig, TrainingConfig
 from mvar_jax.models.parameters import constrain_params
 from mvar_jax.networks.lpips import Backbone, perceptual_distance
 from mvar_jax.tokenizers import Tokenizer
@@ -41,6 +41,7 @@ class Objective:
     config: TokenizerLossConfig = SQUARED_ERROR
     backbone: Backbone | None = None  # of LPIPS
     adversary: Adversary | None = None
+    frozen: str = "none"  # parts of the tokenizer, as `Config.tokenizer_frozen` says
 
     def start(self, image_size: tuple[int, int]) -> dict[str, PyTree] | None:
         """What a training state keeps besides, before the first update; None for nothing.
@@ -91,6 +92,8 @@ def make_tokenizer_step(
         if adversary is not None:
             own, finite = adversary.updated(extra[KEPT], judged, metrics)
             extra = {**extra, KEPT: own}
+        none = jax.tree.map(jnp.zeros_like, state.params)
+        before, gradients = state, _kept(gradients, none, objective.frozen)
         state, metrics = update(
             state,
             gradients,
@@ -100,7 +103,9 @@ def make_tokenizer_step(
             extra=extra,
             finite=finite,
         )
-        return cared.after(state, metrics, seen)
+        params = _kept(state.params, before.params, objective.frozen)  # decay moves them too
+        average = state.average and _kept(state.average, before.average, objective.frozen)
+        return cared.after(replace(state, params=params, average=average), metrics, seen)
 
     return step
 
@@ -160,6 +165,12 @@ def _gradients(
         metrics |= {**opinion, "adaptive_weight": weight, "loss": loss}
     (gradients,) = pull((slope, jnp.ones_like(made[1])))
     return (constrain_params(gradients), judged, seen), metrics
+
+
+def _kept(tree: Params, frozen: Params, parts: str) -> Params:
+    """A tree like the parameters, with frozen parts as in another one."""
+    names = FROZEN[parts]
+    return {name: (frozen if name.startswith(names) else tree)[name] for name in tree}
 
 
 def _reconstruct(

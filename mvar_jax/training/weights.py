@@ -12,6 +12,7 @@ from mvar_jax.array_types import Params, PyTree, in_32_bits
 from mvar_jax.checks import check
 from mvar_jax.config import Config, TokenizerConfig
 from mvar_jax.models import build_trunk, example_inputs
+from mvar_jax.models.checksum import tokenizer_names
 from mvar_jax.ops.noise import make_key
 from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.parameters import load_params
@@ -77,19 +78,19 @@ def load_tokenizer(config: Config, workdir: Workdir, *, verify: bool = False) ->
     return load_params(workdir.tokenizer.checkpoints, shapes, verify=verify)
 
 
-def check_learned_from(trunk: Workdir, tokenizer: Callable[[], str], place: Path) -> None:
+def check_learned_from(trunk: Workdir, tokenizer: Callable[[], Params], place: Path) -> None:
     """Raises ValueError if a trunk was trained on the tokens of another tokenizer.
 
-    `tokenizer` gives the checksum (`models.checksum`) of the one to use, and is called only if the
-    trunk has a record to compare it with; `place` is that tokenizer's directory. With
-    other weights every shape fits, but tokens mean something else. Imported trunks have no record
-    of their tokenizer and pass.
+    `tokenizer` gives the parameters of the one to use, and is called only if the trunk has a record
+    to compare them with; `place` is that tokenizer's directory. With other weights every shape
+    fits, but tokens mean something else; only the decoder may be another. Imported trunks have no
+    record of their tokenizer and pass.
     """
     record = trunk.record()
     if record is None or not trunk.is_trained:
         return
     check(
-        tokenizer() == record.tokenizer,
+        record.tokenizer in tokenizer_names(tokenizer()),
         f"{place}: holds other weights of a tokenizer than {trunk.path} learned the tokens of; "
         "put those back, or train another trunk on these (python -m mvar_jax.train "
         f"--tokenizer={place.parent} and a new --workdir).",

@@ -12,14 +12,14 @@ BITS = TokenizerConfig(quantizer="bsq", vocabulary=4096, code_channels=16)
 
 def test_everything_is_off():
     off = CodebookConfig()
-    assert not (off.start_batches or off.restart_after or off.dropout_rate or off.entropy_weight)
+    assert not (off.start_batches or off.restart_below or off.dropout_rate or off.entropy_weight)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"start_batches": -1}, "codebook.start_batches: got -1, expected 0"),
-        ({"restart_after": -1}, "codebook.restart_after: got -1, expected 0"),
+        ({"restart_below": -1.0}, "codebook.restart_below: got -1"),
         ({"dropout_rate": 1.5}, "codebook.dropout_rate: got 1.5, expected a number from 0.0 to 1"),
         ({"dropout_from": 0}, "codebook.dropout_from: got 0, expected at least 1"),
         ({"entropy_weight": -0.1}, "codebook.entropy_weight: got -0.1"),
@@ -36,7 +36,7 @@ def test_bad_values_are_named(changes, message):
     ("tokenizer", "changes", "message"),
     [
         (TokenizerConfig(), {"entropy_weight": 0.1}, "but quantizer 'vq' does not read it"),
-        (BITS, {"restart_after": 9}, "codebook.restart_after: got 9, but quantizer 'bsq'"),
+        (BITS, {"restart_below": 0.5}, "codebook.restart_below: got 0.5, but quantizer 'bsq'"),
         (BITS, {"start_batches": 1}, "codebook.start_batches: got 1, but quantizer 'bsq'"),
         (BITS, {"dropout_rate": 0.1, "dropout_from": 10}, "got 10 for 10 scales, expected less"),
     ],

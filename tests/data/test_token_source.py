@@ -97,7 +97,7 @@ def test_a_source_reads_all_shards_in_order(tokens):
     for index, example in enumerate(source):
         np.testing.assert_array_equal(example["tokens"], pyramids(index))
         assert example["label"] == index % 2
-    source.check(TOKENIZER, PLANNED.tokenizer_checksum)
+    source.check(TOKENIZER, ("other", PLANNED.tokenizer_checksum))
 
 
 @pytest.mark.parametrize("threads,workers", [(0, 0), (4, 0)])
@@ -125,12 +125,12 @@ def test_validation_reads_the_first_crops_in_order(tokens):
 
 
 def test_tokens_of_another_tokenizer_are_refused(tokens):
-    source, digest = TokenSource(str(tokens)), PLANNED.tokenizer_checksum
+    source, digest = TokenSource(str(tokens)), (PLANNED.tokenizer_checksum,)
     other = dataclasses.replace(TOKENIZER, vocabulary=32)
     assert "tokenizer.vocabulary=16, expected 32" in message(lambda: source.check(other, digest))
     other = dataclasses.replace(TOKENIZER, scales=((2, 2),))
     assert "tokenizer.scales=((1, 1), (2, 2))" in message(lambda: source.check(other, digest))
-    text = message(lambda: source.check(TOKENIZER, "def" * 20))
+    text = message(lambda: source.check(TOKENIZER, ("def" * 20,)))
     assert "made by another tokenizer" in text and "abcabc" in text and "defdef" in text
 
 
@@ -141,7 +141,7 @@ def test_every_change_of_a_shard_is_found(tokens):
         content[place] ^= 1
         file.write_bytes(content)
         text = message(
-            lambda: TokenSource(str(tokens)).check(TOKENIZER, PLANNED.tokenizer_checksum)
+            lambda: TokenSource(str(tokens)).check(TOKENIZER, (PLANNED.tokenizer_checksum,))
         )
         assert str(tokens) in text and "is damaged" in text
         content[place] ^= 1

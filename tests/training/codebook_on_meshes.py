@@ -15,7 +15,9 @@ from tests.training.tiny import CONFIG, TOKENIZER, optimizer, tokenizer_params
 
 BATCH, STEPS = 8, 6
 CARE = CodebookCare(
-    TOKENIZER, CodebookConfig(restart_after=2, dropout_rate=0.5, dropout_from=1), seed=3
+    TOKENIZER,
+    CodebookConfig(restart_below=0.5, restart_window=2, dropout_rate=0.5, dropout_from=1),
+    seed=3,
 )
 
 

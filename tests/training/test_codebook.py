@@ -36,7 +36,7 @@ from tests.training.tiny import (
     train_batches,
 )
 
-RESTARTS = CodebookConfig(restart_after=3, dropout_rate=0.5, dropout_from=1)
+RESTARTS = CodebookConfig(restart_below=0.6, restart_window=5, dropout_rate=0.5, dropout_from=1)
 
 
 def care(parts=1, config=RESTARTS):
@@ -119,7 +119,8 @@ def test_without_care_the_step_is_the_plain_one():
     assert ours.extra is None
 
 
-def test_unused_codes_are_restarted_after_their_time(restarting):
+def test_little_used_codes_are_restarted_after_their_time(restarting):
+    """The use of a code that no token takes falls by a fifth a step, below 0.6 in the third."""
     state = restarting_state()
     far = jnp.asarray(codebook(state.params)).at[:4].set(100.0)  # no token takes them
     params = state.params | {"quantizer": state.params["quantizer"] | {"codebook": far}}
@@ -127,42 +128,55 @@ def test_unused_codes_are_restarted_after_their_time(restarting):
     for step in range(1, 4):
         before = codebook(state.params)
         state, metrics = restarting(state, batch())
-        unused = np.asarray(state.extra["codes"]["unused"])
+        use = np.asarray(state.extra["codes"]["use"])
         if step < 3:
-            assert int(metrics["restarted"]) == 0 and (unused[:4] == step).all()
+            assert (np.abs(codebook(state.params)[:4] - before[:4]) < 1).all()
+            np.testing.assert_allclose(use[:4], 0.8**step, rtol=1e-6)
     after, average = codebook(state.params), codebook(state.average)
     restarted = np.abs(after - before).max(axis=1) > 10
     assert int(metrics["restarted"]) >= restarted.sum() == 4
-    assert (unused[:4] == 0).all()
+    assert (use[:4] == 1).all()
     np.testing.assert_array_equal(after[:4], average[:4])
     assert len(np.unique(after[:4], axis=0)) == 4  # no residual twice
     adam = state.opt_state[1].inner_state[0]
     for moment in (adam.mu, adam.nu):
-        assert (codebook(moment)[:4] == 0).all() and (codebook(moment)[unused == 0] != 0).any()
+        assert (codebook(moment)[:4] == 0).all() and (codebook(moment) != 0).any()
+
+
+def test_use_is_of_all_scales_relative_to_the_mean_code(restarting):
+    state = restarting_state()
+    features = TOKENIZER.apply({"params": state.params}, batch()["image"], method="encode")
+    tokens = TOKENIZER.apply({"params": state.params}, features, method="quantize")
+    counts = np.bincount(np.concatenate([np.ravel(own) for own in tokens]), minlength=16)
+    state, metrics = restarting(state, batch())
+    expected = 0.8 + 0.2 * 16 * counts / counts.sum()
+    assert int(metrics["restarted"]) == 0
+    np.testing.assert_allclose(state.extra["codes"]["use"], expected, rtol=1e-5)
 
 
 def test_restarted_codes_are_residuals_of_the_batch(restarting):
     """Of the state before the update, at some position of some scale of some image."""
     state, fresh = restarting_state(), restarting_state()
-    kept = {"unused": jnp.full(16, 9, jnp.int32), "restarted": jnp.int32(0)}
+    kept = {"use": jnp.zeros(16), "restarted": jnp.int32(0)}
     state = place(state.replace(extra={"codes": kept}))
     variables = {"params": jax.tree.map(jnp.copy, state.params)}
     made = TOKENIZER.apply(variables, batch()["image"], method="training_pass")
-    used = np.unique(np.concatenate([np.asarray(own.tokens).ravel() for own in made.scales]))
-    dead = np.setdiff1d(np.arange(16), used)
+    tokens = np.concatenate([np.asarray(own.tokens).ravel() for own in made.scales])
+    use = 0.2 * 16 * np.bincount(tokens, minlength=16) / len(tokens)  # a fifth of the latest
+    dead, live = np.flatnonzero(use < 0.6), np.flatnonzero(use >= 0.6)
     left = np.concatenate([np.asarray(own.left).reshape(-1, 4) for own in made.scales])
     state, metrics = restarting(state, batch())
     count = min(len(dead), 2 * BATCH)
     assert int(metrics["restarted"]) == count > 0
     for code in codebook(state.params)[dead[:count]]:
         assert np.abs(left - code).max(axis=1).min() < 1e-5
-    live = codebook(restarting(fresh, batch())[0].params)  # of a state in which nothing is dead
-    np.testing.assert_array_equal(codebook(state.params)[used], live[used])
+    plain = codebook(restarting(fresh, batch())[0].params)  # of a state in which nothing is dead
+    np.testing.assert_array_equal(codebook(state.params)[live], plain[live])
 
 
 def test_a_skipped_step_restarts_nothing(restarting):
     state = restarting_state()
-    kept = {"unused": jnp.full(16, 9, jnp.int32), "restarted": jnp.int32(4)}
+    kept = {"use": jnp.zeros(16), "restarted": jnp.int32(4)}
     poison = jax.tree.map(lambda array: array.at[(0,) * array.ndim].set(jnp.nan), state.params)
     state = place(state.replace(params=poison, extra={"codes": kept}))
     expected = jax.tree.map(np.asarray, (state.params, state.opt_state, state.extra))
@@ -275,4 +289,4 @@ def test_codes_start_from_the_features_of_the_first_batches():
 
 def test_nothing_is_kept_of_codes_without_restarts():
     assert care(config=CodebookConfig(dropout_rate=0.1, dropout_from=1)).start() == {}
-    assert care().start()["codes"]["unused"].shape == (16,)
+    assert care().start()["codes"]["use"].shape == (16,)

@@ -53,7 +53,7 @@ def said():
 def test_codes_of_order_one_collapse_and_warn(said):
     sentences = said["of order 1"]
     assert sentences and "scale" in sentences[0]
-    assert "--config.codebook.start_batches=4 --config.codebook.restart_after=100" in sentences[0]
+    assert "--config.codebook.restart_below=0.2 (docs" in sentences[0]
 
 
 def test_small_codes_do_not_warn(said):
@@ -88,8 +88,8 @@ def test_advice_is_what_is_not_done_yet():
         watch = UsageWatch(config, tokenizer)
         return [*watch(row(200, 0.01, 0.5)), *watch(row(250, 0.01, 0.5))][0]
 
-    assert "--config.codebook.start_batches=4 (docs" in advice(CodebookConfig(restart_after=9))
-    done = CodebookConfig(restart_after=9, start_batches=1)
+    assert "--config.codebook.restart_below=0.2 (docs" in advice(CodebookConfig())
+    done = CodebookConfig(restart_below=0.1)
     assert "tokenizer_optimizer.learning_rate" in advice(done)
     assert "--config.codebook.entropy_weight=0.1" in advice(CodebookConfig(), BITS)
     silent = UsageWatch(CodebookConfig(warn_below=0.0), CONFIG.tokenizer)

@@ -9,15 +9,27 @@ import numpy as np
 import optax
 import pytest
 
+from mvar_jax.config import OptimizerConfig
+from mvar_jax.models.checksum import tokenizer_names
 from mvar_jax.networks.lpips import perceptual_distance
 from mvar_jax.ops.diff_augment import diff_augment
 from mvar_jax.ops.noise import fold_each
 from mvar_jax.training.adversary import FAKE_STREAM, KEPT, Adversary
+from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.placement import place
+from mvar_jax.training.state import create_state
 from mvar_jax.training.step import update
-from mvar_jax.training.tokenizer_step import make_tokenizer_step
+from mvar_jax.training.tokenizer_step import Objective, make_tokenizer_step
 from tests.training import tiny_losses
-from tests.training.tiny import CONFIG, TOKENIZER, batch, optimizer, tokenizer_state, tokenizer_step
+from tests.training.tiny import (
+    CONFIG,
+    TOKENIZER,
+    batch,
+    optimizer,
+    tokenizer_params,
+    tokenizer_state,
+    tokenizer_step,
+)
 from tests.training.tiny_losses import ALL, BACKBONE, FIRST, STEPS, WITH_ALL, perceptual
 
 METRICS = {
@@ -215,3 +227,24 @@ def test_a_start_that_rounds_to_the_end_is_refused():
     with pytest.raises(ValueError, match=r"adversarial_start: got 0\.6, which is step 1 of 1, "):
         Adversary.of(late, 1)
     assert Adversary.of(CONFIG, 10) is None
+
+
+@pytest.mark.parametrize("parts", ["encoder", "tokens"])
+def test_frozen_parts_stay_and_the_others_are_trained(parts):
+    """With weight decay and an average, which would move them too."""
+    objective = replace(Objective(), frozen=parts)
+    decaying = make_optimizer(OptimizerConfig(weight_decay=0.1, final_weight_decay=0.1), 10, 8)
+    training = replace(CONFIG.training, ema_decay=0.9)
+    step = make_tokenizer_step(TOKENIZER, decaying, training, objective)
+    state = place(create_state(tokenizer_params(), decaying, 0.9))
+    before = copies(state.params)
+    for _ in range(2):
+        state, metrics = step(state, batch())
+    changed = {name for name, tree in before.items() if not same(tree, state.params[name])}
+    averaged = {name for name, tree in before.items() if not same(tree, state.average[name])}
+    expected = {"decoder", "decoder_projection"} | ({"quantizer"} if parts == "encoder" else set())
+    assert changed == averaged == expected
+    assert float(metrics["gradient_norm"]) > 0
+    same_tokens = tokenizer_names(state.params)[0] == tokenizer_names(before)[0]
+    assert same_tokens == (parts == "tokens")
+    assert tokenizer_names(state.params)[1] != tokenizer_names(before)[1]

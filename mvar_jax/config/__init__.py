@@ -6,6 +6,7 @@ code only ever receives dataclasses. Errors are ValueErrors of one sentence: wha
 got, what was expected, how to fix it.
 """
 
+from mvar_jax.config.adapter import AdapterConfig
 from mvar_jax.config.codebook import CodebookConfig
 from mvar_jax.config.data import DataConfig
 from mvar_jax.config.experiment import (
@@ -37,6 +38,7 @@ from mvar_jax.config.training import OptimizerConfig, TrainingConfig
 __all__ = [
     "BRANCHES",
     "SAMPLING_PRESETS",
+    "AdapterConfig",
     "BlockKind",
     "CodebookConfig",
     "Config",

@@ -63,7 +63,7 @@ def trunk_pictures(config: Config, sampler: Sampler, shown: Shown) -> Draw:
     )
 
     def draw(state: TrainState, path: Path, frozen: Frozen) -> np.ndarray:
-        weights = Weights(state.sampling_params, frozen.tokenizer)
+        weights = Weights(frozen.trunk(state.sampling_params), frozen.tokenizer)
         images = _on_host(generate(sampler, weights, asked.request()).images)
         return _write(image_grid(images, COLUMNS, shown.names, scale=_scale(images)), path)
 

@@ -35,7 +35,8 @@ class Base(NamedTuple):
 def find_start(config: Config, workdir: Workdir, base: Workdir | None) -> Workdir | None:
     """The working directory of the trunk to adapt: that of the flag, or of the run; None for none.
 
-    Raises ValueError where the config and the flag `--base` do not go together.
+    Raises ValueError where the config and the flag `--base` do not go together, and where the
+    trunk there is not the one that the config describes.
     """
     if config.adapter.rank:
         check(
@@ -43,7 +44,10 @@ def find_start(config: Config, workdir: Workdir, base: Workdir | None) -> Workdi
             f"adapter.rank: got {config.adapter.rank} without a trunk to adapt; name its working "
             "directory by --base.",
         )
-        return find_base(workdir, base)
+        found = find_base(workdir, base)
+        check_is_whole(found)
+        _check_same_model(found.config().model, config.model, found)
+        return found
     check(
         base is None,
         f"--base: got {base and base.path} without an adapter; set --config.adapter.rank=16, or "
@@ -52,23 +56,20 @@ def find_start(config: Config, workdir: Workdir, base: Workdir | None) -> Workdi
     return None
 
 
-def load_base(config: Config, base: Workdir, workdir: Workdir, names: tuple[str, ...]) -> Base:
+def load_base(base: Workdir, workdir: Workdir, names: tuple[str, ...]) -> Base:
     """The trunk to adapt, with embeddings of the classes `names` alone.
 
     A class that the base knows by this name has its embedding, a new one the mean of all. Raises
-    ValueError where its model is not that of the config, and where the run in `workdir` began with
-    other weights.
+    ValueError where the run in `workdir` began with other weights.
     """
-    check_is_whole(base)
-    own = base.config().model
-    _check_same_model(own, config.model, base)
-    params = load_trunk(base.config(), base)
+    own = base.config()
+    params = load_trunk(own, base)
     name = checksum(params)
     if workdir.is_trained:
         check_adapts(workdir, name, base)
-    if own.condition == "text":
+    if own.model.condition == "text":
         return Base(params, name)
-    known = model_classes(own, base)
+    known = model_classes(own.model, base)
     rows = [known.index(each) if each in known else None for each in names]
     return Base(params | {"class_embedding": class_rows(params["class_embedding"], rows)}, name)
 

@@ -107,7 +107,7 @@ def train_trunk(
                 check_learned_from(run, lambda: record.tokenizer, place)
         check_tokens(config, record.tokenizer, source.class_names)
         if base is not None:
-            start = load_base(config, base, workdir, source.class_names)
+            start = load_base(base, workdir, source.class_names)
             frozen = replace(frozen, base=start.params, strength=config.adapter.strength)
             record = replace(record, base=str(base.path), base_checksum=start.checksum)
         return fit(

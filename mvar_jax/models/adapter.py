@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mvar_jax.array_types import Array, Float, Key, Params, PyTree, at_path, path_name
+from mvar_jax.checks import check
 from mvar_jax.config import AdapterConfig
 from mvar_jax.models.layers import linear_std
 from mvar_jax.models.parameters import constrain_params, parameter
@@ -26,7 +27,7 @@ def draw_adapter(trunk: PyTree, config: AdapterConfig, key: Key[Array, ""]) -> P
 
     `trunk` are the trunk's parameters or their shapes. `down` is normal with the variance of linear
     layers; what is drawn for a kernel depends on the key and the kernel's name alone. The rank is
-    at most that of the kernel.
+    at most that of the kernel. Raises ValueError where no block has any of the layers.
     """
     adapter: Params = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(trunk):
@@ -40,6 +41,11 @@ def draw_adapter(trunk: PyTree, config: AdapterConfig, key: Key[Array, ""]) -> P
                 within = within.setdefault(folder, {})
             own = jax.random.fold_in(key, zlib.crc32(name.encode()))
             within[last] = _draw_pair(name, leaf.shape, config.rank, own)
+    check(
+        any(name != "class_embedding" for name in adapter),
+        f"adapter.layers: got {', '.join(config.layers)}, which no block of the model has; name "
+        "others.",
+    )
     return adapter
 
 

@@ -177,3 +177,10 @@ def test_classes_are_taken_along_by_their_rows_and_new_ones_start_as_the_mean():
 def test_settings_that_make_no_adapter_are_refused(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         AdapterConfig(**settings)
+
+
+def test_layers_that_no_block_has_are_refused():
+    shapes = shapes_of(small_trunk(("history",)))
+    draw = partial(draw_adapter, config=AdapterConfig(rank=RANK, layers=("ssm",)), key=KEY)
+    with pytest.raises(ValueError, match=r"adapter.layers: got ssm, which no block of the model"):
+        jax.eval_shape(draw, shapes)

@@ -124,9 +124,6 @@ PARAMETERS = (
     Parameter(r"(head|shared)_modulation/kernel", (None, None, FSDP_TENSOR), decayed=True),
     Parameter(r"(blocks_\d+/|head_|shared_)modulation/bias", REPLICATED, decayed=False),
     Parameter(r"blocks_\d+/modulation_offset", REPLICATED, decayed=False),
-    # Low-rank adapters: [layers, *inputs, rank], [layers, rank, *outputs]. A fiftieth of the
-    # kernels that they change, and of any rank.
-    Parameter(r"blocks_\d+(/\w+)+/(kernel|qkv)/(down|up)", REPLICATED, decayed=True),
     # The logits: [width, vocab].
     Parameter("head/kernel", ("fsdp", "tensor"), decayed=True),
     Parameter("head/bias", REPLICATED, decayed=False),
@@ -152,6 +149,7 @@ PARAMETERS = (
     Parameter(r"(layers/(attention|ffn)_norm|final_norm)/scale", REPLICATED, decayed=False),
 )
 
+FACTORS = ("down", "up")  # of an adapter
 # Prefixes of paths in a training state whose arrays are sharded like the parameter that the rest
 # of the path names: the parameter itself, its average, and the optimizer's moments, also of what
 # else is trained.
@@ -163,8 +161,18 @@ COUNTS = r"(step|skipped|extra/codes|(extra/\w+/)?(opt_state|numbers))(/\w+)*"
 def parameter(path: str) -> Parameter:
     """The row of a path such as `blocks_0/ffn/up/kernel`, alone or inside a training state.
 
-    Raises ValueError unless exactly one row of the table matches the path.
+    The factors of a low-rank adapter, KERNEL/down `[layers, *inputs, rank]` and KERNEL/up `[layers,
+    rank, *outputs]`, are split as the dimensions of the kernel that they share: else its gradients
+    would be gathered for them. Raises ValueError unless exactly one row of the table matches the
+    path.
     """
+    kernel, _, factor = path.rpartition("/")
+    if factor in FACTORS and kernel.endswith(("/kernel", "/qkv")):
+        row = parameter(kernel)
+        check(row.inputs is not None, f"parameters: {kernel} has no factors; it is no projection.")
+        split = 1 + (row.inputs or 0)
+        axes = (*row.axes[:split], None) if factor == "down" else (None, None, *row.axes[split:])
+        return Parameter(f"{row.path}/{factor}", axes, decayed=True)
     found = [row for row in PARAMETERS if re.fullmatch(f"{STATE_PREFIX}({row.path})", path)]
     check(
         len(found) == 1,

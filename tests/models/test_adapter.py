@@ -67,8 +67,11 @@ def test_the_projections_of_every_trunk_have_factors_of_their_shapes(trunk, laye
         assert (down[0], *down[1:-1], *up[2:]) == kernel and up[0] == kernel[0]
         rank = min(RANK, math.prod(down[1:-1]), math.prod(up[2:]))
         assert down[-1] == up[1] == rank
-        row = parameter(f"opt_state/mu/blocks_0/{name}/down")
-        assert row.axes == () and row.decayed and row.heads is None
+        axes = parameter(f"blocks_0/{name}").axes
+        first, second = (parameter(f"opt_state/mu/blocks_0/{name}/{p}") for p in ("down", "up"))
+        assert first.decayed and second.decayed and (first.heads, second.heads) == (None, None)
+        assert (first.axes[:-1] + second.axes[2:], first.axes[-1:]) == (axes, (None,))
+        assert second.axes[:2] == (None, None)
 
 
 def test_a_new_adapter_changes_nothing_and_its_draws_are_of_the_names():
@@ -184,3 +187,8 @@ def test_layers_that_no_block_has_are_refused():
     draw = partial(draw_adapter, config=AdapterConfig(rank=RANK, layers=("ssm",)), key=KEY)
     with pytest.raises(ValueError, match=r"adapter.layers: got ssm, which no block of the model"):
         jax.eval_shape(draw, shapes)
+
+
+def test_only_projections_have_factors():
+    with pytest.raises(ValueError, match="blocks_0/ssm/conv_x/kernel has no factors; it is no pro"):
+        parameter("blocks_0/ssm/conv_x/kernel/down")

@@ -6,16 +6,10 @@ from absl import logging
 
 from mvar_jax.array_types import in_32_bits
 from mvar_jax.checks import check
-from mvar_jax.config import ModelConfig
-from mvar_jax.data.imagenet_names import imagenet_names
 from mvar_jax.sampling import Model, Sampler, Samples, Weights
 from mvar_jax.text.encoder import TextEncoder
-from mvar_jax.training.weights import (
-    check_learned_from,
-    load_tokenizer,
-    load_trunk,
-    with_tokenizer,
-)
+from mvar_jax.training.adapted import Adapters, load_whole_trunk
+from mvar_jax.training.weights import check_learned_from, load_tokenizer, with_tokenizer
 from mvar_jax.workdir import Workdir
 
 __all__ = ["Model", "Samples", "load"]
@@ -26,10 +20,17 @@ def load(
     workdir: str | Path,
     tokenizer: str | Path | None = None,
     *,
+    adapters: Adapters = (),
+    base: str | Path | None = None,
     text_encoder: str | Path | TextEncoder | None = None,
     verify: bool = False,
 ) -> Model:
     """The model of a working directory; its tokenizer may be that of another `tokenizer`.
+
+    Low-rank `adapters` of it are merged into it, each named by the working directory of its
+    training, and perhaps weighted, as in `{"runs/a": 1.0, "runs/b": 0.5}`. `workdir` may be that of
+    an adapter too, whose `base` is where it was in training unless it is given. New classes of
+    adapters come behind those of the base.
 
     Classes that the directory has no names for, as those of imported weights, are named as those of
     ImageNet where they are as many, or else by their indices. A model of texts has none; it reads
@@ -41,34 +42,29 @@ def load(
     encoder that is none, or of a model of classes.
     """
     directory = Workdir.of(workdir)
-    other = directory if tokenizer is None else Workdir.of(tokenizer)
-    config = directory.config()
     check(
-        text_encoder is None or config.model.condition == "text",
+        text_encoder is None or directory.config().model.condition == "text",
         "text_encoder: the model draws classes, not prompts; leave it out.",
     )
+    trunk = load_whole_trunk(
+        directory,
+        adapters,
+        base=None if base is None else Workdir.of(base),
+        verify=verify,
+    )
+    config, other = trunk.config, trunk.base if tokenizer is None else Workdir.of(tokenizer)
     if tokenizer is not None:
         config = with_tokenizer(config, other.tokenizer.config().tokenizer)
-    weights = Weights(
-        load_trunk(config, directory, verify=verify), load_tokenizer(config, other, verify=verify)
-    )
-    check_learned_from(directory, lambda: weights.tokenizer, other.tokenizer.path)
+    weights = Weights(trunk.params, load_tokenizer(config, other, verify=verify))
+    for run in trunk.runs:
+        check_learned_from(run, lambda: weights.tokenizer, other.tokenizer.path)
     return Model(
         config=config,
-        class_names=_class_names(config.model, directory),
+        class_names=trunk.class_names,
         sampler=Sampler.of(config),
         weights=weights,
         text_encoder=_text_encoder(text_encoder, config.data.text_encoder),
     )
-
-
-def _class_names(model: ModelConfig, workdir: Workdir) -> tuple[str, ...]:
-    """The names of a model's classes, none where it is one of texts."""
-    if model.condition == "text":
-        return ()
-    official = () if workdir.names_classes else imagenet_names()
-    named = len(official) == model.num_classes
-    return official if named else workdir.class_names(model.num_classes)
 
 
 def _text_encoder(given: str | Path | TextEncoder | None, trained: str) -> TextEncoder | None:

@@ -59,6 +59,7 @@ __all__ = [
     "PyTree",
     "Shaped",
     "UInt",
+    "at_path",
     "batch_size",
     "in_32_bits",
     "path_name",
@@ -68,6 +69,13 @@ __all__ = [
 def path_name(path: tuple) -> str:
     """A path of jax.tree_util as text, such as `blocks_0/ffn/up/kernel`."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def at_path(tree: PyTree, path: tuple) -> PyTree:
+    """What nested dicts hold at a path of jax.tree_util, an array or a dict; None for nothing."""
+    for key in path:
+        tree = tree.get(key.key) if isinstance(tree, dict) else None
+    return tree
 
 
 def batch_size(batch: PyTree) -> int:

@@ -3,7 +3,8 @@
     python -m mvar_jax.train --config=configs/digits.py --workdir=runs/digits
 
 `--tokenizer` copies the tokenizer of another run; `--init` starts from another run's trunk, and
-its tokenizer, to fine-tune it.
+its tokenizer, to fine-tune it. With `--config.adapter.rank=16`, a low-rank adapter of the trunk of
+`--base` is trained, and kept alone.
 """
 
 from absl import flags
@@ -20,17 +21,18 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Where the run is kept.", required=True)
     flags.DEFINE_string("tokenizer", None, "Working directory to copy a tokenizer from.")
     flags.DEFINE_string("init", None, "Working directory to take the first weights from.")
+    flags.DEFINE_string("base", None, "Working directory of the model that an adapter changes.")
 
 
 def main() -> None:
     """Trains, and prints where the result is."""
     values = flags.FLAGS
     workdir = Workdir.of(values.workdir)
-    others = (values.init, values.tokenizer)
-    init, tokenizer = (Workdir.of(name) if name else None for name in others)
+    others = (values.init, values.tokenizer, values.base)
+    init, tokenizer, base = (Workdir.of(name) if name else None for name in others)
     config = cli.get_config()
     cli.join()
-    train_trunk(config, workdir, init=init, tokenizer_from=tokenizer)
+    train_trunk(config, workdir, init=init, tokenizer_from=tokenizer, base=base)
     cli.say(f"The model is in {workdir.path}; sample with python -m mvar_jax.sample.")
 
 

@@ -1,7 +1,7 @@
 """A working directory: where a run keeps its config, checkpoints and log.
 
 WORKDIR/config.json         the resolved config
-WORKDIR/run.json            how far it is to train, and the name of the tokenizer it learns from
+WORKDIR/run.json            how far it is to train, and the names of what it learns from
 WORKDIR/classes.json        the names of the classes
 WORKDIR/checkpoints/        of the trunk
 WORKDIR/metrics.jsonl       of the trunk's training, with what else `RunLog` writes
@@ -45,12 +45,15 @@ class RunRecord:
 
     `tokenizer` is the checksum (`models.checksum`) of the tokenizer that a trunk learns the tokens
     of, empty for a tokenizer's own run; `perceptual` that of the weights of LPIPS that a tokenizer
-    is trained by, empty without them.
+    is trained by, empty without them. Of an adapter's run, `base` is the working directory of the
+    trunk that it adapts, and `base_checksum` the checksum of that trunk.
     """
 
     total_steps: int
     tokenizer: str = ""
     perceptual: str = ""
+    base: str = ""
+    base_checksum: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class Workdir:
             record = None
         broken = f"{file}: is not the file that was written; put back a good copy."
         record = check_given(record, broken)
-        names = (record.tokenizer, record.perceptual)
+        names = (record.tokenizer, record.perceptual, record.base, record.base_checksum)
         check(
             type(record.total_steps) is int and all(isinstance(name, str) for name in names), broken
         )

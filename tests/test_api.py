@@ -7,7 +7,7 @@ import pytest
 import mvar_jax
 from mvar_jax.config import Config
 from mvar_jax.convert.import_weights import import_weights
-from mvar_jax.experiment.trunk_training import inherit_trunk
+from mvar_jax.experiment.starting_weights import inherit_trunk
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.text import TextFeatures
 from mvar_jax.text.features import token_mask

@@ -102,3 +102,12 @@ def test_damaged_sets(example, tmp_path, capsys):
     damage = {name: np.abs(images - half).mean() for name, images in sets.items()}
     for mild, bad in (("jpeg_50", "jpeg_10"), ("blur_1", "blur_3"), ("noise_5", "noise_25")):
         assert 0 < damage[mild] < damage[bad]
+
+
+def test_held_out_classes(example):
+    example("held_out_classes", "scenes", 8, 1, 2)
+    images = sorted(path.relative_to("scenes").as_posix() for path in Path("scenes").rglob("*.png"))
+    parts = [tuple(image.split("/")[:2]) for image in images]
+    assert len(parts) == 8 + 2 * 2 and len(set(parts)) == 10
+    assert {name for part, name in parts if part == "new"} == {"ring", "star"}
+    assert size(f"scenes/{images[0]}") == (8, 8)

@@ -31,12 +31,12 @@ POLL = 0.002  # seconds
 class Runs:
     """Runs of one small training in a working directory, by a seeded choice of when to kill."""
 
-    def __init__(self, workdir: Path, steps: int, data: str, seed: int = 0):
+    def __init__(self, workdir: Path, steps: int, data: str, *flags: str, seed: int = 0):
         self.workdir, self._random = workdir, random.Random(seed)
         settings = {**SMALL, "training.steps": steps}
         overrides = [f"--config.{name}={value}" for name, value in settings.items()]
         program = [sys.executable, "-m", "mvar_jax.train", "--config=digits.py:runlocal"]
-        self._command = [*program, f"--workdir={workdir}", *overrides]
+        self._command = [*program, f"--workdir={workdir}", *overrides, *flags]
         own = {"XLA_FLAGS": quick_flags(), "TFDS_DATA_DIR": data}
         self._environment = {**os.environ, **own}
 
@@ -120,10 +120,10 @@ class Runs:
         return f"{self.rows()} rows, unfinished {self.unfinished()}"
 
 
-def check_killed_runs(folder: Path, data: str, kinds: list[str], steps: int) -> None:
-    unbroken = Runs(folder / "unbroken", steps, data)
+def check_killed_runs(folder: Path, data: str, kinds: list[str], steps: int, *flags: str) -> None:
+    unbroken = Runs(folder / "unbroken", steps, data, *flags)
     unbroken.finish()
-    killed = Runs(folder / "killed", steps, data)
+    killed = Runs(folder / "killed", steps, data, *flags)
     for number, kind in enumerate(kinds, start=1):
         print(f"kill {number}, {kind}: {getattr(killed, f'kill_{kind}')()}", flush=True)
     said = killed.stop()
@@ -144,3 +144,12 @@ def test_killed_and_stopped_to_the_same_bits(tmp_path, digits_directory):
 def test_killed_often_to_the_same_bits(tmp_path, digits_directory):
     kinds = ["in_save", "after_rows", "in_save", "before_rows"] * 5
     check_killed_runs(tmp_path, digits_directory, kinds, steps=160)
+
+
+@pytest.mark.slow
+def test_an_adapter_is_killed_to_the_same_bits(tmp_path, digits_directory):
+    base = Runs(tmp_path / "base", 4, digits_directory)
+    base.finish()
+    flags = ("--config.adapter.rank=2", f"--base={base.workdir}")
+    kinds = ["in_save", "after_rows", "before_rows"]
+    check_killed_runs(tmp_path, digits_directory, kinds, 60, *flags)

@@ -12,14 +12,15 @@ import pytest
 from PIL import Image
 
 import mvar_jax
-import mvar_jax.api
 from mvar_jax.checks import check_seed
 from mvar_jax.config.files import load_config
 from mvar_jax.config.tree import from_config_dict
+from mvar_jax.experiment.starting_weights import inherit_trunk
 from mvar_jax.experiment.tokenizer_training import train_tokenizer
-from mvar_jax.experiment.trunk_training import inherit_trunk, train_trunk
+from mvar_jax.experiment.trunk_training import train_trunk
 from mvar_jax.models.checksum import tokenizer_names
 from mvar_jax.pictures.image_grid import growth_grid
+from mvar_jax.training import weights
 from mvar_jax.training.lock import NAME, RunLock
 from mvar_jax.workdir import RunRecord, Workdir
 
@@ -121,7 +122,7 @@ def test_weights_without_names_have_those_of_imagenet_if_they_are_as_many(
     copy_run(trained, workdir)
     for count, expected in ((10, "class 9"), (9, "9")):
         names = tuple(f"class {index}" for index in range(count))
-        monkeypatch.setattr(mvar_jax.api, "imagenet_names", lambda names=names: names)
+        monkeypatch.setattr(weights, "imagenet_names", lambda names=names: names)
         assert mvar_jax.load(workdir).class_names[9] == "9"
         (workdir / "classes.json").rename(tmp_path / "classes.json")
         assert mvar_jax.load(workdir).class_names[9] == expected
@@ -370,7 +371,7 @@ def test_help_names_every_flag(run, program):
     assert result.returncode == 0 and not result.stderr
     expected = {
         "sample": ("--labels: ", "--policy: ", "--compilation_cache: "),
-        "train": ("--config: ", "--distributed: ", "--workdir: ", "--init: "),
+        "train": ("--config: ", "--distributed: ", "--workdir: ", "--init: ", "--base: "),
         "calibrate": ("--samples: Images to average over. (default: 50)", "--verify: "),
         "convert import": ("--checkpoint: ", "--schedule: ", "--out: "),
     }
@@ -438,6 +439,12 @@ BAD = {
     "long name": (
         "sample --workdir={trained} --labels=1 --out={new}" + 240 * "x" + ".png",
         "File name too long",
+    ),
+    "no base": ("train --config=digits.py --config.adapter.rank=2 --workdir={new}", "by --base"),
+    "rank": ("train --config=digits.py --config.adapter.rank=-1 --workdir={new}", "adapter.rank"),
+    "no adapter": (
+        "sample --workdir={trained} --labels=1 --out={new}.png --adapter={trained}:0.5",
+        "holds a whole model, expected an adapter",
     ),
     "draft alone": (
         "sample --workdir={trained} --labels=1 --out={new}.png --draft={trained}",

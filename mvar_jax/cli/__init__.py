@@ -15,12 +15,14 @@ would compile it for longer than it waits for them.
 """
 
 from mvar_jax.cli.common import (
+    define_adapters,
     define_config,
     define_distributed,
     define_json,
     define_policy,
     define_profile,
     define_verify,
+    get_adapters,
     get_config,
     get_indices,
     get_numbers,
@@ -38,6 +40,7 @@ from mvar_jax.cli.programs import run, run_command
 from mvar_jax.cli.settings import define_settings, get_settings
 
 __all__ = [
+    "define_adapters",
     "define_config",
     "define_distributed",
     "define_json",
@@ -45,6 +48,7 @@ __all__ = [
     "define_profile",
     "define_settings",
     "define_verify",
+    "get_adapters",
     "get_config",
     "get_indices",
     "get_numbers",

@@ -8,7 +8,7 @@ from absl import flags
 
 from mvar_jax.api import load
 from mvar_jax.checks import check
-from mvar_jax.cli.common import get_verify
+from mvar_jax.cli.common import define_adapters, get_adapters, get_verify
 from mvar_jax.config import parse_aspect
 from mvar_jax.files import user_path
 from mvar_jax.models import Condition
@@ -16,6 +16,7 @@ from mvar_jax.pictures.drawing import Rows
 from mvar_jax.sampling import Model
 from mvar_jax.text import StoredFeatures, TextEncoder, read_features
 from mvar_jax.text.prompt_files import PromptSet, read_prompt_set, read_prompts
+from mvar_jax.training.adapted import Adapters
 
 
 def define_asked() -> None:
@@ -30,6 +31,7 @@ def define_model() -> None:
     """Defines the flags of `get_model`."""
     flags.DEFINE_string("workdir", None, "Directory of a trained model.")
     flags.DEFINE_string("checkpoint", None, "Directory of the trunk, in its place.")
+    define_adapters()
     flags.DEFINE_string("tokenizer", None, "Directory of another tokenizer.")
     flags.DEFINE_string("text_encoder", None, "Folder of a T5, or wordllama, to read prompts.")
     flags.DEFINE_string("aspect", None, "Width:height of the images, as 3:2.")
@@ -53,17 +55,29 @@ def get_model() -> Model:
         (values.draft is None) == (values.draft_scales is None),
         "expected --draft, a model, and --draft_scales, how many scales it draws, or neither.",
     )
-    model = _load(values.workdir or values.checkpoint, values.text_encoder)
+    directory = values.workdir or values.checkpoint
+    model = _load(directory, values.text_encoder, adapters=get_adapters())
     if values.draft is None:
         return model
     return model.drafted(_load(values.draft, model.text_encoder), scales=values.draft_scales)
 
 
-def _load(directory: str, text_encoder: str | TextEncoder | None) -> Model:
+def _load(
+    directory: str,
+    text_encoder: str | TextEncoder | None,
+    *,
+    adapters: Adapters = (),
+) -> Model:
     """A model, for the image size that the flags ask for."""
     values = flags.FLAGS
     aspect = None if values.aspect is None else parse_aspect(values.aspect)
-    model = load(directory, values.tokenizer, verify=get_verify(), text_encoder=text_encoder)
+    model = load(
+        directory,
+        values.tokenizer,
+        adapters=adapters,
+        verify=get_verify(),
+        text_encoder=text_encoder,
+    )
     if aspect is None and values.pixels is None:
         return model
     return model.reshaped(aspect=aspect, pixels=values.pixels)

@@ -42,6 +42,11 @@ def define_verify() -> None:
     flags.DEFINE_bool("verify", False, "Refuse checkpoints without a seal, which are unverified.")
 
 
+def define_adapters() -> None:
+    """Defines `--adapter`; see `get_adapters`."""
+    flags.DEFINE_multi_string("adapter", [], "Directory of an adapter to merge, or DIR:WEIGHT.")
+
+
 def define_profile() -> None:
     """Defines `--profile`; see `get_profile`."""
     flags.DEFINE_string("profile", None, "What python -m mvar_jax.calibrate measured.")
@@ -116,6 +121,18 @@ def given(*names: str) -> dict[str, Any]:
 def get_verify() -> bool:
     """Whether a checkpoint is to be refused that has no seal to verify its files by."""
     return flags.FLAGS.verify
+
+
+def get_adapters() -> dict[str, float]:
+    """The working directories of the adapters that the flags name, and how much of each."""
+    adapters = {}
+    for text in flags.FLAGS.adapter:
+        path, _, weight = text.rpartition(":")
+        try:
+            adapters[path] = float(weight)
+        except ValueError:
+            adapters[text] = 1.0
+    return adapters
 
 
 def get_profile() -> Profile | None:

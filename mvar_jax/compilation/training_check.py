@@ -26,7 +26,7 @@ from mvar_jax.training.optimizer import make_optimizer
 from mvar_jax.training.placement import with_shardings
 from mvar_jax.training.state import state_shapes
 from mvar_jax.training.step import Frozen, make_trunk_gradient, make_trunk_step, update
-from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
+from mvar_jax.training.weights import adapter_shapes, tokenizer_shapes, trunk_shapes
 
 STEPS = 100_000  # length of the schedules; any number gives the same program
 
@@ -102,8 +102,13 @@ class TrainingPrograms:
         self.optimizer = optimizer = make_optimizer(config.optimizer, STEPS, config.batch_size)
         self.whole = make_trunk_step(trunk, tokenizer, optimizer, config=training, seed=config.seed)
         self.gradient = make_trunk_gradient(trunk, tokenizer, training, seed=config.seed)
-        self.state = state_shapes(trunk_shapes(config), optimizer, training.ema_decay)
-        self.frozen = Frozen(with_shardings(tokenizer_shapes(config)))
+        trained = adapter_shapes(config) if config.adapter.rank else trunk_shapes(config)
+        self.state = state_shapes(trained, optimizer, training.ema_decay)
+        self.frozen = Frozen(
+            with_shardings(tokenizer_shapes(config)),
+            with_shardings(trunk_shapes(config)) if config.adapter.rank else None,
+            config.adapter.strength,
+        )
         self.batch = _example_batch(config)
 
         def follow(state, gradients):

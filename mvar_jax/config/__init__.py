@@ -6,6 +6,7 @@ code only ever receives dataclasses. Errors are ValueErrors of one sentence: wha
 got, what was expected, how to fix it.
 """
 
+from mvar_jax.config.adapter import AdapterConfig
 from mvar_jax.config.codebook import CodebookConfig
 from mvar_jax.config.data import DataConfig
 from mvar_jax.config.experiment import (
@@ -39,6 +40,7 @@ __all__ = [
     "BRANCHES",
     "FROZEN",
     "SAMPLING_PRESETS",
+    "AdapterConfig",
     "BlockKind",
     "CodebookConfig",
     "Config",

@@ -7,6 +7,7 @@ from typing import Any
 from absl import logging
 
 from mvar_jax.checks import LARGEST, check, check_range, check_seed
+from mvar_jax.config.adapter import AdapterConfig
 from mvar_jax.config.codebook import CodebookConfig
 from mvar_jax.config.data import DataConfig
 from mvar_jax.config.infinity_schedules import reshaped
@@ -114,7 +115,8 @@ class Config:
     and on a freshly initialised one where the working directory holds none: for smoke runs.
     `batch_size` counts images of one update, on all devices of all hosts; the peak learning rates
     are proportional to it (see `OptimizerConfig`). `discriminator_optimizer` counts its steps from
-    the start of the discriminator in the tokenizer's training.
+    the start of the discriminator in the tokenizer's training. With an `adapter`, training changes
+    a finished trunk by low-rank adapters, and `model.num_classes` counts the classes of their data.
     `tokenizer_frozen` are the parts of the tokenizer that its training leaves as they are: "none",
     its "encoder", or "tokens", all but the decoder: a trunk of its tokens then fits as before.
     """
@@ -134,6 +136,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     @property

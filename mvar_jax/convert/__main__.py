@@ -35,6 +35,7 @@ def define_export() -> None:
     _define_both()
     flags.DEFINE_string("workdir", None, "Directory of the model.", required=True)
     cli.define_verify()
+    cli.define_adapters()
     flags.DEFINE_enum("for", None, ["sampling"], "Write a directory for that, not one file.")
 
 
@@ -49,13 +50,13 @@ def main_import() -> None:
 def main_export() -> None:
     """Converts our weights to official ones, or copies what sampling needs, and says what."""
     values = flags.FLAGS
-    workdir = Workdir.of(values.workdir)
+    workdir, adapters = Workdir.of(values.workdir), cli.get_adapters()
     if values["for"].value is None:
         out = cli.output_file(*SUFFIXES)
-        what = export_weights(workdir, out, values.arch, verify=cli.get_verify())
+        what = export_weights(workdir, out, values.arch, adapters=adapters, verify=cli.get_verify())
     else:
         check(values.arch is None, "--arch: got one with --for, which takes all; leave it out.")
-        what = export_model(workdir, user_path(values.out), verify=cli.get_verify())
+        what = export_model(workdir, user_path(values.out), adapters, verify=cli.get_verify())
     print(f"{values.out}: {what}.")
 
 

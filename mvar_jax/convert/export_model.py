@@ -9,43 +9,49 @@ import numpy as np
 
 from mvar_jax.array_types import Params, path_name
 from mvar_jax.checks import check
+from mvar_jax.config import Config
 from mvar_jax.files import check_writable, draft_folder
+from mvar_jax.training.adapted import Adapters, load_whole_trunk
 from mvar_jax.training.parameters import save_params
-from mvar_jax.training.weights import check_learned_from, load_tokenizer, load_trunk
-from mvar_jax.workdir import Workdir
+from mvar_jax.training.weights import check_learned_from, load_tokenizer
+from mvar_jax.workdir import RunRecord, Workdir
 
 
-def export_model(workdir: Workdir, out: Path, *, verify: bool = False) -> str:
+def export_model(
+    workdir: Workdir, out: Path, adapters: Adapters = (), *, verify: bool = False
+) -> str:
     """Writes a working directory that is sampled from like this one, in a fraction of its bytes.
 
+    Adapters are merged into the trunk, those given and that which `workdir` may be of.
     It holds the config, the names of the classes, the parameters that are sampled from, which are
     the average where one is kept, and the same of the tokenizer, all sealed; no optimizer, no
     position in the data, no log. It is there whole or not at all. Returns in words what was
-    written. Raises ValueError, with nothing written, where `out` exists, and as `load_trunk` and
-    `load_tokenizer` do.
+    written. Raises ValueError, with nothing written, where `out` exists, and as `load_whole_trunk`
+    and `load_tokenizer` do.
     """
     check(not out.exists(), f"--out: {out} is there already; name a new folder.")
     folder = out.absolute().parent
     check(folder.is_dir(), f"--out: {folder} is no directory; make it, or name another place.")
     check_writable(out)
-    config = workdir.config()
-    trunk = load_trunk(config, workdir, verify=verify)
-    tokenizer = load_tokenizer(config, workdir, verify=verify)
-    check_learned_from(workdir, lambda: tokenizer, workdir.tokenizer.path)
+    trunk = load_whole_trunk(workdir, adapters, verify=verify)
+    source = trunk.base.tokenizer
+    tokenizer = load_tokenizer(trunk.config, trunk.base, verify=verify)
+    for run in trunk.runs:
+        check_learned_from(run, lambda: tokenizer, source.path)
     with draft_folder(out) as draft:
         target = Workdir.of(draft)
-        _write(target, workdir, trunk)
-        _write(target.tokenizer, workdir.tokenizer, tokenizer)
-        if workdir.names_classes:
-            target.save_class_names(workdir.class_names(config.model.num_classes))
+        _write(target, trunk.config, trunk.base.record(), trunk.params)
+        _write(target.tokenizer, source.config(), source.record(), tokenizer)
+        if any(run.names_classes for run in trunk.runs):
+            target.save_class_names(trunk.class_names)
         draft.replace(out)
-    return "a model to sample from, its tokenizer included"
+    merged = f", with {len(trunk.adapters)} adapter(s) merged" if trunk.adapters else ""
+    return f"a model to sample from, its tokenizer included{merged}"
 
 
-def _write(target: Workdir, source: Workdir, params: Params) -> None:
+def _write(target: Workdir, config: Config, record: RunRecord | None, params: Params) -> None:
     """One half of a model, trunk or tokenizer, as the checkpoint of step 0."""
-    target.save_config(source.config())
-    record = source.record()
+    target.save_config(config)
     if record is not None:
         target.save_record(replace(record, total_steps=0))
     save_params(target.checkpoints, _leaves(params))

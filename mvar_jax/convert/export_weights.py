@@ -14,7 +14,8 @@ from mvar_jax.convert.safetensors import write_safetensors
 from mvar_jax.convert.state_dict import Item, make_tensors, tokenizer_state, trunk_state
 from mvar_jax.files import written_whole
 from mvar_jax.models import build_trunk
-from mvar_jax.training.weights import check_learned_from, load_tokenizer, load_trunk
+from mvar_jax.training.adapted import Adapters, load_whole_trunk
+from mvar_jax.training.weights import check_learned_from, load_tokenizer
 from mvar_jax.workdir import Workdir
 
 SUFFIXES = (".safetensors", ".pth")
@@ -22,10 +23,16 @@ WITHIN = {"bsqvae": "vae"}  # the key of a .pth that the official programs look 
 
 
 def export_weights(
-    workdir: Workdir, out: Path, architecture: str | None = None, *, verify: bool = False
+    workdir: Workdir,
+    out: Path,
+    architecture: str | None = None,
+    *,
+    adapters: Adapters = (),
+    verify: bool = False,
 ) -> str:
     """Writes the trunk or the tokenizer of a working directory under official names.
 
+    Adapters are merged into the trunk, those given and that which `workdir` may be of.
     The tokenizer is meant by the `architecture` "vqvae" or "bsqvae", and where there is no trunk.
     Buffers are made anew. Returns in words what was written. Raises ValueError, with nothing
     written, for a model that no official file can hold, for a name that does not end in
@@ -45,8 +52,8 @@ def export_weights(
         _check_architecture(architecture, found, workdir.tokenizer.path)
         params = load_tokenizer(config, workdir, verify=verify)
     else:
-        config = workdir.config()
-        trunk = build_trunk(config)
+        whole = load_whole_trunk(workdir, adapters, verify=verify)
+        config, trunk = whole.config, build_trunk(whole.config)
         found = official_architecture(trunk)
         _check_architecture(architecture, found, workdir.path)
         quantizer = config.tokenizer.quantizer
@@ -55,13 +62,13 @@ def export_weights(
             f"tokenizer.quantizer: got {quantizer}, but official models draw bits of texts and "
             "codes of classes; no official file can hold this model.",
         )
-        if workdir.tokenizer.is_trained:
+        if whole.base.tokenizer.is_trained:
             check_learned_from(
-                workdir,
-                lambda: load_tokenizer(config, workdir, verify=verify),
-                workdir.tokenizer.path,
+                whole.base,
+                lambda: load_tokenizer(config, whole.base, verify=verify),
+                whole.base.tokenizer.path,
             )
-        state, params = trunk_state(trunk), load_trunk(config, workdir, verify=verify)
+        state, params = trunk_state(trunk), whole.params
     _write(out, state, jax.device_get(params), WITHIN.get(found))
     return f"{found} of {len(state)} tensors"
 

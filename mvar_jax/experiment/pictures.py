@@ -8,11 +8,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from PIL import Image
 
 from mvar_jax.array_types import Array, Float, HostArray, Params
 from mvar_jax.config import Config
+from mvar_jax.mesh.processes import on_host
 from mvar_jax.models import ClassLabels, Condition
 from mvar_jax.pictures.image_files import save_picture
 from mvar_jax.pictures.image_grid import (
@@ -63,8 +63,8 @@ def trunk_pictures(config: Config, sampler: Sampler, shown: Shown) -> Draw:
     )
 
     def draw(state: TrainState, path: Path, frozen: Frozen) -> np.ndarray:
-        weights = Weights(state.sampling_params, frozen.tokenizer)
-        images = _on_host(generate(sampler, weights, asked.request()).images)
+        weights = Weights(frozen.trunk(state.sampling_params), frozen.tokenizer)
+        images = on_host(generate(sampler, weights, asked.request()).images)
         return _write(image_grid(images, COLUMNS, shown.names, scale=_scale(images)), path)
 
     return draw
@@ -83,9 +83,9 @@ def tokenizer_pictures(tokenizer: Tokenizer, validation: Iterable) -> Draw:
 
     def draw(state: TrainState, path: Path) -> np.ndarray:
         images = next(iter(validation))["image"]
-        decoded = _on_host(reconstruct(state.sampling_params, images))
-        grown = _on_host(decode_scales(tokenizer, state.sampling_params, images[:GROWING]))
-        images = _on_host(images)
+        decoded = on_host(reconstruct(state.sampling_params, images))
+        grown = on_host(decode_scales(tokenizer, state.sampling_params, images[:GROWING]))
+        images = on_host(images)
         pair = images[:RECONSTRUCTIONS], decoded[:RECONSTRUCTIONS]
         size = _scale(images)
         growing = growth_grid(grown, ["by scale"] * grown.shape[1], size)
@@ -107,13 +107,6 @@ def decode_scales(
         running, _ = bound.accumulate(running, bound.embed(tokens), scale)
         pictures.append(bound.decode(running))
     return jnp.stack(pictures)
-
-
-def _on_host(images: HostArray) -> np.ndarray:
-    """Gathers the images of all processes on the host of each."""
-    if isinstance(images, jax.Array) and not images.is_fully_addressable:
-        images = multihost_utils.process_allgather(images, tiled=True)
-    return np.asarray(images)
 
 
 def _scale(images: np.ndarray) -> int:

@@ -36,7 +36,8 @@ LONG_CAPTION = "data: captions of more than %d tokens are cut to the first ones,
 def with_classes(config: Config, source: TokenSource | ImageSource) -> Config:
     """The config with the number of classes that the data has; of texts there are none.
 
-    Raises ValueError for another number, and for data without what the model is conditioned on.
+    An adapter brings the classes of its data, whatever the config says. Otherwise raises ValueError
+    for another number, and for data without what the model is conditioned on.
     """
     text = config.model.condition == "text"
     check(
@@ -48,7 +49,7 @@ def with_classes(config: Config, source: TokenSource | ImageSource) -> Config:
         return config
     found = source.num_classes
     check(
-        config.model.num_classes in (0, found),
+        config.model.num_classes in (0, found) or config.adapter.rank > 0,
         f"model.num_classes: got {config.model.num_classes}, but "
         f"{config.data.tokens or config.data.name} has {found} classes; set "
         f"--config.model.num_classes={found}.",

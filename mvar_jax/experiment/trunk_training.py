@@ -3,14 +3,14 @@
 It runs on the mesh of the config, over all devices of all processes.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import jax
-import numpy as np
 import optax
 from absl import logging
 
-from mvar_jax.array_types import Params, PyTree, in_32_bits, path_name
+from mvar_jax.array_types import Params, in_32_bits
 from mvar_jax.checks import check
 from mvar_jax.config import Config
 from mvar_jax.convert.text_encoder import open_text_encoder
@@ -24,6 +24,7 @@ from mvar_jax.experiment.pictures import (
     trunk_pictures,
 )
 from mvar_jax.experiment.run_start import check_init, save_start
+from mvar_jax.experiment.starting_weights import find_start, inherit_trunk, load_base
 from mvar_jax.experiment.training_data import (
     caption_encoder,
     check_tokens,
@@ -49,11 +50,12 @@ from mvar_jax.training.step import (
 from mvar_jax.training.stored import check_is_run
 from mvar_jax.training.throughput import StepCost
 from mvar_jax.training.weights import (
+    adapter_shapes,
     check_learned_from,
+    init_adapter,
     init_tokenizer,
     init_trunk,
     load_tokenizer,
-    load_trunk,
     trunk_shapes,
 )
 from mvar_jax.workdir import RunRecord, Workdir
@@ -66,15 +68,18 @@ def train_trunk(
     *,
     init: Workdir | None = None,
     tokenizer_from: Workdir | None = None,
+    base: Workdir | None = None,
 ) -> Outcome:
     """Trains the trunk in `workdir` on the tokens of its tokenizer, or goes on with it.
 
     With `init`, a new run starts from that run's trunk instead of from random parameters. Where
     `workdir` has no tokenizer yet, that of `tokenizer_from`, or else of `init`, is copied to it.
-    Raises ValueError for bad data, a missing or other tokenizer, another config than the run was
-    started with, and damaged checkpoints.
+    If the config has an adapter, `workdir` gets that alone: trunk and tokenizer are those of
+    `base`, by default the one that the run began with. Raises ValueError for bad data, a missing or
+    other tokenizer or base, another config than the run was started with, and damaged checkpoints.
     """
-    for run in (tokenizer_from, workdir):  # before the data, which may take long to prepare
+    base = find_start(config, workdir, base)
+    for run in (tokenizer_from, base, workdir):  # before the data, which may take long to prepare
         if run is not None and run.tokenizer.is_trained:
             run.check_tokenizer_settings(config)
     source = load_examples(config.data, config.tokenizer.image_size)
@@ -85,7 +90,8 @@ def train_trunk(
     data = make_data(config, layout, training.accumulate, source=source, encode=encode)
     steps = training.total_steps(len(source), config.batch_size)
     optimizer = make_optimizer(config.optimizer, steps, config.batch_size)
-    lender = None if workdir.tokenizer.is_trained else tokenizer_from or init
+    lender = None if workdir.tokenizer.is_trained else tokenizer_from or init or base
+    check(init is None or base is None, "--init: an adapter starts from --base; leave it out.")
     check_init("--tokenizer", tokenizer_from, workdir.tokenizer)
     check_init("--init", init, workdir)
     check_is_run(workdir.checkpoints)
@@ -98,14 +104,18 @@ def train_trunk(
         frozen = Frozen(_tokenizer_params(config, workdir, lender))
         names = tokenizer_names(frozen.tokenizer)
         record = RunRecord(steps, names[0])
-        for run in (workdir, init):
+        for run in (workdir, init, base):
             if run is not None:
                 place = (lender or workdir).tokenizer.path
                 check_learned_from(run, lambda: frozen.tokenizer, place)
         check_tokens(config, names, source.class_names)
+        if base is not None:
+            start = load_base(base, workdir, source.class_names)
+            frozen = replace(frozen, base=start.params, strength=config.adapter.strength)
+            record = replace(record, base=str(base.path), base_checksum=start.checksum)
         return fit(
             Run(
-                label="trunk",
+                label="trunk" if base is None else "adapter",
                 directory=workdir.path,
                 config=training,
                 total_steps=steps,
@@ -172,11 +182,14 @@ def _initial_trunk(
     init: Workdir | None,
     class_names: tuple[str, ...],
 ) -> InitialState:
-    """The state that a trunk's training starts from: another run's trunk, or random parameters.
+    """The state that training starts from: a new adapter, another run's trunk, or a random one.
 
     Raises ValueError when that run's trunk is of another architecture.
     """
     ema_decay = config.training.ema_decay
+    if config.adapter.rank:
+        shapes = state_shapes(adapter_shapes(config), optimizer, ema_decay)
+        return InitialState(shapes, lambda: new_state(init_adapter(config), optimizer, ema_decay))
     inherited = None if init is None else inherit_trunk(config, init, class_names)
 
     def create():
@@ -202,7 +215,7 @@ def _begin_trunk(
         save_start(workdir, config, record)
         if class_names:
             workdir.save_class_names(class_names)
-        if lender is not None:
+        if lender is not None and not config.adapter.rank:
             workdir.adopt_tokenizer(lender)
         elif untrained:
             workdir.tokenizer.save_config(config)
@@ -210,43 +223,6 @@ def _begin_trunk(
     on_first_process(write)
     if untrained:
         save_placed(workdir.tokenizer.checkpoints, frozen.tokenizer)
-
-
-def inherit_trunk(config: Config, init: Workdir, class_names: tuple[str, ...]) -> Params:
-    """Another run's trunk as the start of a new one.
-
-    "No class" keeps its embedding, and so does every class whose name that run knew too. Raises
-    ValueError when it is of another architecture.
-    """
-    params = load_trunk(init.config(), init)
-    expected = trunk_shapes(config)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(expected):
-        name = path_name(path)
-        found = _find(params, path)
-        check(
-            name == "class_embedding" or getattr(found, "shape", None) == leaf.shape,
-            f"--init: {init.path} has {name} of shape {getattr(found, 'shape', None)}, expected "
-            f"{leaf.shape}; set config.model and config.tokenizer as in its config.json.",
-        )
-    if config.model.condition == "text":  # which has no classes
-        return params
-    before = init.class_names(init.config().model.num_classes)
-    unnamed = not init.names_classes and len(before) == len(class_names)  # as imported weights
-    if before != class_names and not unnamed:
-        rows = {name: row for row, name in enumerate((*before, None))}  # None: no class
-        kept = [(new, rows[name]) for new, name in enumerate((*class_names, None)) if name in rows]
-        new, old = map(np.array, zip(*kept))
-        fresh = init_trunk(config)["class_embedding"]
-        params["class_embedding"] = fresh.at[new].set(params["class_embedding"][old])
-    return params
-
-
-def _find(tree: Params, path: tuple) -> jax.Array | None:
-    """The array at a path, None where there is none."""
-    found: PyTree = tree
-    for key in path:
-        found = found.get(key.key) if isinstance(found, dict) else None
-    return found
 
 
 def _tokenizer_params(config: Config, workdir: Workdir, lender: Workdir | None) -> Params:

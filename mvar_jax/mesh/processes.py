@@ -10,6 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from mvar_jax.array_types import HostArray
 from mvar_jax.checks import check, describe_os_error, first_line
 from mvar_jax.mesh.axes import describe_mesh
 
@@ -70,6 +71,14 @@ def on_first_process(make: Callable[[], str | None]) -> str:
     if refusal:
         raise ValueError(refusal)
     return answer
+
+
+def on_host(array: HostArray) -> np.ndarray:
+    """The whole array on the host of every process, which all of them ask for together."""
+    if isinstance(array, jax.Array):
+        if not (array.is_fully_addressable or array.is_fully_replicated):
+            array = multihost_utils.process_allgather(array, tiled=True)
+    return np.asarray(array)
 
 
 def _broadcast(text: str) -> str:

@@ -1,7 +1,8 @@
-"""The table of parameters: how each is sharded, whether it decays, and which axis counts heads.
+"""The table of parameters: sharding, weight decay, the axis of heads, and which are projections.
 
-Sharding (here), weight decay (`training.optimizer`) and the order of heads (`models.heads`) follow
-from it. A parameter without a row is an error in all of them: a new parameter needs a row.
+Sharding (here), weight decay (`training.optimizer`), the order of heads (`models.heads`) and which
+kernels low-rank adapters change (`models.adapter`) follow from it. A parameter without a row is an
+error in all of them: a new parameter needs a row.
 """
 
 import re
@@ -25,6 +26,9 @@ class Parameter(NamedTuple):
     # The dimension that counts heads of self-attention, which cache policies reorder; None if
     # there is none.
     heads: int | None = None
+    # Of a projection that low-rank adapters may change, the number of dimensions, behind that of
+    # layers, that are its inputs; the remaining ones are its outputs. None of any other parameter.
+    inputs: int | None = None
 
 
 REPLICATED: Axes = ()
@@ -50,7 +54,11 @@ PARAMETERS = (
     Parameter("text/(pool/value_bias|(pool/out|up|down)/bias)", REPLICATED, decayed=False),
     # Attention: kernels are [layers, width, 3, heads, dim] and [layers, heads, dim, width].
     Parameter(
-        r"blocks_\d+/attention/qkv", (None, "fsdp", None, "tensor", None), decayed=True, heads=3
+        r"blocks_\d+/attention/qkv",
+        (None, "fsdp", None, "tensor", None),
+        decayed=True,
+        heads=3,
+        inputs=1,
     ),
     Parameter(
         r"blocks_\d+/attention/(query_bias|value_bias|query_scale)",
@@ -59,20 +67,31 @@ PARAMETERS = (
         heads=1,
     ),
     Parameter(
-        r"blocks_\d+/attention/out/kernel", (None, "tensor", None, "fsdp"), decayed=True, heads=1
+        r"blocks_\d+/attention/out/kernel",
+        (None, "tensor", None, "fsdp"),
+        decayed=True,
+        heads=1,
+        inputs=2,
     ),
     Parameter(r"blocks_\d+/attention/out/bias", REPLICATED, decayed=False),
     # Cross-attention: [layers, width, heads, dim], [layers, width, 2, heads, dim].
     Parameter(
-        r"blocks_\d+/cross_attention/query/kernel", (None, "fsdp", "tensor", None), decayed=True
+        r"blocks_\d+/cross_attention/query/kernel",
+        (None, "fsdp", "tensor", None),
+        decayed=True,
+        inputs=1,
     ),
     Parameter(
         r"blocks_\d+/cross_attention/key_value/kernel",
         (None, "fsdp", None, "tensor", None),
         decayed=True,
+        inputs=1,
     ),
     Parameter(
-        r"blocks_\d+/cross_attention/out/kernel", (None, "tensor", None, "fsdp"), decayed=True
+        r"blocks_\d+/cross_attention/out/kernel",
+        (None, "tensor", None, "fsdp"),
+        decayed=True,
+        inputs=2,
     ),
     Parameter(
         r"blocks_\d+/(cross_attention/(value_bias|(query|out)/bias)|cross_norm/(scale|bias))",
@@ -80,21 +99,28 @@ PARAMETERS = (
         decayed=False,
     ),
     # The state-space layer: [layers, width, 2, heads, dim], [layers, width, 2, state], ...
-    Parameter(r"blocks_\d+/ssm/in_zx/kernel", (None, "fsdp", None, "tensor", None), decayed=True),
-    Parameter(r"blocks_\d+/ssm/in_bc/kernel", (None, "fsdp", None, None), decayed=True),
-    Parameter(r"blocks_\d+/ssm/in_dt/kernel", (None, "fsdp", "tensor"), decayed=True),
+    Parameter(
+        r"blocks_\d+/ssm/in_zx/kernel",
+        (None, "fsdp", None, "tensor", None),
+        decayed=True,
+        inputs=1,
+    ),
+    Parameter(r"blocks_\d+/ssm/in_bc/kernel", (None, "fsdp", None, None), decayed=True, inputs=1),
+    Parameter(r"blocks_\d+/ssm/in_dt/kernel", (None, "fsdp", "tensor"), decayed=True, inputs=1),
     Parameter(r"blocks_\d+/ssm/conv_(x|bc)/kernel", REPLICATED, decayed=True),
     Parameter(r"blocks_\d+/ssm/conv_(x|bc)/bias", REPLICATED, decayed=False),
     Parameter(r"blocks_\d+/ssm/(dt_bias|A_log|D|norm_scale)", REPLICATED, decayed=False),
-    Parameter(r"blocks_\d+/ssm/out/kernel", (None, "tensor", None, "fsdp"), decayed=True),
+    Parameter(r"blocks_\d+/ssm/out/kernel", (None, "tensor", None, "fsdp"), decayed=True, inputs=2),
     # The feed-forward: [layers, width, hidden], [layers, hidden, width].
-    Parameter(r"blocks_\d+/ffn/up/kernel", (None, "fsdp", "tensor"), decayed=True),
-    Parameter(r"blocks_\d+/ffn/down/kernel", (None, "tensor", "fsdp"), decayed=True),
+    Parameter(r"blocks_\d+/ffn/up/kernel", (None, "fsdp", "tensor"), decayed=True, inputs=1),
+    Parameter(r"blocks_\d+/ffn/down/kernel", (None, "tensor", "fsdp"), decayed=True, inputs=1),
     Parameter(r"blocks_\d+/ffn/(up|down)/bias", REPLICATED, decayed=False),
     # Modulation, [layers, width, groups, width], is split by its outputs: vectors are computed on
     # the devices of the weights and then exchanged. They are far smaller than these weights, which
     # are a third of a trunk.
-    Parameter(r"blocks_\d+/modulation/kernel", (None, None, None, FSDP_TENSOR), decayed=True),
+    Parameter(
+        r"blocks_\d+/modulation/kernel", (None, None, None, FSDP_TENSOR), decayed=True, inputs=1
+    ),
     Parameter(r"(head|shared)_modulation/kernel", (None, None, FSDP_TENSOR), decayed=True),
     Parameter(r"(blocks_\d+/|head_|shared_)modulation/bias", REPLICATED, decayed=False),
     Parameter(r"blocks_\d+/modulation_offset", REPLICATED, decayed=False),
@@ -123,6 +149,7 @@ PARAMETERS = (
     Parameter(r"(layers/(attention|ffn)_norm|final_norm)/scale", REPLICATED, decayed=False),
 )
 
+FACTORS = ("down", "up")  # of an adapter
 # Prefixes of paths in a training state whose arrays are sharded like the parameter that the rest
 # of the path names: the parameter itself, its average, and the optimizer's moments, also of what
 # else is trained.
@@ -136,8 +163,18 @@ OF_CODES = r"extra/codes/\w+"
 def parameter(path: str) -> Parameter:
     """The row of a path such as `blocks_0/ffn/up/kernel`, alone or inside a training state.
 
-    Raises ValueError unless exactly one row of the table matches the path.
+    The factors of a low-rank adapter, KERNEL/down `[layers, *inputs, rank]` and KERNEL/up `[layers,
+    rank, *outputs]`, are split as the dimensions of the kernel that they share: else its gradients
+    would be gathered for them. Raises ValueError unless exactly one row of the table matches the
+    path.
     """
+    kernel, _, factor = path.rpartition("/")
+    if factor in FACTORS and kernel.endswith(("/kernel", "/qkv")):
+        row = parameter(kernel)
+        check(row.inputs is not None, f"parameters: {kernel} has no factors; it is no projection.")
+        split = 1 + (row.inputs or 0)
+        axes = (*row.axes[:split], None) if factor == "down" else (None, None, *row.axes[split:])
+        return Parameter(f"{row.path}/{factor}", axes, decayed=True)
     found = [row for row in PARAMETERS if re.fullmatch(f"{STATE_PREFIX}({row.path})", path)]
     check(
         len(found) == 1,

@@ -18,6 +18,7 @@ import optax
 from mvar_jax.array_types import Array, Bool, Params, PyTree, batch_size
 from mvar_jax.config import TrainingConfig
 from mvar_jax.models import Trunk
+from mvar_jax.models.adapter import merge
 from mvar_jax.models.conditioner import read_condition
 from mvar_jax.ops.noise import make_key
 from mvar_jax.scales import ScaleSchedule
@@ -36,6 +37,14 @@ class Frozen:
     """Inputs of the trunk's training that never change."""
 
     tokenizer: Params  # computes tokens of images, and inputs from tokens
+    base: Params | None = None  # the trunk that an adapter is trained of; None trains it whole
+    strength: float = flax.struct.field(pytree_node=False, default=1.0)  # of the adapter
+
+    def trunk(self, params: Params) -> Params:
+        """The whole trunk's parameters, where `params` are what is trained of it."""
+        if self.base is None:
+            return params
+        return merge(self.base, params, strength=self.strength)
 
 
 def make_trunk_step(
@@ -48,7 +57,7 @@ def make_trunk_step(
     schedules: Schedules | None = None,
 ) -> Callable:
     """An update of the trunk: `step(state, batch, frozen) -> (state, metrics)`.
-
+    The state's parameters are the trunk's, or with `frozen.base` those of an adapter of it.
     Images of a size in `schedules` have its scales, others the tokenizer's own.
 
     Class dropout and stochastic depth draw from the seed, the step and the image's row in the
@@ -87,9 +96,8 @@ def make_trunk_gradient(
             schedule = _schedule(tokenizer, schedules, part)
             inputs, targets = _teacher_forcing(tokenizer, frozen.tokenizer, part, schedule)
             condition = read_condition(part)
-            logits = trunk.apply(
-                {"params": params}, condition, inputs, part["key"], schedule=schedule
-            )
+            variables = {"params": frozen.trunk(params)}
+            logits = trunk.apply(variables, condition, inputs, part["key"], schedule=schedule)
             smoothing, weights = config.label_smoothing, config.scale_weights
             return trunk_loss(
                 logits, targets, tokenizer, smoothing, schedule, scale_weights=weights
@@ -111,7 +119,8 @@ def make_trunk_evaluation(trunk: Trunk, tokenizer: Tokenizer) -> Callable:
     def evaluate(state, batch, frozen):
         schedule = tokenizer.schedule
         inputs, targets = _teacher_forcing(tokenizer, frozen.tokenizer, batch, schedule)
-        logits = trunk.apply({"params": state.sampling_params}, read_condition(batch), inputs)
+        variables = {"params": frozen.trunk(state.sampling_params)}
+        logits = trunk.apply(variables, read_condition(batch), inputs)
         return trunk_loss(logits, targets, tokenizer)[1]
 
     return evaluate

@@ -1,4 +1,4 @@
-"""The parameters of a run's trunk and tokenizer: shapes, initialisation and loading."""
+"""The parameters of a run's trunk, adapter and tokenizer: shapes, initialisation and loading."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,8 +10,10 @@ import jax.numpy as jnp
 
 from mvar_jax.array_types import Params, PyTree, in_32_bits
 from mvar_jax.checks import check
-from mvar_jax.config import Config, TokenizerConfig
+from mvar_jax.config import Config, ModelConfig, TokenizerConfig
+from mvar_jax.data.imagenet_names import imagenet_names
 from mvar_jax.models import build_trunk, example_inputs
+from mvar_jax.models.adapter import draw_adapter
 from mvar_jax.models.checksum import tokenizer_names
 from mvar_jax.ops.noise import make_key
 from mvar_jax.tokenizers import build_tokenizer
@@ -27,6 +29,12 @@ def init_trunk(config: Config) -> Params:
 
 
 @in_32_bits
+def init_adapter(config: Config) -> Params:
+    """The same of an adapter of a trunk; see `models.adapter.draw_adapter`."""
+    return create_placed(partial(_draw_adapter, config))
+
+
+@in_32_bits
 def init_tokenizer(config: Config) -> Params:
     """The same of a tokenizer."""
     return create_placed(partial(_draw_tokenizer, config))
@@ -36,6 +44,12 @@ def init_tokenizer(config: Config) -> Params:
 def trunk_shapes(config: Config) -> PyTree:
     """The shapes of a trunk's parameters."""
     return jax.eval_shape(partial(_draw_trunk, config))
+
+
+@in_32_bits
+def adapter_shapes(config: Config) -> PyTree:
+    """The same of an adapter of a trunk."""
+    return jax.eval_shape(partial(_draw_adapter, config))
 
 
 @in_32_bits
@@ -50,6 +64,12 @@ def load_trunk(config: Config, workdir: Workdir, *, verify: bool = False) -> Par
     Raises ValueError as `load_params` does.
     """
     shapes = with_shardings(trunk_shapes(config))
+    return load_params(workdir.checkpoints, shapes, verify=verify)
+
+
+def load_adapter(config: Config, workdir: Workdir, *, verify: bool = False) -> Params:
+    """The same of an adapter; the config is that of its run."""
+    shapes = with_shardings(adapter_shapes(config))
     return load_params(workdir.checkpoints, shapes, verify=verify)
 
 
@@ -97,9 +117,25 @@ def check_learned_from(trunk: Workdir, tokenizer: Callable[[], Params], place: P
     )
 
 
+def model_classes(model: ModelConfig, workdir: Workdir) -> tuple[str, ...]:
+    """The names of a model's classes, none where it is one of texts.
+
+    Where none were saved, they are those of ImageNet if these are as many, or else indices.
+    """
+    if model.condition == "text":
+        return ()
+    official = () if workdir.names_classes else imagenet_names()
+    named = len(official) == model.num_classes
+    return official if named else workdir.class_names(model.num_classes)
+
+
 def _draw_trunk(config: Config) -> Params:
     trunk = build_trunk(config)
     return trunk.init(make_key(config.seed), *example_inputs(trunk))["params"]
+
+
+def _draw_adapter(config: Config) -> Params:
+    return draw_adapter(trunk_shapes(config), config.adapter, make_key(config.seed))
 
 
 def _draw_tokenizer(config: Config) -> Params:

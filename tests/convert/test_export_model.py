@@ -9,7 +9,7 @@ import pytest
 
 import mvar_jax
 from mvar_jax.convert.export_model import export_model
-from mvar_jax.experiment.trunk_training import inherit_trunk
+from mvar_jax.experiment.starting_weights import inherit_trunk
 from mvar_jax.models.checksum import checksum
 from mvar_jax.training.checkpoint import Checkpoints
 from mvar_jax.training.seal import SEAL

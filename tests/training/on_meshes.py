@@ -9,9 +9,11 @@ import numpy as np
 from einops import rearrange
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mvar_jax.config import MeshConfig
+from mvar_jax.array_types import Params
+from mvar_jax.config import AdapterConfig, MeshConfig
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.models import build_trunk
+from mvar_jax.models.adapter import draw_adapter
 from mvar_jax.models.parameters import param_shardings
 from mvar_jax.ops.kernels.requirements import LANES
 from mvar_jax.ops.scale_attention import scale_attention
@@ -31,21 +33,30 @@ def batch(index: int, size: int = BATCH) -> dict[str, np.ndarray]:
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def train(layout: BatchLayout) -> tuple[list[float], list[float], str]:
+def start(mesh, adapter: AdapterConfig) -> tuple[Params, Frozen]:
+    """The parameters to train, a trunk or an adapter of it, and what stays as it is."""
+    params, tokenizer = trunk_params(), tokenizer_params()
+    params = jax.device_put(params, param_shardings(params, mesh))
+    tokenizer = jax.device_put(tokenizer, param_shardings(tokenizer, mesh))
+    if not adapter.rank:
+        return params, Frozen(tokenizer)
+    trained = draw_adapter(params, adapter, jax.random.key(0))
+    trained = jax.device_put(trained, param_shardings(trained, mesh))
+    return trained, Frozen(tokenizer, params, adapter.strength)
+
+
+def train(layout: BatchLayout, adapter: AdapterConfig) -> tuple[list[float], list[float], str]:
     """Losses of training, metrics of validation on whole and partial batches, and the program."""
     with jax.set_mesh(layout.mesh):
-        params = trunk_params()
-        params = jax.device_put(params, param_shardings(params, layout.mesh))
+        params, frozen = start(layout.mesh, adapter)
         state = new_state(params, optimizer(), CONFIG.training.ema_decay)
-        tokenizer = tokenizer_params()
-        frozen = Frozen(jax.device_put(tokenizer, param_shardings(tokenizer, layout.mesh)))
         step = make_trunk_step(TRUNK, TOKENIZER, optimizer(), config=CONFIG.training, seed=7)
         program = step.lower(state, layout.place(batch(0), BATCH), frozen).compile()
         losses = []
         for index in range(STEPS):
             state, metrics = program(state, layout.place(batch(index), BATCH), frozen)
             losses.append(float(metrics["loss"]))
-        check_places(state, layout.mesh)
+        (check_shardings if adapter.rank else check_places)(state, layout.mesh)
         evaluate = make_trunk_evaluation(TRUNK, TOKENIZER)
         validation = [
             float(evaluate(state, layout.place(batch(0, size), size), frozen)["loss"])
@@ -163,14 +174,17 @@ def main(shapes: list[str]) -> None:
     """Compares meshes, each written as 2,2,2, with one device."""
     check_kernels(make_mesh(MeshConfig(2, 2, 2)))
     one = BatchLayout(make_mesh(MeshConfig(), jax.devices()[:1]))
-    losses, validation, _ = train(one)
+    kinds = (AdapterConfig(), AdapterConfig(rank=3))  # which no axis divides
+    alone = [train(one, kind)[:2] for kind in kinds]
+    assert alone[1][0][0] == alone[0][0][0] and alone[1][0][-1] != alone[0][0][-1]
     rows = train_with_all(one)
     for shape in shapes:
         mesh = make_mesh(MeshConfig(*map(int, shape.split(","))))
-        own_losses, own_validation, program = train(BatchLayout(mesh))
-        np.testing.assert_allclose(own_losses, losses, rtol=1e-5)
-        np.testing.assert_allclose(own_validation, validation, rtol=1e-5)
-        check_gathered(program, mesh)
+        for kind, (losses, validation) in zip(kinds, alone):
+            own_losses, own_validation, program = train(BatchLayout(mesh), kind)
+            np.testing.assert_allclose(own_losses, losses, rtol=1e-5)
+            np.testing.assert_allclose(own_validation, validation, rtol=1e-5)
+            check_gathered(program, mesh)
         for own, expected in zip(train_with_all(BatchLayout(mesh)), rows):
             for name, value in expected.items():
                 np.testing.assert_allclose(own[name], value, rtol=1e-3, atol=1e-5, err_msg=name)

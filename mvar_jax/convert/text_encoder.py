@@ -15,14 +15,14 @@ from mvar_jax.checks import check
 from mvar_jax.convert.checks import check_tensors
 from mvar_jax.convert.find_t5 import find_t5
 from mvar_jax.convert.names import read_arrays
-from mvar_jax.convert.safetensors import read_safetensors
 from mvar_jax.convert.shapes import Shapes
 from mvar_jax.convert.state_dict import t5_state
-from mvar_jax.convert.stored_tensor import StoredTensor
 from mvar_jax.convert.t5_names import ALIAS, EMBEDDING, NOT_NEEDED, t5_entries
 from mvar_jax.convert.tensor_file import read_tensors
 from mvar_jax.files import load_json, user_path
 from mvar_jax.models.parameters import param_shardings
+from mvar_jax.tensor_files.safetensors import read_safetensors
+from mvar_jax.tensor_files.stored_tensor import StoredTensor
 from mvar_jax.text import T5Config, T5Encoder, TextEncoder, WordEmbeddings, read_features
 from mvar_jax.text.feature_file import holds_features
 from mvar_jax.text.prompts import MAX_LENGTH, read_json, read_prompt_tokenizer, read_tokenizer_file

@@ -8,6 +8,7 @@ from mvar_jax.array_types import in_32_bits
 from mvar_jax.checks import check
 from mvar_jax.config import ModelConfig
 from mvar_jax.data.imagenet_names import imagenet_names
+from mvar_jax.hub import open_workdir
 from mvar_jax.models.checksum import checksum
 from mvar_jax.sampling import Model, Sampler, Samples, Weights
 from mvar_jax.text.encoder import TextEncoder
@@ -32,6 +33,7 @@ def load(
 ) -> Model:
     """The model of a working directory; its tokenizer may be that of another `tokenizer`.
 
+    Both, and the text encoder, may be on the Hugging Face Hub: `hf://OWNER/NAME[@REVISION]`.
     Classes that the directory has no names for, as those of imported weights, are named as those of
     ImageNet where they are as many, or else by their indices. A model of texts has none; it reads
     prompts by its `text_encoder`: a folder or "wordllama", as `open_text_encoder` takes them, or
@@ -41,8 +43,8 @@ def load(
     fit or, with `verify`, there is no seal to tell whether files are damaged, and for a text
     encoder that is none, or of a model of classes.
     """
-    directory = Workdir.of(workdir)
-    other = directory if tokenizer is None else Workdir.of(tokenizer)
+    directory = open_workdir(workdir)
+    other = directory if tokenizer is None else open_workdir(tokenizer)
     config = directory.config()
     check(
         text_encoder is None or config.model.condition == "text",

@@ -10,6 +10,7 @@ from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.experiment.trunk_training import train_trunk
+from mvar_jax.hub import open_workdir
 from mvar_jax.workdir import Workdir
 
 
@@ -27,7 +28,7 @@ def main() -> None:
     values = flags.FLAGS
     workdir = Workdir.of(values.workdir)
     others = (values.init, values.tokenizer)
-    init, tokenizer = (Workdir.of(name) if name else None for name in others)
+    init, tokenizer = (open_workdir(name) if name else None for name in others)
     config = cli.get_config()
     cli.join()
     train_trunk(config, workdir, init=init, tokenizer_from=tokenizer)

@@ -25,10 +25,7 @@ def export_model(workdir: Workdir, out: Path, *, verify: bool = False) -> str:
     written. Raises ValueError, with nothing written, where `out` exists, and as `load_trunk` and
     `load_tokenizer` do.
     """
-    check(not out.exists(), f"--out: {out} is there already; name a new folder.")
-    folder = out.absolute().parent
-    check(folder.is_dir(), f"--out: {folder} is no directory; make it, or name another place.")
-    check_writable(out)
+    check_out(out)
     config = workdir.config()
     trunk = load_trunk(config, workdir, verify=verify)
     tokenizer = load_tokenizer(config, workdir, verify=verify)
@@ -41,6 +38,14 @@ def export_model(workdir: Workdir, out: Path, *, verify: bool = False) -> str:
             target.save_class_names(workdir.class_names(config.model.num_classes))
         draft.replace(out)
     return "a model to sample from, its tokenizer included"
+
+
+def check_out(out: Path) -> None:
+    """Raises ValueError or OSError unless a new folder can be written there."""
+    check(not out.exists(), f"--out: {out} is there already; name a new folder.")
+    folder = out.absolute().parent
+    check(folder.is_dir(), f"--out: {folder} is no directory; make it, or name another place.")
+    check_writable(out)
 
 
 def _write(target: Workdir, source: Workdir, params: Params) -> None:

@@ -16,6 +16,7 @@ from mvar_jax.ops.noise import make_key
 from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.parameters import load_params
 from mvar_jax.training.placement import create_placed, with_shardings
+from mvar_jax.training.shared import load_shared
 from mvar_jax.workdir import Workdir
 
 
@@ -46,10 +47,9 @@ def tokenizer_shapes(config: Config) -> PyTree:
 def load_trunk(config: Config, workdir: Workdir, *, verify: bool = False) -> Params:
     """The parameters of a run's trunk to sample with, sharded over the ambient mesh if any.
 
-    Raises ValueError as `load_params` does.
+    Raises ValueError as `load_params` does, or `load_shared` for a shared model.
     """
-    shapes = with_shardings(trunk_shapes(config))
-    return load_params(workdir.checkpoints, shapes, verify=verify)
+    return _load(workdir, trunk_shapes(config), verify=verify)
 
 
 def with_tokenizer(config: Config, tokenizer: TokenizerConfig) -> Config:
@@ -70,11 +70,10 @@ def with_tokenizer(config: Config, tokenizer: TokenizerConfig) -> Config:
 def load_tokenizer(config: Config, workdir: Workdir, *, verify: bool = False) -> Params:
     """The trained tokenizer of a run.
 
-    Raises ValueError if its settings are not the config's, and as `load_params` does.
+    Raises ValueError if its settings are not the config's, and as `load_trunk` does.
     """
     workdir.check_tokenizer_settings(config)
-    shapes = with_shardings(tokenizer_shapes(config))
-    return load_params(workdir.tokenizer.checkpoints, shapes, verify=verify)
+    return _load(workdir.tokenizer, tokenizer_shapes(config), verify=verify)
 
 
 def check_learned_from(trunk: Workdir, tokenizer: Callable[[], str], place: Path) -> None:
@@ -94,6 +93,14 @@ def check_learned_from(trunk: Workdir, tokenizer: Callable[[], str], place: Path
         "put those back, or train another trunk on these (python -m mvar_jax.train "
         f"--tokenizer={place.parent} and a new --workdir).",
     )
+
+
+def _load(workdir: Workdir, shapes: PyTree, *, verify: bool) -> Params:
+    """The parameters of one directory, the trunk's or the tokenizer's."""
+    expected = with_shardings(shapes)
+    if workdir.is_shared:
+        return load_shared(workdir.weights, expected, verify=verify)
+    return load_params(workdir.checkpoints, expected, verify=verify)
 
 
 def _draw_trunk(config: Config) -> Params:

@@ -81,7 +81,9 @@ def _download(address: HubAddress, name: str, commit: str) -> Path:
     hub = hub_library()
     try:
         # By the revision, not the commit: the cache then knows it without a connection.
-        file = Path(hub.hf_hub_download(address.repository, name, revision=address.revision))
+        file = Path(
+            hub.HfApi().hf_hub_download(address.repository, name, revision=address.revision)
+        )
     except Exception as error:
         reason = explain(address, error)
         if not isinstance(reason, UnreachableError):

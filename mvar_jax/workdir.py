@@ -27,7 +27,6 @@ OWN_FILES = frozenset({"config.json", "run.json", "classes.json", "metrics.jsonl
 # All that sampling needs of a shared model, and all that is ever downloaded of one.
 _SHARED = ("config.json", "run.json", "classes.json", WEIGHTS)
 SHARED_FILES = (*_SHARED, *(f"tokenizer/{name}" for name in _SHARED))
-HUB = "hf://"  # how the names of models on the Hugging Face Hub begin
 
 # Settings that may change when a run goes on: how long and how it trains, what it runs on.
 RESUMABLE = (
@@ -72,21 +71,15 @@ class Workdir:
 
     @classmethod
     def of(cls, path: str | Path) -> "Workdir":
-        """From a path as users write it.
+        """From a path as users write it. `hub.open_workdir` reads models of the Hub too.
 
-        Raises ValueError for an empty one, what is no path, and a model of the Hugging Face Hub,
-        which `hub.open_workdir` reads.
+        Raises ValueError for an empty one, or what is no path.
         """
         check(
             isinstance(path, (str, os.PathLike)),
             f"got {path!r} for a working directory, expected a path.",
         )
         check(str(path) != "", "got an empty name for a working directory, expected a path.")
-        check(
-            not str(path).startswith(HUB),
-            f"{path}: a model on the Hugging Face Hub is only read, expected a directory to write "
-            "to; name one (a new run starts from such a model by --init).",
-        )
         return cls(user_path(path).absolute())
 
     @classmethod

@@ -9,9 +9,9 @@ from mvar_jax.checks import check
 from mvar_jax.config import Config
 from mvar_jax.convert.find_trunk import PATTERNS
 from mvar_jax.evaluation.markdown import markdown_table
-from mvar_jax.files import load_json, parse_json
+from mvar_jax.files import HUB, load_json, parse_json
 from mvar_jax.hub.failures import hub_library
-from mvar_jax.workdir import HUB, Workdir
+from mvar_jax.workdir import Workdir
 
 LIBRARY = "mvar_jax"
 NAMES = {"mvar": "M-VAR", "var": "VAR", "infinity": "Infinity"}

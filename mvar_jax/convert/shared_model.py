@@ -16,12 +16,12 @@ from mvar_jax.config import Config
 from mvar_jax.config.tree import to_json
 from mvar_jax.convert.model_card import model_card
 from mvar_jax.convert.text_encoder import WORDS
-from mvar_jax.files import draft_folder
+from mvar_jax.files import HUB, draft_folder
 from mvar_jax.hub.address import check_repository
 from mvar_jax.models.checksum import checksum
 from mvar_jax.training.shared import save_shared, shared_bytes
 from mvar_jax.training.weights import check_learned_from, load_tokenizer, load_trunk
-from mvar_jax.workdir import HUB, WEIGHTS, Workdir
+from mvar_jax.workdir import WEIGHTS, Workdir
 
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*", re.ASCII)  # as the Hub writes them
 CARD, PICTURE = "README.md", "samples.png"

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from mvar_jax.checks import check, check_given
-from mvar_jax.workdir import HUB
+from mvar_jax.files import HUB
 
 NAME = r"[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?"
 REPOSITORY = re.compile(f"{NAME}/{NAME}", re.ASCII)

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mvar_jax.checks import check
-from mvar_jax.files import user_path
+from mvar_jax.files import HUB, user_path
 from mvar_jax.hub.address import COMMIT, HubAddress, is_plain
 from mvar_jax.hub.failures import UnreachableError, explain, hub_library
 from mvar_jax.hub.kinds import SHARED, Kind
-from mvar_jax.workdir import HUB, Workdir
+from mvar_jax.workdir import Workdir
 
 
 def open_workdir(name: str | Path) -> Workdir:

@@ -56,9 +56,7 @@ def test_a_model_goes_up_and_comes_down_again(program, hub, run, monkeypatch):
     share = f"share --workdir={run.path} --repo=me/tiny --out=shared --license=apache-2.0"
     result = program(f"{share} --dry-run --upload")
     assert result.returncode == 0, result.stderr
-    assert (
-        "Nothing was written. It would be to shared and uploaded to hf://me/tiny." in result.stdout
-    )
+    assert "It would be to shared and uploaded to hf://me/tiny." in result.stdout
     assert "license: apache-2.0" in result.stdout and not list(program.folder.iterdir())
     assert hub.asked == []
     listed = [line.split() for line in result.stdout.partition("\n\n")[0].splitlines()]
@@ -93,31 +91,16 @@ def test_official_weights_are_imported_from_the_hub(program, hub, tmp_path):
     assert Workdir.of("run").is_trained
 
 
-@pytest.mark.parametrize(
-    ("line", "sentence"),
-    [
-        (
-            "sample --workdir=hf://me/none --labels=1 --out=a.png",
-            "error: hf://me/none: the Hub has",
-        ),
-        ("sample --workdir=hf://me --labels=1 --out=a.png", "got 'hf://me', expected hf://OWNER"),
-        ("train --config=digits.py --workdir=hf://me/a", "hf://me/a: a model on the .* only read"),
-        (
-            "train --config=digits.py --workdir=new --init=hf://me/none",
-            "none: the Hub has no model",
-        ),
-        (
-            "convert import --checkpoint=hf://me/evil/a.pth --out=new",
-            "it holds 'builtins.exec', exp",
-        ),
-        (
-            "convert import --checkpoint=hf://me/evil/a.py --out=new",
-            "expected model.safetensors or",
-        ),
-        ("sample --workdir=hf://me/evil --labels=1 --out=a.png", "but the repository holds a.pth"),
-        ("share --workdir=x --repo=me/a --out=new", "--license is missing, expected a value"),
-    ],
-)
+BAD = {
+    "sample --workdir=hf://me/none --labels=1 --out=a.png": "error: hf://me/none: the Hub has no",
+    "train --config=digits.py --workdir=hf://me/a": "hf://me/a: a model on the .* only read, and no",
+    "train --config=digits.py --workdir=new --init=hf://me": "got 'hf://me', expected hf://OWNER/NA",
+    "convert import --checkpoint=hf://me/evil/a.pth --out=new": "it holds 'builtins.exec', expect",
+    "share --workdir=x --repo=me/a --out=new": "--license is missing, expected a value",
+}
+
+
+@pytest.mark.parametrize(("line", "sentence"), BAD.items())
 def test_bad_input_is_one_sentence(program, hub, tmp_path, line, sentence):
     (tmp_path / "evil").mkdir()
     (tmp_path / "evil" / "a.pth").write_bytes(b"\x80\x02cbuiltins\nexec\nX\x01\0\0\0x\x85R.")
@@ -143,9 +126,7 @@ def test_uploading_needs_a_token(hub, shared, monkeypatch):
 
 def test_an_upload_without_a_connection_names_the_command_for_later(hub, shared, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(
-        ValueError, match=rf"cannot be reached .*later, by hf upload me/tiny {shared}"
-    ):
+    with pytest.raises(ValueError, match=rf"cannot be reached .* by hf upload me/tiny {shared}"):
         upload(shared, "me/tiny")
 
 

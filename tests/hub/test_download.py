@@ -201,7 +201,7 @@ def test_paths_of_this_machine_are_left_alone(hub, tmp_path):
 
 
 def test_the_hub_is_not_written_to_by_name():
-    with pytest.raises(ValueError, match=r"tiny: a model on the .* Hub is only read, expec"):
+    with pytest.raises(ValueError, match=r"tiny: a model on the .* Hub is only read, and not"):
         Workdir.of(TINY)
 
 

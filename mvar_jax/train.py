@@ -11,6 +11,7 @@ from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.experiment.trunk_training import train_trunk
+from mvar_jax.hub import open_workdir
 from mvar_jax.workdir import Workdir
 
 
@@ -29,7 +30,7 @@ def main() -> None:
     values = flags.FLAGS
     workdir = Workdir.of(values.workdir)
     others = (values.init, values.tokenizer, values.base)
-    init, tokenizer, base = (Workdir.of(name) if name else None for name in others)
+    init, tokenizer, base = (open_workdir(name) if name else None for name in others)
     config = cli.get_config()
     cli.join()
     train_trunk(config, workdir, init=init, tokenizer_from=tokenizer, base=base)

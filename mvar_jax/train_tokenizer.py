@@ -13,6 +13,7 @@ from absl import flags
 from mvar_jax import cli
 from mvar_jax.cli.networks import define_lpips_files, get_lpips_files
 from mvar_jax.experiment.tokenizer_training import train_tokenizer
+from mvar_jax.hub import open_workdir
 from mvar_jax.workdir import Workdir
 
 
@@ -29,7 +30,7 @@ def define_flags() -> None:
 def main() -> None:
     """Trains, and prints where the result is."""
     values = flags.FLAGS
-    workdir, init = Workdir.of(values.workdir), values.init and Workdir.of(values.init)
+    workdir, init = Workdir.of(values.workdir), values.init and open_workdir(values.init)
     config = cli.get_config()
     perceptual = get_lpips_files(config.tokenizer_loss.lpips_network)
     cli.join()

@@ -6,6 +6,8 @@ WORKDIR/classes.json        the names of the classes
 WORKDIR/checkpoints/        of the trunk
 WORKDIR/metrics.jsonl       of the trunk's training, with what else `RunLog` writes
 WORKDIR/tokenizer/          the same for the tokenizer
+
+A shared model is a working directory too, with `model.safetensors` in place of `checkpoints/`.
 """
 
 import dataclasses
@@ -20,7 +22,11 @@ from mvar_jax.config import Config
 from mvar_jax.config.tree import from_json, to_json
 from mvar_jax.files import draft_folder, load_json, user_path, write_text
 
-OWN_FILES = frozenset({"config.json", "run.json", "classes.json", "metrics.jsonl"})
+WEIGHTS = "model.safetensors"  # of a shared model
+OWN_FILES = frozenset({"config.json", "run.json", "classes.json", "metrics.jsonl", WEIGHTS})
+# All that sampling needs of a shared model, and all that is ever downloaded of one.
+_SHARED = ("config.json", "run.json", "classes.json", WEIGHTS)
+SHARED_FILES = (*_SHARED, *(f"tokenizer/{name}" for name in _SHARED))
 
 # Settings that may change when a run goes on: how long and how it trains, what it runs on.
 RESUMABLE = (
@@ -55,6 +61,10 @@ class RunRecord:
     base: str = ""
     base_checksum: str = ""
 
+    def to_json(self) -> str:
+        """The text of `run.json`."""
+        return json.dumps(dataclasses.asdict(self))
+
 
 @dataclass(frozen=True)
 class Workdir:
@@ -64,7 +74,10 @@ class Workdir:
 
     @classmethod
     def of(cls, path: str | Path) -> "Workdir":
-        """From a path as users write it. Raises ValueError for an empty one, or what is no path."""
+        """From a path as users write it. `hub.open_workdir` reads models of the Hub too.
+
+        Raises ValueError for an empty one, or what is no path.
+        """
         check(
             isinstance(path, (str, os.PathLike)),
             f"got {path!r} for a working directory, expected a path.",
@@ -83,20 +96,31 @@ class Workdir:
         return self.path / "checkpoints"
 
     @property
+    def weights(self) -> Path:
+        """The file of the parameters, where the model is a shared one."""
+        return self.path / WEIGHTS
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether parameters are in a file of `mvar_jax.share`, and no checkpoints."""
+        return self.weights.is_file() and not self.checkpoints.exists()
+
+    @property
     def tokenizer(self) -> "Workdir":
         """The tokenizer's own directory."""
         return Workdir(self.path / "tokenizer")
 
     @property
     def is_trained(self) -> bool:
-        """Whether any checkpoint was saved."""
+        """Whether any checkpoint was saved, or a shared model is here."""
         return self.last_step is not None
 
     @property
     def last_step(self) -> int | None:
-        """The step of the newest checkpoint, None where there is none."""
+        """The step of the newest checkpoint, 0 of a shared model; None where there is neither."""
         found = (path.name for path in self.checkpoints.glob("*"))
-        return max((int(name) for name in found if name.isdigit()), default=None)
+        missing = 0 if self.is_shared else None
+        return max((int(name) for name in found if name.isdigit()), default=missing)
 
     def record(self) -> RunRecord | None:
         """What the run was started as; None where nothing says it, as for imported weights.
@@ -120,7 +144,7 @@ class Workdir:
 
     def save_record(self, record: RunRecord) -> None:
         """Remembers what the run was started as."""
-        write_text(self.path / "run.json", json.dumps(dataclasses.asdict(record)))
+        write_text(self.path / "run.json", record.to_json())
 
     def check_finished(self) -> None:
         """Raises ValueError when the run stopped before its last step, as far as it says."""

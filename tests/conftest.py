@@ -7,15 +7,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+import huggingface_hub.constants
 import hypothesis
 import jax
 import pytest
 
 import mvar_jax
 from mvar_jax.data.source import load_source
+from tests.hub.stand_in import StandIn
 from tests.shared import made_once, quick_flags
 
 MOST_MAPPINGS = 20_000
+HUB_FILES = "/{repo_id}/resolve/{revision}/{filename}"
 
 # The same examples in every run; compiling takes longer than any deadline.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
@@ -95,3 +98,29 @@ def trained(run, tmp_path_factory):
 def model(trained):
     """The model of `trained`."""
     return mvar_jax.load(trained)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """The stand-in, which `huggingface_hub` asks in this process, with a cache of its own."""
+    stand_in = StandIn()
+    stand_in.cache = tmp_path / "home" / "hub"
+    with stand_in.running() as endpoint:
+        stand_in.environment = {
+            "HF_ENDPOINT": endpoint,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        settings = {
+            "ENDPOINT": endpoint,
+            "HUGGINGFACE_CO_URL_TEMPLATE": endpoint + HUB_FILES,
+            "HF_HUB_CACHE": str(stand_in.cache),
+            "HF_TOKEN_PATH": str(tmp_path / "home" / "token"),
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_OFFLINE": False,
+        }
+        for name, value in settings.items():
+            monkeypatch.setattr(huggingface_hub.constants, name, value)
+        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        yield stand_in

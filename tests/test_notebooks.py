@@ -7,12 +7,10 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import urllib.request
 from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.error import URLError
 from urllib.parse import quote
 
@@ -24,6 +22,7 @@ from PIL import Image
 
 import mvar_jax
 from mvar_jax.config.infinity_schedules import infinity_schedule
+from mvar_jax.convert.shared_model import shared_model
 from mvar_jax.pictures.image_grid import GAP
 from tests.convert.models import (
     TOKENIZERS,
@@ -34,6 +33,7 @@ from tests.convert.models import (
 )
 from tests.shared import quick_flags
 from tests.text.builders import write_t5
+from tests.tiny_run import save_run
 
 NOTEBOOK = Path(__file__).parents[1] / "colab" / "sample.ipynb"
 
@@ -85,31 +85,30 @@ def test_without_a_connection_it_draws_digits(notebook, trained, tmp_path):
         np.testing.assert_array_equal(large[::4, ::4], last_column[top : top + 64])
 
 
-def test_official_weights_are_downloaded_once_and_sampled(notebook, tmp_path, monkeypatch):
-    hub, asked = tmp_path / "hub", []
-    hub.mkdir()
-    write_official(hub / "var_d16.pth", official_weights(TRUNKS["var"]))
-    write_official(hub / "vae_ch160v4096z32.pth", official_weights(TOKENIZERS["vqvae"]))
-    give(hub, asked, monkeypatch)
+def test_official_weights_are_downloaded_once_and_sampled(notebook, hub, tmp_path, monkeypatch):
+    official = tmp_path / "official"
+    official.mkdir()
+    write_official(official / "var_d16.pth", official_weights(TRUNKS["var"]))
+    write_official(official / "vae_ch160v4096z32.pth", official_weights(TOKENIZERS["vqvae"]))
+    hub.share("FoundationVision/var", official)
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         space = run_cells(notebook, ('"9"', '"1"'))
-    assert asked == [
-        ("FoundationVision/var", "var_d16.pth"),
-        ("FoundationVision/var", "vae_ch160v4096z32.pth"),
-    ]
+    assert hub.files("HEAD") == hub.files() == ["var_d16.pth", "vae_ch160v4096z32.pth"]
     assert space["images"].shape == (2, 4, 4, 4, 3)
     assert mvar_jax.load(tmp_path / "runs" / "var_d16").class_names == ("0", "1", "2")
 
 
-def test_prompts_are_drawn_with_official_weights(notebook, tmp_path, monkeypatch):
-    hub, asked = tmp_path / "hub", []
-    hub.mkdir()
+def test_prompts_are_drawn_with_official_weights(notebook, hub, tmp_path, monkeypatch):
+    official = tmp_path / "official"
+    official.mkdir()
     trunk = text_trunk(schedule=infinity_schedule("1", "0.06M"), levels=15)
-    write_official(hub / "infinity_2b_reg.pth", official_weights(trunk))
-    write_official(hub / "infinity_vae_d32reg.pth", official_weights(TOKENIZERS["bsqvae"]))
-    write_t5(hub / "google" / "flan-t5-xl")
-    give(hub, asked, monkeypatch)
+    write_official(official / "infinity_2b_reg.pth", official_weights(trunk))
+    write_official(official / "infinity_vae_d32reg.pth", official_weights(TOKENIZERS["bsqvae"]))
+    hub.share("FoundationVision/Infinity", official)
+    encoder = write_t5(tmp_path / "encoder")
+    (encoder / "pytorch_model.bin").write_bytes(b"never downloaded")
+    hub.share("google/flan-t5-xl", encoder)
     monkeypatch.chdir(tmp_path)
     space = run_cells(
         notebook,
@@ -119,24 +118,19 @@ def test_prompts_are_drawn_with_official_weights(notebook, tmp_path, monkeypatch
         ('aspect = "1:1"', 'aspect = "16:9"'),
         ('pixels = "1M"', 'pixels = "0.06M"'),
     )
-    assert [name for _, name in asked] == ["infinity_2b_reg.pth", "infinity_vae_d32reg.pth"]
+    assert hub.files()[:2] == ["infinity_2b_reg.pth", "infinity_vae_d32reg.pth"]
+    assert "pytorch_model.bin" not in hub.files()
     scales, batch, height, width, _ = space["images"].shape
     assert (scales, batch) == (7, 1) and 1.6 < width / height < 1.9
 
 
-def give(hub, asked, monkeypatch):
-    """Gives the files of `hub` in place of the Hugging Face Hub's; `asked` gets their names."""
-
-    def download(repo_id, filename):
-        asked.append((repo_id, filename))
-        return str(hub / filename)
-
-    def snapshot(repo_id, allow_patterns):
-        assert any((hub / repo_id).glob(pattern) for pattern in allow_patterns)
-        return str(hub / repo_id)
-
-    fake = SimpleNamespace(hf_hub_download=download, snapshot_download=snapshot)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
+def test_a_model_that_was_shared_is_drawn(notebook, hub, tmp_path, monkeypatch):
+    model = shared_model(save_run(tmp_path / "run"), repository="me/tiny", license_name="mit")
+    model.write(tmp_path / "shared")
+    hub.share("me/tiny", tmp_path / "shared")
+    monkeypatch.chdir(tmp_path)
+    space = run_cells(notebook, ('"VAR d16"', '"hf://me/tiny"'), ('"9"', '"cat"'))
+    assert space["images"].shape == (2, 4, 8, 8, 3)
 
 
 def run_cells(notebook, *changes):

@@ -9,9 +9,9 @@ PACKAGE = Path(mvar_jax.__file__).parent
 # From the ground up; a room imports only rooms of the floors below its own.
 FLOORS = (
     {"mvar_jax", "array_types", "checks", "files", "scales"},  # the first: its version and names
-    {"config"},
+    {"config", "tensor_files"},
     {"mesh", "workdir"},
-    {"ops", "data"},
+    {"ops", "data", "hub"},
     {"cache", "tokenizers", "text", "networks"},
     {"models"},
     {"sampling", "training"},

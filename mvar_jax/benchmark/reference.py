@@ -16,10 +16,10 @@ from mvar_jax.checks import check, first_line
 from mvar_jax.config import Config
 from mvar_jax.convert.checks import check_official_tokenizer, official_architecture
 from mvar_jax.convert.infinity_names import official_chunks
-from mvar_jax.convert.safetensors import write_safetensors
 from mvar_jax.convert.state_dict import Item, make_tensors, tokenizer_state, trunk_state
 from mvar_jax.models import build_trunk
 from mvar_jax.sampling import Filters, Weights
+from mvar_jax.tensor_files.safetensors import write_safetensors
 
 PROGRAM = Path(__file__).with_name("official.py")
 # The file by which a checkout of each architecture is known.

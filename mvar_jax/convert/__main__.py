@@ -1,6 +1,6 @@
 """Converts official weights of VAR, M-VAR, Infinity and their tokenizers, both ways.
 
-    python -m mvar_jax.convert import --checkpoint=var_d16.pth --out=runs/var_d16
+    python -m mvar_jax.convert import --checkpoint=hf://OWNER/var/var_d16.pth --out=runs/var_d16
     python -m mvar_jax.convert import --checkpoint=vae_ch160v4096z32.pth --out=runs/var_d16
     python -m mvar_jax.convert import --checkpoint=infinity_8b_weights --out=runs/infinity_8b
     python -m mvar_jax.convert export --workdir=runs/var_d16 --out=var_d16.safetensors
@@ -19,6 +19,7 @@ from mvar_jax.convert.export_weights import SUFFIXES, export_weights
 from mvar_jax.convert.find_model import ARCHITECTURES
 from mvar_jax.convert.import_weights import import_weights
 from mvar_jax.files import user_path
+from mvar_jax.hub import WEIGHT_FILES, local_path, open_workdir
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.workdir import Workdir
 
@@ -26,7 +27,7 @@ from mvar_jax.workdir import Workdir
 def define_import() -> None:
     """Defines the flags of the command `import`."""
     _define_both()
-    flags.DEFINE_string("checkpoint", None, "A .pth or .safetensors, or a folder.", required=True)
+    flags.DEFINE_string("checkpoint", None, "A .pth, .safetensors or folder.", required=True)
     flags.DEFINE_list("schedule", None, "Sides of the scales in tokens, 1,2,3 and so on.")
 
 
@@ -41,16 +42,16 @@ def define_export() -> None:
 
 def main_import() -> None:
     """Converts official weights to ours, and says what."""
-    values = flags.FLAGS
-    checkpoint, out = user_path(values.checkpoint), user_path(values.out)
-    what = import_weights(checkpoint, Workdir.of(out), values.arch, schedule=_schedule())
+    out, values = Workdir.of(flags.FLAGS.out), flags.FLAGS
+    checkpoint = local_path(values.checkpoint, WEIGHT_FILES)
+    what = import_weights(checkpoint, out, values.arch, schedule=_schedule())
     print(f"{values.out}: {what}.")
 
 
 def main_export() -> None:
     """Converts our weights to official ones, or copies what sampling needs, and says what."""
     values = flags.FLAGS
-    workdir, adapters = Workdir.of(values.workdir), cli.get_adapters()
+    workdir, adapters = open_workdir(values.workdir), cli.get_adapters()
     if values["for"].value is None:
         out = cli.output_file(*SUFFIXES)
         what = export_weights(workdir, out, values.arch, adapters=adapters, verify=cli.get_verify())

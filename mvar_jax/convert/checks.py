@@ -2,19 +2,15 @@
 
 from collections.abc import Mapping
 
-import ml_dtypes
-import numpy as np
-
 from mvar_jax.checks import check
 from mvar_jax.config import TokenizerConfig
 from mvar_jax.convert.find_tokenizer import find_tokenizer
 from mvar_jax.convert.find_trunk import PATTERNS, find_trunk
 from mvar_jax.convert.shapes import Shapes
 from mvar_jax.convert.state_dict import Item, tokenizer_state, trunk_state
-from mvar_jax.convert.stored_tensor import StoredTensor
 from mvar_jax.models import Trunk
+from mvar_jax.tensor_files.stored_tensor import FLOATS, StoredTensor
 
-FLOATS = tuple(np.dtype(kind) for kind in (np.float32, np.float16, ml_dtypes.bfloat16))
 # What a state dict cannot hold, so that reading it back would take the default.
 TRUNK_FIELDS = (
     "condition",

@@ -29,10 +29,7 @@ def export_model(
     written. Raises ValueError, with nothing written, where `out` exists, and as `load_whole_trunk`
     and `load_tokenizer` do.
     """
-    check(not out.exists(), f"--out: {out} is there already; name a new folder.")
-    folder = out.absolute().parent
-    check(folder.is_dir(), f"--out: {folder} is no directory; make it, or name another place.")
-    check_writable(out)
+    check_out(out)
     trunk = load_whole_trunk(workdir, adapters, verify=verify)
     source = trunk.base.tokenizer
     tokenizer = load_tokenizer(trunk.config, trunk.base, verify=verify)
@@ -47,6 +44,14 @@ def export_model(
         draft.replace(out)
     merged = f", with {len(trunk.adapters)} adapter(s) merged" if trunk.adapters else ""
     return f"a model to sample from, its tokenizer included{merged}"
+
+
+def check_out(out: Path) -> None:
+    """Raises ValueError or OSError unless a new folder can be written there."""
+    check(not out.exists(), f"--out: {out} is there already; name a new folder.")
+    folder = out.absolute().parent
+    check(folder.is_dir(), f"--out: {folder} is no directory; make it, or name another place.")
+    check_writable(out)
 
 
 def _write(target: Workdir, config: Config, record: RunRecord | None, params: Params) -> None:

@@ -10,10 +10,10 @@ from mvar_jax.convert.checks import check_official_tokenizer, official_architect
 from mvar_jax.convert.find_model import TOKENIZERS
 from mvar_jax.convert.find_tokenizer import tokenizer_architecture
 from mvar_jax.convert.pth import check_writable, write_pth
-from mvar_jax.convert.safetensors import write_safetensors
 from mvar_jax.convert.state_dict import Item, make_tensors, tokenizer_state, trunk_state
 from mvar_jax.files import written_whole
 from mvar_jax.models import build_trunk
+from mvar_jax.tensor_files.safetensors import write_safetensors
 from mvar_jax.training.adapted import Adapters, load_whole_trunk
 from mvar_jax.training.weights import check_learned_from, load_tokenizer
 from mvar_jax.workdir import Workdir

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvar_jax.checks import check
-from mvar_jax.convert.stored_tensor import StoredTensor
 from mvar_jax.convert.tensor_file import read_tensors
 from mvar_jax.convert.tokenizer_names import with_wrappers
+from mvar_jax.tensor_files.stored_tensor import StoredTensor
 
 TOKENIZERS = ("vqvae", "bsqvae")
 ARCHITECTURES = ("mvar", "var", "infinity", *TOKENIZERS)

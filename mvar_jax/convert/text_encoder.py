@@ -15,14 +15,15 @@ from mvar_jax.checks import check
 from mvar_jax.convert.checks import check_tensors
 from mvar_jax.convert.find_t5 import find_t5
 from mvar_jax.convert.names import read_arrays
-from mvar_jax.convert.safetensors import read_safetensors
 from mvar_jax.convert.shapes import Shapes
 from mvar_jax.convert.state_dict import t5_state
-from mvar_jax.convert.stored_tensor import StoredTensor
 from mvar_jax.convert.t5_names import ALIAS, EMBEDDING, NOT_NEEDED, t5_entries
 from mvar_jax.convert.tensor_file import read_tensors
-from mvar_jax.files import load_json, user_path
+from mvar_jax.files import load_json
+from mvar_jax.hub import TEXT_ENCODER, local_path
 from mvar_jax.models.parameters import param_shardings
+from mvar_jax.tensor_files.safetensors import read_safetensors
+from mvar_jax.tensor_files.stored_tensor import StoredTensor
 from mvar_jax.text import T5Config, T5Encoder, TextEncoder, WordEmbeddings, read_features
 from mvar_jax.text.feature_file import holds_features
 from mvar_jax.text.prompts import MAX_LENGTH, read_json, read_prompt_tokenizer, read_tokenizer_file
@@ -41,12 +42,14 @@ def load_text_encoder(
 ) -> T5Encoder | WordEmbeddings:
     """The T5 of a folder with its tokenizer, or "wordllama", the embeddings of that package.
 
+    The folder may be one of the Hugging Face Hub, as `hf://google/flan-t5-xl`.
+
     The folder holds `model.safetensors`, `pytorch_model.bin`, shards of either with their index, or
     one other file of weights; `tokenizer.json` or `spiece.model`; perhaps `config.json`. Matmuls
     and their weights are in `dtype`, "float32" or "bfloat16"; an XL takes 4.9 or 2.5 GB. With a
     mesh its weights are split. Raises ValueError for anything else there.
     """
-    folder = user_path(source)
+    folder = local_path(source, TEXT_ENCODER)
     if str(source) == WORDS and not folder.exists():
         return _load_words()
     check(folder.is_dir(), f"{folder}: no such folder, expected one with a T5, or {WORDS!r}.")
@@ -61,8 +64,8 @@ def open_text_encoder(source: str | Path) -> TextEncoder:
 
     Raises ValueError as that does, and as `read_features` does.
     """
-    folder = user_path(source)
-    return read_features(folder) if holds_features(folder) else load_text_encoder(source)
+    folder = local_path(source, TEXT_ENCODER)
+    return read_features(folder) if holds_features(folder) else load_text_encoder(folder)
 
 
 def find_encoder(

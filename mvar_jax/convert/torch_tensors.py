@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from mvar_jax.checks import check
-from mvar_jax.convert.stored_tensor import StoredTensor, whole_numbers
+from mvar_jax.tensor_files.stored_tensor import StoredTensor, whole_numbers
 
 STORAGES = {
     "torch.FloatStorage": np.float32,

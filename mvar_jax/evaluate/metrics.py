@@ -21,9 +21,9 @@ from mvar_jax.evaluation.set_metrics import OpenedSet, check_sizes, compare, ope
 from mvar_jax.evaluation.set_sources import FileSource, SetSource, SplitSource
 from mvar_jax.evaluation.set_statistics import SetStatistics, save_statistics
 from mvar_jax.files import check_writable, user_path, write_json
+from mvar_jax.hub import open_workdir
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.networks.features import FeatureNetwork
-from mvar_jax.workdir import Workdir
 
 NAMES = ("samples", "reference")
 
@@ -88,7 +88,7 @@ def _source(name: str) -> SetSource:
         )
         return FileSource(path)
     check(run != "" and split != "", f"{name}: expected RUN@SPLIT, as runs/digits@test.")
-    config = Workdir.of(run).config()
+    config = open_workdir(run).config()
     images = SplitImages.open(config.data, split, config.tokenizer.image_size, None)
     return SplitSource(name, images)
 

@@ -17,9 +17,9 @@ from mvar_jax.data.source import draws_images
 from mvar_jax.data.split_images import SplitImages
 from mvar_jax.evaluation.tokenizer_quality import measure_tokenizer
 from mvar_jax.files import write_json
+from mvar_jax.hub import open_workdir
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.training.weights import load_tokenizer
-from mvar_jax.workdir import Workdir
 
 
 def define_flags() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     """Reconstructs, compares, and says what was found."""
     values = flags.FLAGS
     out = None if values.out is None else cli.output_file(".json")
-    workdir = Workdir.of(values.workdir)
+    workdir = open_workdir(values.workdir)
     config = workdir.tokenizer.config()
     data = _data(config)
     split = values.split or data.validation_split

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mvar_jax.array_types import PyTree, path_name
 from mvar_jax.checks import check, first_line
 from mvar_jax.training.placement import placement
 from mvar_jax.training.seal import SEAL, find_damage
+from mvar_jax.workdir import WEIGHTS, Workdir
 
 # What a training goes on with, besides the parameters, and what to say where it is missing.
 PARTS_OF_A_RUN = {"optimizer": "no optimizer", "data": "no data position"}
@@ -37,6 +39,12 @@ def stored_steps(directory: Path) -> list[int]:
 
 def check_is_run(directory: Path) -> None:
     """Raises ValueError where checkpoints hold parameters alone, as imported or shared ones do."""
+    check(
+        not Workdir(directory.parent).is_shared,
+        f"{directory.parent}: holds a shared model (parameters alone, in {WEIGHTS}), expected a "
+        "training to go on with; use another --workdir (python -m mvar_jax.train takes them by "
+        "--init).",
+    )
     paths = [directory / str(step) for step in stored_steps(directory)]
     if not paths or not any((paths[0] / part).is_dir() for part in ("params", "average")):
         return
@@ -115,15 +123,22 @@ def _check_shapes(path: Path, name: str, expected: PyTree) -> None:
         raise _unreadable(path, storage_error(error)) from None
     if not stored:
         raise _unreadable(path, f"the index of {name} cannot be read")
+    compare_shapes(path, name, stored, expected)
+
+
+def compare_shapes(
+    path: Path, name: str, stored: Mapping[str, tuple[int, ...]], expected: PyTree
+) -> None:
+    """Raises ValueError unless the shapes of stored arrays by name are those of the tree `name`."""
     wanted = _shapes(expected)
     for parameter in (*wanted, *stored):
         got, want = stored.get(parameter), wanted.get(parameter)
-        if got != want:
-            raise ValueError(
-                f"{path}: {name}/{parameter} is stored as {_in_words(got)}, expected "
-                f"{_in_words(want)}; use the configuration that it was trained with, or another "
-                "working directory."
-            )
+        check(
+            got == want,
+            f"{path}: {name}/{parameter} is stored as {_in_words(got)}, expected "
+            f"{_in_words(want)}; use the configuration that it was trained with, or another "
+            "working directory.",
+        )
 
 
 def _unreadable(path: Path, reason: str) -> ValueError:

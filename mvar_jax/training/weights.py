@@ -19,6 +19,7 @@ from mvar_jax.ops.noise import make_key
 from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.parameters import load_params
 from mvar_jax.training.placement import create_placed, with_shardings
+from mvar_jax.training.shared import load_shared
 from mvar_jax.workdir import Workdir
 
 
@@ -61,10 +62,9 @@ def tokenizer_shapes(config: Config) -> PyTree:
 def load_trunk(config: Config, workdir: Workdir, *, verify: bool = False) -> Params:
     """The parameters of a run's trunk to sample with, sharded over the ambient mesh if any.
 
-    Raises ValueError as `load_params` does.
+    Raises ValueError as `load_params` does, or `load_shared` for a shared model.
     """
-    shapes = with_shardings(trunk_shapes(config))
-    return load_params(workdir.checkpoints, shapes, verify=verify)
+    return _load(workdir, trunk_shapes(config), verify=verify)
 
 
 def load_adapter(config: Config, workdir: Workdir, *, verify: bool = False) -> Params:
@@ -91,11 +91,10 @@ def with_tokenizer(config: Config, tokenizer: TokenizerConfig) -> Config:
 def load_tokenizer(config: Config, workdir: Workdir, *, verify: bool = False) -> Params:
     """The trained tokenizer of a run.
 
-    Raises ValueError if its settings are not the config's, and as `load_params` does.
+    Raises ValueError if its settings are not the config's, and as `load_trunk` does.
     """
     workdir.check_tokenizer_settings(config)
-    shapes = with_shardings(tokenizer_shapes(config))
-    return load_params(workdir.tokenizer.checkpoints, shapes, verify=verify)
+    return _load(workdir.tokenizer, tokenizer_shapes(config), verify=verify)
 
 
 def check_learned_from(trunk: Workdir, tokenizer: Callable[[], Params], place: Path) -> None:
@@ -127,6 +126,14 @@ def model_classes(model: ModelConfig, workdir: Workdir) -> tuple[str, ...]:
     official = () if workdir.names_classes else imagenet_names()
     named = len(official) == model.num_classes
     return official if named else workdir.class_names(model.num_classes)
+
+
+def _load(workdir: Workdir, shapes: PyTree, *, verify: bool) -> Params:
+    """The parameters of one directory, the trunk's or the tokenizer's."""
+    expected = with_shardings(shapes)
+    if workdir.is_shared:
+        return load_shared(workdir.weights, expected, verify=verify)
+    return load_params(workdir.checkpoints, expected, verify=verify)
 
 
 def _draw_trunk(config: Config) -> Params:

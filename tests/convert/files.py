@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mvar_jax.convert import safetensors
+from mvar_jax.tensor_files import safetensors
 
 STORAGE_NAMES = {
     "float32": "FloatStorage",

@@ -2,12 +2,12 @@
 
 from mvar_jax.config import ModelConfig, SSMConfig, TextConfig, TokenizerConfig
 from mvar_jax.config.infinity import MODEL
-from mvar_jax.convert.safetensors import write_safetensors
 from mvar_jax.convert.state_dict import tokenizer_state, trunk_state
 from mvar_jax.convert.tokenizer_names import tokenizer_entries
 from mvar_jax.convert.trunk_names import trunk_entries
 from mvar_jax.models import Trunk
 from mvar_jax.scales import ScaleSchedule
+from mvar_jax.tensor_files.safetensors import write_safetensors
 from tests.convert import files
 from tests.reference import recipe_array
 

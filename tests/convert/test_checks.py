@@ -11,9 +11,9 @@ from mvar_jax.convert.checks import (
     official_architecture,
 )
 from mvar_jax.convert.state_dict import trunk_state
-from mvar_jax.convert.stored_tensor import StoredTensor
 from mvar_jax.models import Trunk
 from mvar_jax.scales import ScaleSchedule
+from mvar_jax.tensor_files.stored_tensor import StoredTensor
 from tests.convert.models import TOKENIZERS, TRUNKS, text_trunk, trunk
 from tests.reference import GOLDEN
 

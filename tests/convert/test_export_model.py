@@ -1,6 +1,5 @@
 """What sampling needs of a run, as a directory of its own: whole, sealed, and nothing else."""
 
-import dataclasses
 import shutil
 
 import jax
@@ -10,35 +9,17 @@ import pytest
 import mvar_jax
 from mvar_jax.convert.export_model import export_model
 from mvar_jax.experiment.starting_weights import inherit_trunk
-from mvar_jax.models.checksum import checksum
-from mvar_jax.training.checkpoint import Checkpoints
 from mvar_jax.training.seal import SEAL
 from mvar_jax.training.stored import check_is_run
-from mvar_jax.workdir import RunRecord, Workdir
-from tests.training.tiny import CONFIG, tokenizer_state, train_batches, trunk_state
-
-STEP = 3
-
-
-def save(workdir, state, tokenizer=""):
-    """A checkpoint as a training saves it, whose average is not its parameters."""
-    average = jax.tree.map(lambda leaf: leaf + 1, state.average)
-    state = dataclasses.replace(state, step=state.step + STEP, average=average)
-    workdir.save_config(CONFIG)
-    workdir.save_record(RunRecord(total_steps=10 * STEP, tokenizer=tokenizer))
-    with Checkpoints(workdir.checkpoints, 1) as checkpoints:
-        checkpoints.save(state, iter(train_batches()))
-    return average
+from mvar_jax.workdir import Workdir
+from tests.tiny_run import STEP, save_run
+from tests.training.tiny import CONFIG
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run that stopped before its end, as did its tokenizer's; do not write there."""
-    workdir = Workdir.of(tmp_path_factory.mktemp("run"))
-    tokenizer = save(workdir.tokenizer, tokenizer_state())
-    save(workdir, trunk_state(), checksum(tokenizer))
-    workdir.save_class_names(("cat", "dog", "fox"))
-    return workdir
+    """Do not write there."""
+    return save_run(tmp_path_factory.mktemp("run"))
 
 
 def check_same_model(workdir, run):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mvar_jax.convert.find_model import find_state_dict
-from mvar_jax.convert.safetensors import write_safetensors
+from mvar_jax.tensor_files.safetensors import write_safetensors
 from tests.convert import files
 
 ONE = np.ones((1, 2), np.float32)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mvar_jax.convert.safetensors import write_safetensors
 from mvar_jax.convert.t5_names import t5_entries
+from mvar_jax.tensor_files.safetensors import write_safetensors
 from mvar_jax.text import T5Config
 from tests.reference import recipe_weights
 

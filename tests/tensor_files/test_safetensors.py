@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvar_jax.convert.safetensors import DTYPES, read_safetensors, write_safetensors
+from mvar_jax.tensor_files.safetensors import DTYPES, read_safetensors, write_safetensors
 from tests.convert import files
 
 PAIR = np.array([[1, -2]], np.float32)

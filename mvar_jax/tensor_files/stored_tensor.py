@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from mvar_jax.checks import check
 
 MAX_AXES = 16
+# The dtypes that parameters are stored in.
+FLOATS = tuple(np.dtype(kind) for kind in (np.float32, np.float16, ml_dtypes.bfloat16))
 
 
 def whole_numbers(values: Any) -> tuple[int, ...]:

@@ -7,13 +7,13 @@ writes a file from arrays that are all in memory; this one takes them one after 
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
 
 from mvar_jax.checks import check
-from mvar_jax.convert.stored_tensor import StoredTensor, whole_numbers
+from mvar_jax.tensor_files.stored_tensor import StoredTensor, whole_numbers
 
 DTYPES = {
     "F64": np.float64,
@@ -30,6 +30,9 @@ DTYPES = {
 LENGTH_BYTES = 8
 ALIGNMENT = 8
 MAX_HEADER_BYTES = 1 << 24
+METADATA = "__metadata__"  # in place of a tensor's name
+
+About: TypeAlias = Mapping[str, tuple[tuple[int, ...], np.dtype]]  # shapes and dtypes by name
 
 
 def read_safetensors(file: Path) -> dict[str, StoredTensor]:
@@ -38,17 +41,8 @@ def read_safetensors(file: Path) -> dict[str, StoredTensor]:
     Raises ValueError, without the file's name, for a header that is damaged, repeats a name,
     or has tensors that overlap, leave gaps or reach beyond the file.
     """
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(LENGTH_BYTES), "little")
-        first = LENGTH_BYTES + length
-        check(
-            length <= MAX_HEADER_BYTES and first <= size,
-            f"its header should have {length} bytes, expected at most {MAX_HEADER_BYTES}, and "
-            f"no more than the {size} bytes of the file: it is truncated or damaged",
-        )
-        header = _parse(stream.read(length))
-    header.pop("__metadata__", None)
+    header, first = _read_header(file)
+    header.pop(METADATA, None)
     tensors, ends = {}, []
     for name, about in header.items():
         tensors[name], begin, end = _tensor(file, name, about, first)
@@ -58,23 +52,45 @@ def read_safetensors(file: Path) -> dict[str, StoredTensor]:
         check(begin == covered, f"its tensors overlap or leave a gap at byte {begin} of the data")
         covered = end
     check(
-        first + covered == size,
-        f"it has {size} bytes, expected {first + covered} by its header: it is truncated or "
-        "damaged",
+        first + covered == file.stat().st_size,
+        f"it has {file.stat().st_size} bytes, expected {first + covered} by its header: it is "
+        "truncated or damaged",
     )
     return tensors
 
 
+def read_metadata(file: Path) -> dict[str, Any]:
+    """What the header of a file says besides its tensors. Raises ValueError if it is damaged."""
+    metadata = _read_header(file)[0].get(METADATA)
+    return metadata if isinstance(metadata, dict) else {}
+
+
 def write_safetensors(
     file: Path,
-    about: Mapping[str, tuple[tuple[int, ...], np.dtype]],
+    about: About,
     tensors: Iterable[tuple[str, np.ndarray]],
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Writes arrays one after another; `about` gives their names, shapes, dtypes and order."""
-    header, end = {}, 0
+    with file.open("wb") as stream:
+        stream.write(_header(about, metadata))
+        for (name, (shape, dtype)), (given, array) in zip(about.items(), tensors, strict=True):
+            assert (name, shape, dtype) == (given, array.shape, array.dtype), (name, given)
+            stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def file_bytes(about: About, metadata: Mapping[str, str] | None = None) -> int:
+    """How many bytes `write_safetensors` writes."""
+    return len(_header(about, metadata)) + sum(_bytes(*item) for item in about.values())
+
+
+def _header(about: About, metadata: Mapping[str, str] | None) -> bytes:
+    """The header with its length in front."""
+    header: dict[str, Any] = {} if metadata is None else {METADATA: dict(metadata)}
+    end = 0
     names = {np.dtype(kind): name for name, kind in DTYPES.items()}
     for name, (shape, dtype) in about.items():
-        begin, end = end, end + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        begin, end = end, end + _bytes(shape, dtype)
         header[name] = {
             "dtype": names[dtype],
             "shape": list(shape),
@@ -82,11 +98,25 @@ def write_safetensors(
         }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % ALIGNMENT)
-    with file.open("wb") as stream:
-        stream.write(len(text).to_bytes(LENGTH_BYTES, "little") + text)
-        for (name, (shape, dtype)), (given, array) in zip(about.items(), tensors, strict=True):
-            assert (name, shape, dtype) == (given, array.shape, array.dtype), (name, given)
-            stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return len(text).to_bytes(LENGTH_BYTES, "little") + text
+
+
+def _bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
+    return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+
+
+def _read_header(file: Path) -> tuple[dict[str, Any], int]:
+    """The header, and where the numbers begin."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(LENGTH_BYTES), "little")
+        first = LENGTH_BYTES + length
+        check(
+            length <= MAX_HEADER_BYTES and first <= size,
+            f"its header should have {length} bytes, expected at most {MAX_HEADER_BYTES}, and "
+            f"no more than the {size} bytes of the file: it is truncated or damaged",
+        )
+        return _parse(stream.read(length)), first
 
 
 def _parse(text: bytes) -> dict[str, Any]:

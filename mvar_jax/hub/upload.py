@@ -1,0 +1,31 @@
+"""Uploads of a folder to the Hugging Face Hub."""
+
+from pathlib import Path
+
+from mvar_jax.hub.address import HubAddress
+from mvar_jax.hub.failures import UnreachableError, explain, hub_library
+
+
+def upload(folder: Path, repository: str, *, private: bool = False) -> HubAddress:
+    """Uploads all files of a folder in one commit, and returns its address, pinned.
+
+    The repository is created if it is missing, `private` if so asked; files of other names in it
+    stay. Raises ValueError where the Hub does not allow it, or cannot be reached: nothing is
+    changed there then.
+    """
+    hub, address = hub_library(), HubAddress(repository)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    added = [hub.CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files]
+    api = hub.HfApi()
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        commit = api.create_commit(repository, added, commit_message="Share a model of mvar_jax")
+    except Exception as error:  # of many kinds, see `explain`
+        reason = explain(address, error)
+        if not isinstance(reason, UnreachableError):
+            raise reason from None
+        raise ValueError(
+            f"{address}: the Hub cannot be reached ({reason}); upload {folder} later, by hf upload "
+            f"{repository} {folder}."
+        ) from None
+    return HubAddress(repository, commit.oid)

@@ -62,7 +62,7 @@ class Canvas:
         )
 
     def finished(
-        self, drawn: Float32[np.ndarray, "h w 3"], *, paste: bool, feather: float
+        self, drawn: Float32[np.ndarray, "h w 3"], *, paste: bool, feather: int | float
     ) -> Image.Image:
         """What was drawn of `fitted`, in [-1, 1], at the picture's own size.
 

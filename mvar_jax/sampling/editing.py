@@ -8,6 +8,7 @@ drawn anew in what is kept.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -15,25 +16,35 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
-from mvar_jax.array_types import Array, Float, HostArray, in_32_bits
+from mvar_jax.array_types import Float, HostArray, in_32_bits
 from mvar_jax.checks import check, check_range
 from mvar_jax.ops.resize import resize_area
+from mvar_jax.sampling.batches import in_batches
 from mvar_jax.sampling.request import Forced, Sampler, Weights
-from mvar_jax.scales import ScaleSchedule
-from mvar_jax.tokenizers import Tokens
 
 THRESHOLD = 0.5
 
 
+def source_of(
+    sampler: Sampler,
+    weights: Weights,
+    images: Float[HostArray, "batch height width_px 3"],
+    batch_size: int,
+) -> tuple[Forced, ...]:
+    """The tokens of images in [-1, 1] at every scale, as a request is given them, none kept yet."""
+
+    def of_rows(rows):
+        return _tokens(sampler, weights, np.asarray(images, np.float32)[rows])
+
+    tokens = in_batches(of_rows, len(images), batch_size)
+    return tuple(Forced(own, np.zeros(own.shape[:2], np.float32)) for own in tokens)
+
+
 @in_32_bits
 @partial(jax.jit, static_argnames="sampler")
-def tokens_of_images(
-    sampler: Sampler, weights: Weights, images: Float[Array, "batch height width_px 3"]
-) -> tuple[Tokens, ...]:
-    """The tokens of images in [-1, 1] at every scale. Raises ValueError for another size."""
+def _tokens(sampler, weights, images):
     tokenizer = sampler.tokenizer.bind({"params": weights.tokenizer})
-    features = tokenizer.encode(images, sampler.scales)
-    return tokenizer.quantize(features, sampler.scales)
+    return tokenizer.quantize(tokenizer.encode(images, sampler.scales), sampler.scales)
 
 
 def check_edited(images: HostArray, masks: HostArray, size: tuple[int, int]) -> None:
@@ -62,19 +73,17 @@ def check_edited(images: HostArray, masks: HostArray, size: tuple[int, int]) -> 
 
 
 def keep_tokens(
-    tokens: Sequence[HostArray],
+    source: Sequence[Forced],
     masks: Float[np.ndarray, "batch height width_px"],
-    schedule: ScaleSchedule,
+    sampler: Sampler,
     *,
-    patch: int,
-    strength: float,
-    threshold: float,
+    strength: int | float,
+    threshold: int | float,
 ) -> tuple[Forced, ...]:
-    """What a request is given so that it keeps tokens outside of masks.
+    """What a request is given so that it keeps tokens, and sums of codes, outside of masks.
 
-    tokens: of the images, one array a scale
-    masks: what of them is drawn anew, from 0 to 1
-    patch: positions of the map of codes along a side of a token
+    source: the images' tokens, as of `source_of`, or `inversion.invert` with noise
+    masks: what of the images is drawn anew, from 0 to 1
     strength: the share of the scales that are drawn, from 0 to 1; the coarse ones are kept whole
     threshold: a token is drawn where more than this share of its cell is white, from 0 to 1
 
@@ -82,13 +91,16 @@ def keep_tokens(
     """
     check_range("strength", strength, 0, 1)
     check_range("threshold", threshold, 0, 1)
-    first = round((1 - strength) * len(schedule))  # to draw
-    shares = [white_shares(masks, size) for size in schedule.sizes]
-    kept = [(share <= threshold) | (scale < first) for scale, share in enumerate(shares)]
+    sizes, patch = sampler.scales.sizes, sampler.tokenizer.config.patch
+    first = round((1 - strength) * len(sizes))  # to draw
+    kept = [
+        (white_shares(masks, size) <= threshold) | (scale < first)
+        for scale, size in enumerate(sizes)
+    ]
     held = kept[-1].repeat(patch, axis=1).repeat(patch, axis=2).astype(np.float32)
     return tuple(
-        Forced(own, mask.reshape(len(mask), -1).astype(np.float32), held)
-        for own, mask in zip(tokens, kept)
+        replace(own, mask=mask.reshape(len(mask), -1).astype(np.float32), held=held)
+        for own, mask in zip(source, kept)
     )
 
 
@@ -104,7 +116,7 @@ def paste_back(
     images: Float[np.ndarray, "batch height width_px 3"],
     drawn: Float[np.ndarray, "batch height width_px 3"],
     masks: Float[np.ndarray, "batch height width_px"],
-    feather: float,
+    feather: int | float,
 ) -> Float[np.ndarray, "batch height width_px 3"]:
     """Drawn images with the given ones outside of the masks, whose pixels stay exactly.
 
@@ -117,7 +129,7 @@ def paste_back(
     return np.where(share == 0, images, np.where(share == 1, drawn, mixed))
 
 
-def _faded(mask: np.ndarray, feather: float) -> np.ndarray:
+def _faded(mask: np.ndarray, feather: int | float) -> np.ndarray:
     """The mask times the distance from its black in pixels, over `feather` + 1, up to 1."""
     if np.all(mask > 0):
         return mask  # the image's border is no edge

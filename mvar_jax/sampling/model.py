@@ -34,7 +34,7 @@ from mvar_jax.sampling.editing import (
     check_edited,
     keep_tokens,
     paste_back,
-    tokens_of_images,
+    source_of,
 )
 from mvar_jax.sampling.generate import generate, grow, stream
 from mvar_jax.sampling.inversion import invert
@@ -75,7 +75,9 @@ class Model:
     a list of them (a string is one name). A model of texts takes prompts in their place, or their
     `TextFeatures`, and a `negative` prompt, one or as many, that guidance leads away from. `seed`
     goes from 0 to 2**32 - 1, `settings` override the config's `sampling` by name (guidance, top_k,
-    top_p, temperature, smooth, ...). Drawing raises ValueError for an unknown label or setting.
+    top_p, temperature, smooth, ...). `forced`, tokens that are given as `keep` does or noise as
+    `invert` finds it, is of one image or of every one; with it, labels may be None, for drawing
+    without a condition. Drawing raises ValueError for an unknown label or setting.
     """
 
     config: Config
@@ -185,7 +187,7 @@ class Model:
 
     def sample(
         self,
-        labels: Labels | Prompts,
+        labels: Labels | Prompts | None,
         seed: int = 0,
         *,
         numbers: int | Sequence[int] | None = None,
@@ -200,7 +202,7 @@ class Model:
 
     def grow(
         self,
-        labels: Labels | Prompts,
+        labels: Labels | Prompts | None,
         seed: int = 0,
         *,
         numbers: int | Sequence[int] | None = None,
@@ -218,7 +220,7 @@ class Model:
 
     def stream(
         self,
-        labels: Labels | Prompts,
+        labels: Labels | Prompts | None,
         seed: int = 0,
         *,
         numbers: int | Sequence[int] | None = None,
@@ -235,16 +237,16 @@ class Model:
 
     def edit(
         self,
-        images: Float[HostArray, "images height width_px 3"],
-        masks: Float[HostArray, "masks height width_px"],
+        images: Float[HostArray, "images _ _ 3"],
+        masks: Float[HostArray, "masks _ _"],
         labels: Labels | Prompts | None = None,
         seed: int = 0,
         *,
         paste: bool = True,
-        feather: float | None = None,
+        feather: int | float | None = None,
         noise: Sequence[Forced] | None = None,
-        strength: float = 1.0,
-        threshold: float = THRESHOLD,
+        strength: int | float = 1.0,
+        threshold: int | float = THRESHOLD,
         batch_size: int = BATCH_SIZE,
         **arguments: Any,
     ) -> Samples:
@@ -255,8 +257,6 @@ class Model:
         feather: over how many pixels from the mask's edge the drawn fades in
         arguments: of `sample`
         """
-        if labels is None:
-            labels = self._unconditional(max(len(images), len(masks)))
         forced = self.keep(
             images,
             masks,
@@ -276,12 +276,12 @@ class Model:
 
     def keep(
         self,
-        images: Float[HostArray, "images height width_px 3"],
-        masks: Float[HostArray, "masks height width_px"],
+        images: Float[HostArray, "images _ _ 3"],
+        masks: Float[HostArray, "masks _ _"],
         *,
         noise: Sequence[Forced] | None = None,
-        strength: float = 1.0,
-        threshold: float = THRESHOLD,
+        strength: int | float = 1.0,
+        threshold: int | float = THRESHOLD,
         batch_size: int = BATCH_SIZE,
     ) -> tuple[Forced, ...]:
         """What `forced` is for drawing, so that images stay as they are outside of masks.
@@ -290,27 +290,23 @@ class Model:
         masks: from 0, kept, to 1, drawn anew; one for all images, or for one image several
         noise: of these images, as `invert` found it, to draw with
         strength, threshold: of `sampling.editing.keep_tokens`
+
+        Raises ValueError, as `edit`, for arrays of another size or range.
         """
         check_edited(images, masks, self.image_size)
-        tokens = [own.tokens for own in noise or ()] or self._tokens(images, batch_size)
+        source = noise or source_of(self.sampler, self.weights, images, batch_size)
         count = max(len(images), len(masks))
-        tokens = [np.broadcast_to(own, (count, *own.shape[1:])) for own in tokens]
-        masks = np.broadcast_to(np.asarray(masks, np.float32), (count, *self.image_size))
-        kept = keep_tokens(
-            tokens,
-            masks,
-            self.sampler.scales,
-            patch=self.config.tokenizer.patch,
+        return keep_tokens(
+            forced_for(source, count),
+            np.broadcast_to(np.asarray(masks, np.float32), (count, *self.image_size)),
+            self.sampler,
             strength=strength,
             threshold=threshold,
         )
-        if noise is None:
-            return kept
-        return tuple(replace(own, noise=found.noise) for own, found in zip(kept, noise))
 
     def invert(
         self,
-        images: Float[HostArray, "images height width_px 3"],
+        images: Float[HostArray, "images _ _ 3"],
         labels: Labels | Prompts,
         seed: int = 0,
         *,
@@ -360,7 +356,7 @@ class Model:
         """
         if self.config.model.condition == "text":
             return self.features(asked)
-        return asked if isinstance(asked, ClassLabels) else ClassLabels(self.label_indices(asked))
+        return ClassLabels(self.label_indices(asked))
 
     def features(self, prompts: Prompts) -> TextFeatures:
         """The features of prompts, the model's own of an empty one."""
@@ -376,19 +372,12 @@ class Model:
         null = self.trunk.bind({"params": self.weights.trunk}).null(features)
         return jax.device_get(choose(jnp.array([text == "" for text in texts]), null, features))
 
-    def _unconditional(self, count: int) -> Any:
-        """The condition of so many images that are drawn without one, as `sample` takes it."""
+    def _unconditional(self, forced: Sequence[Forced] | None) -> Condition:
+        """The condition of images that are drawn without one, as many as have given tokens."""
+        given = check_given(forced, "labels: got None, expected labels, prompts or given tokens.")
         if self.config.model.condition == "text":
-            return [""] * count
-        return ClassLabels(np.full(count, self.config.model.num_classes, np.int32))
-
-    def _tokens(self, images: HostArray, batch_size: int) -> tuple[np.ndarray, ...]:
-        """The tokens of images at every scale."""
-
-        def of_rows(rows):
-            return tokens_of_images(self.sampler, self.weights, np.asarray(images)[rows])
-
-        return in_batches(of_rows, len(images), batch_size)
+            return self.features([""] * batch_size(given))
+        return ClassLabels(np.full(batch_size(given), self.config.model.num_classes, np.int32))
 
     def carried_state_bytes(self) -> int:
         """Most bytes that one image carries from scale to scale, with guidance (two rows)."""
@@ -413,7 +402,7 @@ class Model:
 
     def _asked(
         self,
-        labels: Labels | Prompts,
+        labels: Labels | Prompts | None,
         seed: int,
         numbers: int | Sequence[int] | None,
         negative: Prompts | None,
@@ -422,7 +411,7 @@ class Model:
     ) -> tuple[Sampler, NumberedRequest]:
         """What the arguments of a drawing ask for. Raises ValueError for what is wrong."""
         check_seed(seed)
-        condition = self.condition(labels)
+        condition = self._unconditional(forced) if labels is None else self.condition(labels)
         count = batch_size(condition)
         numbers = range(count) if numbers is None else listed(numbers)
         check(

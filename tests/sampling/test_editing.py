@@ -14,8 +14,10 @@ from mvar_jax.sampling import Filters, Forced, Request, generate_scales
 from mvar_jax.sampling.editing import keep_tokens, paste_back, white_shares
 from mvar_jax.sampling.guidance import guide
 from mvar_jax.scales import ScaleSchedule
+from mvar_jax.tokenizers import BSQTokenizer
 from tests.sampling.kinds import KINDS, asked_of, assert_same, model_of, two_images
 from tests.sampling.test_generate import numbered
+from tests.tokenizers.weights import bitwise_config
 
 BLACK, WHITE = np.zeros((1, 8, 12)), np.ones((1, 8, 12))
 RIGHT = np.where(np.arange(12) < 5, 0.0, WHITE)  # the edge lies inside a token
@@ -69,7 +71,7 @@ def test_the_trunk_remembers_what_is_kept(kind):
         rows = guidance_rows(condition, trunk.null(condition))
         logits = trunk(rows, jnp.repeat(jnp.concatenate(read, axis=1), 2, axis=0))
         parts = [
-            guide(logits[:, own], strength)
+            guide(logits[:, own], float(strength))
             for own, strength in zip(sampler.scales.slices, filters.guidance)
         ]
         given = tokenizer.start(2)
@@ -111,6 +113,8 @@ def test_one_image_is_edited_for_many_labels_and_without_one():
     unguided = model.edit(images, WHITE, seed=1, guidance=0.0)
     assert_same(free.tokens, unguided.tokens)  # guidance leads away from the same
     assert any(np.any(one != two[:1]) for one, two in zip(free.tokens, edited.tokens))
+    with pytest.raises(ValueError, match="labels: got None, expected labels, prompts or given"):
+        model.sample(None)
 
 
 def test_strength_keeps_the_first_scales():
@@ -123,13 +127,14 @@ def test_strength_keeps_the_first_scales():
 
 
 def test_tokens_are_drawn_where_their_cells_are_white_enough():
-    schedule = ScaleSchedule(((1, 1), (2, 2)))
-    tokens = [np.zeros((1, n), np.int32) for n in schedule.lengths]
+    tokenizer, schedule = BSQTokenizer(bitwise_config(2)), ScaleSchedule(((1, 1), (2, 2)))
+    sampler = replace(model_of("VAR").sampler, tokenizer=tokenizer, schedule=schedule)
+    source = [Forced(np.zeros((1, n, 24), np.uint8), np.zeros((1, n))) for n in (1, 4)]
     mask = np.zeros((1, 4, 4))
     mask[0, :2, :2] = [[1, 1], [1, 0]]
     np.testing.assert_allclose(white_shares(mask, (2, 2)), [[[0.75, 0], [0, 0]]])
     for threshold, drawn in ((0.0, (1, 1)), (0.2, (0, 1)), (0.75, (0, 0)), (1.0, (0, 0))):
-        kept = keep_tokens(tokens, mask, schedule, patch=2, strength=1.0, threshold=threshold)
+        kept = keep_tokens(source, mask, sampler, strength=1.0, threshold=threshold)
         assert tuple(int((own.mask == 0).sum()) for own in kept) == drawn
         assert kept[0].held.shape == (1, 4, 4) and (kept[0].held == 0).sum() == 4 * drawn[1]
 

@@ -1,5 +1,6 @@
 """Inverted noise gives the tokens of its source back, all of them, and others with other labels."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -52,6 +53,9 @@ def test_masks_keep_tokens_and_noise_draws_the_others():
     noise = model.invert(two_images(), [0, 1])
     same = model.edit(two_images(), masks, [0, 1], noise=noise)
     assert_same(same.tokens, [scale.tokens for scale in noise])
+    one = jax.tree.map(lambda array: array[:1], noise)
+    many = model.edit(two_images()[:1], np.tile(masks, (3, 1, 1)), [0, 0, 0], noise=one)
+    assert_same(many.tokens, [np.repeat(scale.tokens[:1], 3, axis=0) for scale in noise])
     other = model.edit(two_images(), masks, [2, 2], noise=noise)
     assert np.any(other.tokens[-1] != same.tokens[-1])
 

@@ -14,6 +14,7 @@ from mvar_jax.data.scenes import CLASSES, HUES, Scene, draw_scene, render
 from mvar_jax.data.shapes import SEEDS
 from mvar_jax.evaluation.caption_judge import CaptionJudge, Followed
 from mvar_jax.evaluation.reconstruction import reconstruct
+from mvar_jax.sampling.editing import THRESHOLD, white_shares
 from mvar_jax.sampling.model import Model
 
 REACH = 1.1  # of a mask around an object, in its radii
@@ -34,7 +35,10 @@ class Edits:
 
 @dataclass(frozen=True)
 class JudgedEdits:
-    """How edits follow what was wanted, and PSNR in dB outside of the masks, without pasting."""
+    """How edits follow what was wanted, and PSNR in dB of what is kept, without pasting.
+
+    Kept are the pixels that are black in the mask and whose token of the last scale is kept.
+    """
 
     images: Float32[np.ndarray, "batch side side 3"]
     followed: Followed
@@ -86,7 +90,9 @@ def mask_of(scene: Scene, side: int) -> Float32[np.ndarray, "side side"]:
     return (distance < REACH * scene.radius).astype(np.float32)
 
 
-def judge_edits(model: Model, edits: Edits, seed: int = 0, **arguments: Any) -> JudgedEdits:
+def judge_edits(
+    model: Model, edits: Edits, seed: int = 0, *, threshold: float = THRESHOLD, **arguments: Any
+) -> JudgedEdits:
     """Edits scenes by a model of captions or of the classes of shapes, and judges them.
 
     The classifiers are those of `CaptionJudge`; of a model of classes `label` alone is asked for.
@@ -94,14 +100,25 @@ def judge_edits(model: Model, edits: Edits, seed: int = 0, **arguments: Any) -> 
     """
     texts = model.config.model.condition == "text"
     asked = list(edits.wanted) if texts else [class_of(caption) for caption in edits.wanted]
-    samples = model.edit(edits.images, edits.masks, asked, seed, paste=False, **arguments)
-    kept, decoded = edits.masks == 0, jax.device_get(reconstruct(model, edits.images))
+    choice = {"threshold": threshold, "paste": False, **arguments}
+    samples = model.edit(edits.images, edits.masks, asked, seed, **choice)
+    kept = (edits.masks == 0) & kept_pixels(edits.masks, model.sampler.scales.last, threshold)
+    decoded = jax.device_get(reconstruct(model, edits.images))
     return JudgedEdits(
         images=samples.images,
         followed=CaptionJudge(edits.images.shape[1]).judge(samples.images, edits.wanted),
         kept_psnr=psnr_where(kept, samples.images, edits.images),
         reconstruction_psnr=psnr_where(kept, decoded, edits.images),
     )
+
+
+def kept_pixels(
+    masks: Float32[np.ndarray, "batch side side"], size: tuple[int, int], threshold: float
+) -> Bool[np.ndarray, "batch side side"]:
+    """Which pixels have a token of their image at a scale of (height, width) `size` in tokens."""
+    kept = white_shares(masks, size) <= threshold
+    _, height, width = masks.shape
+    return kept.repeat(height // size[0], axis=1).repeat(width // size[1], axis=2)
 
 
 def class_of(caption: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from mvar_jax.data.scene_captions import is_held_out, parse_object
 from mvar_jax.data.scenes import HUES, draw_scene, render
-from mvar_jax.evaluation.edit_judge import class_of, mask_of, psnr_where, scene_edits
+from mvar_jax.evaluation.edit_judge import class_of, kept_pixels, mask_of, psnr_where, scene_edits
 
 
 def test_every_edit_changes_one_thing_that_was_trained_on():
@@ -40,6 +40,14 @@ def test_only_what_is_kept_is_measured():
     assert psnr_where(kept, changed, edits.images) == pytest.approx(20, abs=1e-3)
     kept[0] = False  # an image of which nothing is kept counts for nothing
     assert psnr_where(kept, changed, edits.images) == pytest.approx(20, abs=1e-3)
+
+
+def test_pixels_are_kept_with_their_token():
+    masks = np.zeros((1, 4, 4), np.float32)
+    masks[0, :2, :2] = [[1, 1], [1, 0]]
+    kept = kept_pixels(masks, (2, 2), 0.5)
+    np.testing.assert_array_equal(kept[0], [[0, 0, 1, 1], [0, 0, 1, 1], [1] * 4, [1] * 4])
+    assert kept_pixels(masks, (2, 2), 0.75).all()
 
 
 def test_a_class_is_the_last_word_of_the_object():

@@ -268,11 +268,14 @@ class Model:
         samples = self.sample(labels, seed, forced=forced, batch_size=batch_size, **arguments)
         if not paste:
             return samples
-        masks = np.broadcast_to(np.asarray(masks, np.float32), samples.images.shape[:3])
-        feather = self.feather if feather is None else feather
-        return replace(
-            samples, images=paste_back(np.asarray(images), samples.images, masks, feather)
+        shape = samples.images.shape
+        pasted = paste_back(
+            np.broadcast_to(np.asarray(images, np.float32), shape),
+            samples.images,
+            np.broadcast_to(np.asarray(masks, np.float32), shape[:3]),
+            self.feather if feather is None else feather,
         )
+        return replace(samples, images=pasted)
 
     def keep(
         self,

@@ -51,6 +51,7 @@ setup(
         "orbax-checkpoint>=0.12",
         "pillow>=11.3",
         "scikit-learn>=1.5",
+        "scipy>=1.11",
         "tensorboardX>=2.6",
         "tensorflow-datasets>=4.9.9",
         "threadpoolctl>=3",

@@ -1,7 +1,10 @@
 """The programs in docs/examples run on small trained models, and do what they say."""
 
+import json
 import runpy
+import shutil
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +13,12 @@ from PIL import Image
 
 import mvar_jax
 from mvar_jax.cache import POLICIES
+from mvar_jax.data.scenes import CLASSES
 from mvar_jax.data.source import load_source
+from mvar_jax.evaluation import edit_judge
+from mvar_jax.evaluation.caption_judge import CaptionJudge
 from mvar_jax.pictures.image_grid import GAP
+from mvar_jax.training.lock import NAME
 from tests.reference import GOLDEN
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
@@ -56,6 +63,19 @@ def test_stream(example, trained, capsys):
     example("stream", trained, "growing")
     assert {size(f"growing/{scale}.png") for scale in range(4)} == {(3 * SIDE + GAP, SIDE + GAP)}
     assert "scale 3: 4 x 4 tokens each, 4 scales so far" in capsys.readouterr().out
+
+
+def test_judge_edits(example, trained, tmp_path, monkeypatch, capsys):
+    """On a model of digits that calls them shapes; the classifiers see few renderings."""
+    workdir = tmp_path / "named"
+    shutil.copytree(trained, workdir, ignore=shutil.ignore_patterns(NAME))
+    (workdir / "classes.json").write_text(json.dumps(CLASSES))
+    monkeypatch.setattr(edit_judge, "CaptionJudge", partial(CaptionJudge, scenes=100))
+    judged = example("judge_edits", workdir, "edits.png", 3)
+    assert size("edits.png")[1] == 3 * (64 + GAP) + GAP
+    printed = capsys.readouterr().out
+    assert f"as asked: {judged.followed.label:.3f} of 3" in printed
+    assert 5 < judged.kept_psnr <= judged.reconstruction_psnr + 3 and judged.images.shape[0] == 3
 
 
 def test_forced_tokens(example, trained):

@@ -115,6 +115,50 @@ def test_a_model_drafts_for_itself(run, trained, model, tmp_path):
         np.testing.assert_array_equal(arrays["tokens"], np.concatenate(expected.tokens, axis=1))
 
 
+def save_halves(folder, size, mask_size):
+    """An image of (width, height), and a mask whose right half is white."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "in.png")
+    mask = Image.new("L", mask_size)
+    mask.paste(255, (mask_size[0] // 2, 0, *mask_size))
+    mask.save(folder / "mask.png")
+    return pixels, (f"--image={folder / 'in.png'}", f"--mask={folder / 'mask.png'}")
+
+
+def test_an_edit_keeps_what_is_black(run, trained, model, tmp_path):
+    pixels, files = save_halves(tmp_path, (32, 32), (32, 32))
+    arguments = (f"--workdir={trained}", *files, "--label=7", "--feather=1", "--seed=3")
+    result = run("edit", *arguments, f"--out={tmp_path / 'out.png'}")
+    assert result.returncode == 0 and not result.stderr, result.stderr
+    mask = np.where(np.arange(32) < 16, 0, np.ones((1, 32, 32)))
+    images = pixels[None] / np.float32(127.5) - 1
+    expected = mvar_jax.to_uint8(model.edit(images, mask, "7", seed=3, feather=1).images)[0]
+    with Image.open(tmp_path / "out.png") as picture:
+        edited = np.asarray(picture)
+    np.testing.assert_array_equal(edited[:, :16], pixels[:, :16])
+    assert np.abs(edited.astype(int) - expected).max() <= 2
+    assert np.mean(edited[:, 16:] != pixels[:, 16:]) > 0.9
+
+
+def test_an_edit_of_another_size_says_so_and_draws_with_the_noise_of_the_image(
+    run, trained, tmp_path
+):
+    pixels, files = save_halves(tmp_path, (50, 40), (25, 20))
+    arguments = (f"--workdir={trained}", *files, "--source_label=3", "--strength=0.8")
+    result = run("edit", *arguments, f"--out={tmp_path / 'out.png'}")
+    assert result.returncode == 0 and not result.stderr, result.stderr
+    for sentence in (
+        "mask.png: 25 x 20 pixels, resized to the 50 x 40 of",
+        "50 x 40 pixels: it is edited at 32 x 32, its proportions changed, and",
+        "No label or prompt: it is drawn without a condition.",
+    ):
+        assert sentence in result.stdout
+    with Image.open(tmp_path / "out.png") as picture:
+        edited = np.asarray(picture)
+    np.testing.assert_array_equal(edited[:, :24], pixels[:, :24])
+    assert np.mean(edited[:, 30:] != pixels[:, 30:]) > 0.9
+
+
 def test_weights_without_names_have_those_of_imagenet_if_they_are_as_many(
     trained, tmp_path, monkeypatch
 ):
@@ -457,6 +501,38 @@ BAD = {
     "drafted scales": (
         "sample --workdir={trained} --labels=1 --out={new}.png --draft={trained} --draft_scales=5",
         "draft: scales: got 5, expected a whole number from 0 to 4",
+    ),
+    "edit of nothing": (
+        "edit --workdir={trained} --image={trained}/samples.png --out={new}.png",
+        "expected --mask, --strength or --source_label",
+    ),
+    "no image to edit": (
+        "edit --workdir={trained} --image={new}.png --strength=0.5 --out={new}.png",
+        "No such file",
+    ),
+    "broken mask": (
+        "edit --workdir={trained} --image={trained}/samples.png --mask={trained}/config.json "
+        "--out={new}.png",
+        "config.json: cannot be read (no image in one of the formats",
+    ),
+    "unknown class of an edit": (
+        "edit --workdir={trained} --image={trained}/samples.png --strength=0.5 --label=fox "
+        "--out={new}.png",
+        "labels: got 'fox', expected class indices from 0 to 9",
+    ),
+    "text of an edit": (
+        "edit --workdir={trained} --image={trained}/samples.png --strength=0.5 --prompt=fox "
+        "--out={new}.png",
+        "--prompt: the model draws classes; give --label",
+    ),
+    "edit over the image": (
+        "edit --workdir={trained} --image={trained}/samples.png --strength=0.5 "
+        "--out={trained}/samples.png",
+        "is the image or the mask itself",
+    ),
+    "strength": (
+        "edit --workdir={trained} --image={trained}/samples.png --strength=2 --out={new}.png",
+        "strength",
     ),
     "export": ("convert export --workdir={trained} --out={new}/a.pth", "no directory"),
     "other place": ("train --config=/elsewhere/digits.py --workdir={new}", "/elsewhere/digits.py"),

@@ -109,6 +109,29 @@ def get_rows(model: Model) -> Rows:
     return Rows(model.features(prompts), tuple(prompts))
 
 
+def define_subjects() -> None:
+    """Defines the flags of `get_subject`, for one image."""
+    flags.DEFINE_string("label", None, "Class to draw, by index or name.")
+    flags.DEFINE_string("prompt", None, "Of a model of texts, the text to draw.")
+    flags.DEFINE_string("source_label", None, "Class of the image, to keep its layout.")
+    flags.DEFINE_string("source_prompt", None, "Text of the image, to keep its layout.")
+    flags.DEFINE_string("negative", None, "A text that guidance leads away from.")
+
+
+def get_subject(model: Model, kind: str = "") -> str | None:
+    """The value of `--label`, or `--prompt` of a model of texts, if any.
+
+    `kind` "source_" is for those flags. Raises ValueError where the other one is given.
+    """
+    texts = model.config.model.condition == "text"
+    own, other = (f"{kind}prompt", f"{kind}label")[:: 1 if texts else -1]
+    check(
+        flags.FLAGS[other].value is None,
+        f"--{other}: the model draws {'texts' if texts else 'classes'}; give --{own} in its place.",
+    )
+    return flags.FLAGS[own].value
+
+
 def get_classes(model: Model) -> list[str]:
     """A line for every class. Raises ValueError for a model that draws texts."""
     check(len(model.class_names) > 0, "--classes: the model draws texts; give --prompt.")

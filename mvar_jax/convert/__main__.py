@@ -6,8 +6,7 @@
     python -m mvar_jax.convert export --workdir=runs/var_d16 --out=var_d16.safetensors
     python -m mvar_jax.convert export --for=sampling --workdir=runs/digits --out=digits
 
-The last checkpoint is a folder of shards with their index. A directory that got a trunk and a
-tokenizer can be sampled from, and fine-tuned by --init; --for=sampling makes one of any run.
+A directory that got a trunk and a tokenizer is sampled from and fine-tuned like any other.
 """
 
 from absl import flags

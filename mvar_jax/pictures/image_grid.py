@@ -96,6 +96,23 @@ def growth_grid(
     return image_grid(cells, len(images), row_labels, scale=scale)
 
 
+def edit_grid(
+    images: Float[HostArray, "batch height width_px 3"],
+    masks: Float[HostArray, "batch height width_px"],
+    *edited: Float[HostArray, "batch height width_px 3"],
+    row_labels: Sequence[str] = (),
+    scale: int = 1,
+) -> Image.Image:
+    """A picture of images in [-1, 1], the same with what is drawn anew in grey, and edits of them.
+
+    Every row is one of them; masks are from 0 to 1. Raises ValueError as `image_grid` does.
+    """
+    hidden = images * (1 - np.asarray(masks)[..., None])
+    columns = np.stack([images, hidden, *edited])
+    cells = rearrange(columns, "columns batch h w c -> (batch columns) h w c")
+    return image_grid(cells, len(columns), row_labels, scale=scale)
+
+
 def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
     """Pictures below each other, aligned at the left."""
     width, height = max(one.width for one in pictures), sum(one.height for one in pictures)

@@ -36,6 +36,7 @@ class Carried:
     memory: Memory
     running: Leaf  # the sum of all codes so far, [batch, h, w, code]
     inputs: Leaf  # of the trunk at the next scale, [2 batch, n, code]; None before the first
+    given: Leaf | None = None  # the sum of all given codes so far, where a request holds them
     drafted: tuple[Leaf, ...] = ()  # the inputs of the scales that were drafted, for the own trunk
 
 
@@ -62,12 +63,19 @@ def begin(sampler: Sampler, weights: Weights, request: Request) -> Carried:
         request.forced is None or len(request.forced) == len(schedule),
         f"forced: got tokens of {len(request.forced or ())} scales, expected {len(schedule)}.",
     )
+    held = [forced.held is not None for forced in request.forced or ()]
+    check(
+        len(set(held)) < 2,
+        f"forced: got held at {sum(held)} of {len(held)} scales, expected it at all or none.",
+    )
     conditioning, memory = _prepared(*drawing(sampler, weights, 0), request)
+    nothing = sampler.tokenizer.bind({"params": weights.tokenizer}).start(batch, schedule)
     return Carried(
         conditioning=conditioning,
         memory=memory,
-        running=sampler.tokenizer.bind({"params": weights.tokenizer}).start(batch, schedule),
+        running=nothing,
         inputs=None,
+        given=nothing if any(held) else None,
     )
 
 
@@ -98,31 +106,52 @@ def draw_scale(
     noise: a function `(keys, scale, tokens)` in place of that of the token space. By default the
         noise of a token depends on the image's key, the scale and the position.
     """
-    schedule, filters = sampler.scales, jax.tree.map(jnp.asarray, request.filters)
+    schedule = sampler.scales
     tokenizer = sampler.tokenizer.bind({"params": weights.tokenizer})
-    space = tokenizer.token_space
     logits, memory = _predict(*drawing(sampler, weights, scale), request, carried, scale)
-    kept = space.filter(logits / filters.temperature[scale], filters.top_k, filters.top_p)
-    drawn = (noise or space.noise)(request.keys, scale, schedule.lengths[scale])
-    tokens = space.sample(kept, drawn)
-    codes = tokenizer.embed(tokens)
-    if sampler.smooth:
-        progress = scale / max(len(schedule) - 1, 1)
-        codes = tokenizer.mix(space.mixture(kept, drawn, progress))
-    if request.forced is not None:
-        forced = request.forced[scale]
-        tokens = forced.tokens_of(tokens)
-        codes = forced.codes_of(codes, tokenizer.embed(forced.tokens))
+    tokens, codes = _draw_tokens(sampler, tokenizer, request, logits, scale, noise)
     running, inputs = tokenizer.accumulate(carried.running, codes, scale, schedule)
+    given = carried.given
+    if given is not None and request.forced is not None:
+        forced = request.forced[scale]
+        given, _ = tokenizer.accumulate(given, tokenizer.embed(forced.tokens), scale, schedule)
+        running = forced.sum_of(running, given)
+        inputs = tokenizer.next_input(running, scale, schedule)
     if inputs is not None:
         inputs = jnp.repeat(inputs, 2, axis=0)
-    after = Carried(carried.conditioning, memory, running, inputs)
+    after = replace(carried, memory=memory, running=running, inputs=inputs, given=given)
     draft = sampler.draft
     if draft is not None and scale < draft.scales < len(schedule):
         after = replace(after, drafted=(*carried.drafted, carried.inputs))
         if scale + 1 == draft.scales:
             after = _handed_over(*drawing(sampler, weights, scale + 1), request, after)
     return after, Step(logits, tokens, running, after.memory)
+
+
+def _draw_tokens(sampler, tokenizer, request, logits, scale, noise) -> tuple[Tokens, Array]:
+    """The tokens of one scale and their codes, drawn from guided logits or given."""
+    space, filters = tokenizer.token_space, jax.tree.map(jnp.asarray, request.filters)
+    forced = None if request.forced is None else request.forced[scale]
+    logits, spared = tempered(request, logits, scale), None
+    if forced is None or forced.noise is None:
+        drawn = (noise or space.noise)(request.keys, scale, logits.shape[1])
+    else:
+        drawn, spared = forced.noise, forced.tokens
+    kept = space.filter(logits, filters.top_k, filters.top_p, spared)
+    tokens = space.sample(kept, drawn)
+    codes = tokenizer.embed(tokens)
+    if sampler.smooth:
+        progress = scale / max(len(sampler.scales) - 1, 1)
+        codes = tokenizer.mix(space.mixture(kept, drawn, progress))
+    if forced is not None:
+        tokens = forced.tokens_of(tokens)
+        codes = forced.codes_of(codes, tokenizer.embed(forced.tokens))
+    return tokens, codes
+
+
+def tempered(request: Request, logits: Array, scale: int) -> Array:
+    """The guided logits of a scale over its temperature: those that tokens are drawn from."""
+    return logits / jnp.asarray(request.filters.temperature)[scale]
 
 
 def _predict(sampler, weights, request, carried, scale) -> tuple[Array, Memory]:
@@ -153,7 +182,7 @@ def _handed_over(sampler, weights, request, carried) -> Carried:
     for scale, inputs in enumerate(carried.drafted):
         read = Carried(conditioning, memory, carried.running, inputs)
         _, memory = _predict(sampler, weights, request, read, scale)
-    return Carried(conditioning, memory, carried.running, carried.inputs)
+    return replace(carried, conditioning=conditioning, memory=memory, drafted=())
 
 
 def generate_scales(

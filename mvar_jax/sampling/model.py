@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mvar_jax.array_types import PyTree, batch_size, in_32_bits
+from mvar_jax.array_types import Float, HostArray, PyTree, batch_size
 from mvar_jax.cache import Profile, prepare_compression
 from mvar_jax.checks import check, check_given, check_integer, check_seed
 from mvar_jax.config import Config, SamplingConfig, reshaped
@@ -26,15 +26,26 @@ from mvar_jax.sampling.asked import (
     parse_labels,
     text_features,
 )
+from mvar_jax.sampling.batches import draw, filled_size, in_batches, with_keys
 from mvar_jax.sampling.carried_bytes import cache_bytes, carried_bytes
 from mvar_jax.sampling.draft import with_draft
+from mvar_jax.sampling.editing import (
+    THRESHOLD,
+    check_edited,
+    keep_tokens,
+    paste_back,
+    source_of,
+)
 from mvar_jax.sampling.generate import generate, grow, stream
+from mvar_jax.sampling.inversion import invert
 from mvar_jax.sampling.request import (
     Filters,
+    Forced,
     NumberedRequest,
     Sampler,
     Weights,
     batch_rows,
+    forced_for,
 )
 from mvar_jax.text.encoder import TextEncoder
 from mvar_jax.text.features import TextFeatures
@@ -64,7 +75,9 @@ class Model:
     a list of them (a string is one name). A model of texts takes prompts in their place, or their
     `TextFeatures`, and a `negative` prompt, one or as many, that guidance leads away from. `seed`
     goes from 0 to 2**32 - 1, `settings` override the config's `sampling` by name (guidance, top_k,
-    top_p, temperature, smooth, ...). Drawing raises ValueError for an unknown label or setting.
+    top_p, temperature, smooth, ...). `forced`, tokens that are given as `keep` does or noise as
+    `invert` finds it, is of one image or of every one; with it, labels may be None, for drawing
+    without a condition. Drawing raises ValueError for an unknown label or setting.
     """
 
     config: Config
@@ -90,6 +103,11 @@ class Model:
         """Height and width of the images in pixels."""
         height, width = self.sampler.scales.last
         return height * self.config.tokenizer.stride, width * self.config.tokenizer.stride
+
+    @property
+    def feather(self) -> float:
+        """Pixels over which edits fade in by default: half a token of the last scale."""
+        return self.config.tokenizer.stride / 2
 
     def reshaped(self, *, aspect: str | None = None, pixels: str | None = None) -> "Model":
         """The same model for images of another aspect ratio, such as "1.5", or budget of pixels.
@@ -169,25 +187,27 @@ class Model:
 
     def sample(
         self,
-        labels: Labels | Prompts,
+        labels: Labels | Prompts | None,
         seed: int = 0,
         *,
         numbers: int | Sequence[int] | None = None,
         negative: Prompts | None = None,
+        forced: Sequence[Forced] | None = None,
         batch_size: int = BATCH_SIZE,
         **settings: float | int | bool,
     ) -> Samples:
         """Images for labels or prompts."""
-        asked = self._asked(labels, seed, numbers, negative, settings)
+        asked = self._asked(labels, seed, numbers, negative, forced, settings)
         return Samples(*self._run(generate, *asked, batch_size))
 
     def grow(
         self,
-        labels: Labels | Prompts,
+        labels: Labels | Prompts | None,
         seed: int = 0,
         *,
         numbers: int | Sequence[int] | None = None,
         negative: Prompts | None = None,
+        forced: Sequence[Forced] | None = None,
         batch_size: int = BATCH_SIZE,
         **settings: float | int | bool,
     ) -> np.ndarray:
@@ -195,16 +215,17 @@ class Model:
 
         They lie in [-1, 1]. The last are those that `sample` gives with the same arguments.
         """
-        asked = self._asked(labels, seed, numbers, negative, settings)
+        asked = self._asked(labels, seed, numbers, negative, forced, settings)
         return self._run(grow, *asked, batch_size, axis=1)
 
     def stream(
         self,
-        labels: Labels | Prompts,
+        labels: Labels | Prompts | None,
         seed: int = 0,
         *,
         numbers: int | Sequence[int] | None = None,
         negative: Prompts | None = None,
+        forced: Sequence[Forced] | None = None,
         **settings: float | int | bool,
     ) -> Iterator[Samples]:
         """Yields the images after every scale as soon as they are drawn, with the tokens so far.
@@ -212,7 +233,103 @@ class Model:
         The last are those that `sample` gives with the same arguments. All labels are drawn at
         once; what is wrong with the arguments is raised before the first image.
         """
-        return self._stream(*self._asked(labels, seed, numbers, negative, settings))
+        return self._stream(*self._asked(labels, seed, numbers, negative, forced, settings))
+
+    def edit(
+        self,
+        images: Float[HostArray, "images _ _ 3"],
+        masks: Float[HostArray, "masks _ _"],
+        labels: Labels | Prompts | None = None,
+        seed: int = 0,
+        *,
+        paste: bool = True,
+        feather: int | float | None = None,
+        noise: Sequence[Forced] | None = None,
+        strength: int | float = 1.0,
+        threshold: int | float = THRESHOLD,
+        batch_size: int = BATCH_SIZE,
+        **arguments: Any,
+    ) -> Samples:
+        """Images with what is white in masks drawn anew, for labels or prompts, or None for none.
+
+        images, masks, noise, strength, threshold: of `keep`, one for all labels or one for each
+        paste: whether pixels outside of the mask are those of the images, exactly
+        feather: over how many pixels from the mask's edge the drawn fades in
+        arguments: of `sample`
+        """
+        forced = self.keep(
+            images,
+            masks,
+            noise=noise,
+            strength=strength,
+            threshold=threshold,
+            batch_size=batch_size,
+        )
+        samples = self.sample(labels, seed, forced=forced, batch_size=batch_size, **arguments)
+        if not paste:
+            return samples
+        shape = samples.images.shape
+        pasted = paste_back(
+            np.broadcast_to(np.asarray(images, np.float32), shape),
+            samples.images,
+            np.broadcast_to(np.asarray(masks, np.float32), shape[:3]),
+            self.feather if feather is None else feather,
+        )
+        return replace(samples, images=pasted)
+
+    def keep(
+        self,
+        images: Float[HostArray, "images _ _ 3"],
+        masks: Float[HostArray, "masks _ _"],
+        *,
+        noise: Sequence[Forced] | None = None,
+        strength: int | float = 1.0,
+        threshold: int | float = THRESHOLD,
+        batch_size: int = BATCH_SIZE,
+    ) -> tuple[Forced, ...]:
+        """What `forced` is for drawing, so that images stay as they are outside of masks.
+
+        images: in [-1, 1], of the model's size
+        masks: from 0, kept, to 1, drawn anew; one for all images, or for one image several
+        noise: of these images, as `invert` found it, to draw with
+        strength, threshold: of `sampling.editing.keep_tokens`
+
+        Raises ValueError, as `edit`, for arrays of another size or range.
+        """
+        check_edited(images, masks, self.image_size)
+        source = noise or source_of(self.sampler, self.weights, images, batch_size)
+        count = max(len(images), len(masks))
+        return keep_tokens(
+            forced_for(source, count),
+            np.broadcast_to(np.asarray(masks, np.float32), (count, *self.image_size)),
+            self.sampler,
+            strength=strength,
+            threshold=threshold,
+        )
+
+    def invert(
+        self,
+        images: Float[HostArray, "images _ _ 3"],
+        labels: Labels | Prompts,
+        seed: int = 0,
+        *,
+        numbers: int | Sequence[int] | None = None,
+        negative: Prompts | None = None,
+        batch_size: int = BATCH_SIZE,
+        **settings: float | int | bool,
+    ) -> tuple[Forced, ...]:
+        """Noise under which the labels or prompts give the tokens of the images, all of them.
+
+        It is the argument `noise` of `edit` and `forced` of `sample`, to draw with other labels.
+        See `sampling.inversion.invert`; the seed chooses among all such noise.
+        """
+        whole = self.keep(images, np.zeros((1, *self.image_size)), batch_size=batch_size)
+        sampler, asked = self._asked(labels, seed, numbers, negative, whole, settings)
+        check(
+            not sampler.smooth,
+            "smooth: got True, but no noise gives tokens where codes are mixed; leave it out.",
+        )
+        return self._run(invert, sampler, asked, batch_size)
 
     def sampling(self, **settings: float | int | bool) -> SamplingConfig:
         """How images are drawn with these settings. Raises ValueError as drawing does."""
@@ -258,6 +375,13 @@ class Model:
         null = self.trunk.bind({"params": self.weights.trunk}).null(features)
         return jax.device_get(choose(jnp.array([text == "" for text in texts]), null, features))
 
+    def _unconditional(self, forced: Sequence[Forced] | None) -> Condition:
+        """The condition of images that are drawn without one, as many as have given tokens."""
+        given = check_given(forced, "labels: got None, expected labels, prompts or given tokens.")
+        if self.config.model.condition == "text":
+            return self.features([""] * batch_size(given))
+        return ClassLabels(np.full(batch_size(given), self.config.model.num_classes, np.int32))
+
     def carried_state_bytes(self) -> int:
         """Most bytes that one image carries from scale to scale, with guidance (two rows)."""
         return max(carried_bytes(self.sampler, self.weights))
@@ -281,15 +405,16 @@ class Model:
 
     def _asked(
         self,
-        labels: Labels | Prompts,
+        labels: Labels | Prompts | None,
         seed: int,
         numbers: int | Sequence[int] | None,
         negative: Prompts | None,
+        forced: Sequence[Forced] | None,
         settings: dict,
     ) -> tuple[Sampler, NumberedRequest]:
         """What the arguments of a drawing ask for. Raises ValueError for what is wrong."""
         check_seed(seed)
-        condition = self.condition(labels)
+        condition = self._unconditional(forced) if labels is None else self.condition(labels)
         count = batch_size(condition)
         numbers = range(count) if numbers is None else listed(numbers)
         check(
@@ -311,6 +436,7 @@ class Model:
             seed=np.uint32(seed),
             numbers=np.array(numbers, np.uint32),
             filters=Filters.of(sampling, len(self.sampler.scales)),
+            forced=None if forced is None else forced_for(forced, count),
             negative=negative,
         )
         layer = sampling.guidance_layer
@@ -340,22 +466,19 @@ class Model:
         batch_size: int,
         axis: int = 0,
     ) -> PyTree:
-        """What `generate` or `grow` gives, in batches, on the host; `axis` counts images."""
-        check_integer("batch_size", batch_size, 1, 2**31 - 1)
+        """What `generate`, `grow` or `invert` gives, in batches, on the host."""
+
+        def of_rows(rows):
+            return draw(program, sampler, self.weights, asked.images(rows))
+
         count = len(asked.numbers)
-        parts = []
-        for rows in batch_rows(count, _filled_size(count, batch_size)):
-            part = _draw(program, sampler, self.weights, asked.images(rows))
-            parts.append(jax.device_get(part))
-            self.report(len(set(rows.tolist())))
-        own = (*(slice(None),) * axis, slice(count))  # the last batch is filled up
-        return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis)[own], *parts)
+        return in_batches(of_rows, count, batch_size, axis=axis, report=self.report)
 
     def _stream(self, sampler: Sampler, asked: NumberedRequest) -> Iterator[Samples]:
         count = len(asked.numbers)
         tokens: tuple[np.ndarray, ...] = ()
-        (rows,) = batch_rows(count, _filled_size(count))
-        request = _request(asked.images(rows))
+        (rows,) = batch_rows(count, filled_size(count))
+        request = with_keys(asked.images(rows))
         for step in stream(sampler, self.weights, request):
             images, own = jax.tree.map(lambda array: array[:count], jax.device_get(step))
             tokens += (own,)
@@ -371,23 +494,3 @@ class Model:
             f"{f', {self.policy}' if self.policy else ''}"
             f"{f', {draft.scales} scales drafted' if draft else ''})"
         )
-
-
-@in_32_bits
-def _draw(program: Callable, sampler: Sampler, weights: Weights, asked: NumberedRequest) -> PyTree:
-    return _drawn(program, sampler, weights, asked)
-
-
-@partial(jax.jit, static_argnames=("program", "sampler"))
-def _drawn(program, sampler, weights, asked):
-    # Keys are made inside: apart, they would be a program for every number of images.
-    return program(sampler, weights, asked.request())
-
-
-_request = in_32_bits(jax.jit(NumberedRequest.request))
-
-
-def _filled_size(count: int, most: int | None = None) -> int:
-    """The size of the batches that images are drawn in: a power of two, or the most."""
-    size = 1 << (count - 1).bit_length()
-    return size if most is None else min(size, most)

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mvar_jax.array_types import Array, Float, Int, Leaf, Params, PyTree
+from mvar_jax.array_types import Array, Float, Int, Leaf, Params, PyTree, batch_size
 from mvar_jax.cache import Compression
+from mvar_jax.checks import check
 from mvar_jax.config import Config, SamplingConfig
 from mvar_jax.models import Condition, Trunk, build_trunk
 from mvar_jax.ops.noise import image_keys
@@ -115,14 +116,19 @@ class Filters:
 
 @flax.struct.dataclass
 class Forced:
-    """Tokens of one scale that are given instead of drawn, where the mask is not 0.
+    """What is given at one scale instead of drawn: tokens, where the mask is not 0.
 
     A mask between 0 and 1 mixes the codes of both, for soft edges; the returned token is then the
-    given one if the mask is at least 1/2.
+    given one if the mask is at least 1/2. With `held`, which is given at all scales or at none, the
+    sum of codes after the scale is that of the given tokens of all scales so far, whatever their
+    masks: to keep a part of an image, its coarse tokens drawn anew. With `noise` the other tokens
+    are drawn with it, and filters spare the given tokens (see `sampling.inversion`).
     """
 
     tokens: Leaf  # in the tokenizer's dtype, [batch, n]
     mask: Leaf  # float32 [batch, n], from 0 (drawn) to 1 (given)
+    held: Leaf | None = None  # float32 [batch, h, w] of the map of codes, from 0 to 1 (held)
+    noise: Leaf | None = None  # of the token space, in place of that of the images' keys
 
     def tokens_of(self, drawn: Tokens) -> Tokens:
         """The given tokens where the mask is at least 1/2, otherwise the drawn ones."""
@@ -132,14 +138,25 @@ class Forced:
         self, drawn: Float[Array, "batch n code"], given: Float[Array, "batch n code"]
     ) -> Float[Array, "batch n code"]:
         """The codes of both, mixed by the mask; exactly those of one where it is 0 or 1."""
-        mask = self._over(self.mask, drawn)
-        mixed = (1 - mask) * drawn + mask * given
-        return jnp.where(mask == 0, drawn, jnp.where(mask == 1, given, mixed))
+        return _mixed(self._over(self.mask, drawn), drawn, given)
+
+    def sum_of(
+        self, drawn: Float[Array, "batch h w code"], given: Float[Array, "batch h w code"]
+    ) -> Float[Array, "batch h w code"]:
+        """The sums of codes of both, mixed by `held`; exactly those of one where it is 0 or 1."""
+        assert self.held is not None
+        return _mixed(jnp.expand_dims(self.held, -1), drawn, given)
 
     @staticmethod
     def _over(mask, array):
         """The mask with trailing axes for the further axes of tokens or codes."""
         return jnp.reshape(mask, (*jnp.shape(mask), *(1,) * (array.ndim - 2)))
+
+
+def _mixed(share: Array, one: Array, other: Array) -> Array:
+    """The first where the share is 0, the other where it is 1, between them a weighted mean."""
+    mixed = (1 - share) * one + share * other
+    return jnp.where(share == 0, one, jnp.where(share == 1, other, mixed))
 
 
 @flax.struct.dataclass
@@ -174,6 +191,19 @@ class NumberedRequest:
         per_image = (self.condition, self.numbers, self.forced, self.negative)
         condition, numbers, forced, negative = _rows(per_image, rows)
         return NumberedRequest(condition, self.seed, numbers, self.filters, forced, negative)
+
+
+def forced_for(forced: Sequence[Forced], count: int) -> tuple[Forced, ...]:
+    """What is given for every one of `count` images: what is of one image is repeated.
+
+    Raises ValueError for any other number of images.
+    """
+    given = batch_size(forced)
+    check(
+        given in (1, count),
+        f"forced: got tokens of {given} images for {count}, expected 1 or {count}.",
+    )
+    return _rows(tuple(forced), np.arange(count) % given)
 
 
 def split_request(request: Request, size: int) -> Iterator[Request]:

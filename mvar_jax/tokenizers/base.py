@@ -53,8 +53,20 @@ class TokenSpace(Protocol):
         logits: Float[Array, "batch n logits"],
         top_k: Int[Array, ""] | int,
         top_p: Float[Array, ""] | float,
+        spared: Tokens | None = None,
     ) -> Float[Array, "batch n logits"]:
-        """The logits, with -inf for those that top-k and then top-p remove."""
+        """The logits, with -inf for those that top-k and then top-p remove.
+
+        They never remove the tokens `spared`.
+        """
+
+    def posterior(
+        self, logits: Float[Array, "batch n logits"], noise: Array, tokens: Tokens
+    ) -> Array:
+        """Noise given that `sample` draws these tokens with it, from noise without that.
+
+        With any filter that spares the tokens, they are drawn too. Logits must be finite.
+        """
 
     def sample(self, logits: Float[Array, "batch n logits"], noise: Array) -> Tokens:
         """Draws every token from its logits."""
@@ -141,6 +153,14 @@ class Tokenizer(Protocol):
         schedule: ScaleSchedule | None = None,
     ) -> tuple[Float[Array, "batch h w code"], Float[Array, "batch _ word"] | None]:
         """Adds the codes of one scale; returns the sum and the next scale's input, if any."""
+
+    def next_input(
+        self,
+        running: Float[Array, "batch h w code"],
+        scale: int,
+        schedule: ScaleSchedule | None = None,
+    ) -> Float[Array, "batch _ word"] | None:
+        """The input after this scale, by itself, of a sum that is given."""
 
     def decode(self, running: Float[Array, "batch h w code"]) -> Float[Array, "batch _ _ 3"]:
         """The images of summed codes, clipped to [-1, 1]."""

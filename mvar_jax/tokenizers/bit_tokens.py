@@ -72,14 +72,26 @@ class BitTokens:
         logits: Float[Array, "batch n logits"],
         top_k: Int[Array, ""] | int,
         top_p: Float[Array, ""] | float,
+        spared: UInt[Array, "batch n bits"] | None = None,
     ) -> Float[Array, "batch n logits"]:
         """Sets to -inf what top-k and then top-p remove of every bit's choice between 0 and 1.
 
         A top-k of 1 keeps the likelier value, or both where they are equal; one of 2 or more
         removes nothing. Top-p removes the less likely value if its probability is at most
-        1 - top_p.
+        1 - top_p. The values that bits have in the tokens `spared` stay.
         """
-        return self._flat(BIT.filter(self._pairs(logits), top_k, top_p))
+        bits = None if spared is None else self._joined(spared)
+        return self._flat(BIT.filter(self._pairs(logits), top_k, top_p, bits))
+
+    def posterior(
+        self,
+        logits: Float[Array, "batch n logits"],
+        noise: Float[Array, "batch n logits"],
+        tokens: UInt[Array, "batch n bits"],
+    ) -> Float[Array, "batch n logits"]:
+        """Noise given that `tokens` are drawn with it, bit by bit, from any noise."""
+        pairs = self._pairs(logits), self._pairs(noise)
+        return self._flat(BIT.posterior(*pairs, self._joined(tokens)))
 
     def sample(
         self, logits: Float[Array, "batch n logits"], noise: Float[Array, "batch n logits"]

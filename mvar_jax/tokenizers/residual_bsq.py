@@ -73,10 +73,16 @@ class BinaryQuantizer:
         )
         maps = self.unfold(codes, schedule.sizes[scale])
         running = running + resize_bilinear(maps, self._map_size(schedule.last))
+        return running, self.next_input(running, scale, schedule)
+
+    def next_input(
+        self, running: Float[Array, "batch h w code"], scale: int, schedule: ScaleSchedule
+    ) -> Float[Array, "batch _ word"] | None:
+        """The sum sampled at the size of the next scale, as tokens, None after the last."""
         if scale + 1 == len(schedule):
-            return running, None
+            return None
         following = self._map_size(schedule.sizes[scale + 1])
-        return running, self.fold(resize_bilinear(running, following))
+        return self.fold(resize_bilinear(running, following))
 
     def pyramid(
         self,

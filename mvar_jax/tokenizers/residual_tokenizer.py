@@ -121,6 +121,15 @@ class ResidualTokenizer(Module):
         """
         return self.quantizer.accumulate(running, codes, scale, schedule or self.schedule)
 
+    def next_input(
+        self,
+        running: Float[Array, "batch h w code"],
+        scale: int,
+        schedule: ScaleSchedule | None = None,
+    ) -> Float[Array, "batch _ word"] | None:
+        """The input of the next scale, as `accumulate` returns it; None after the last."""
+        return self.quantizer.next_input(running, scale, schedule or self.schedule)
+
     def decode(self, running: Float[Array, "batch h w code"]) -> Float[Array, "batch _ _ 3"]:
         """The images of summed codes, clipped to [-1, 1]."""
         return jnp.clip(self._images(running), -1.0, 1.0)

@@ -77,9 +77,14 @@ class ResidualQuantizer(Module):
         maps = resize_bicubic(maps, schedule.last)
         ratio = self.config.residual_ratio
         running = running + (1 - ratio) * maps + ratio * self._convolution(scale, schedule)(maps)
-        if scale + 1 == len(schedule):
-            return running, None
-        return running, vectors_at(running, schedule.sizes[scale + 1])
+        return running, self.next_input(running, scale, schedule)
+
+    def next_input(
+        self, running: Float[Array, "batch h w code"], scale: int, schedule: ScaleSchedule
+    ) -> Float[Array, "batch _ code"] | None:
+        """The sum averaged down to the size of the next scale, None after the last."""
+        last = scale + 1 == len(schedule)
+        return None if last else vectors_at(running, schedule.sizes[scale + 1])
 
     def _convolution(self, scale, schedule):
         """The residual convolution of a scale."""

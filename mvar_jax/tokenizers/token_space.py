@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mvar_jax.array_types import Array, Float, Int, Key
+from mvar_jax.ops.argmax_posterior import argmax_posterior
 from mvar_jax.ops.logits import filter_logits
 from mvar_jax.ops.noise import token_gumbel
 
@@ -68,9 +69,25 @@ class CategoricalTokens:
         logits: Float[Array, "batch n vocab"],
         top_k: Int[Array, ""] | int,
         top_p: Float[Array, ""] | float,
+        spared: Int[Array, "batch n"] | None = None,
     ) -> Float[Array, "batch n vocab"]:
-        """Sets to -inf the logits that top-k and then top-p remove (`ops.logits.filter_logits`)."""
-        return filter_logits(logits, top_k, top_p)
+        """Sets to -inf the logits that top-k and then top-p remove (`ops.logits.filter_logits`).
+
+        Those of the tokens `spared` stay as they are.
+        """
+        kept = filter_logits(logits, top_k, top_p)
+        if spared is None:
+            return kept
+        return jnp.where(jnp.arange(self.vocabulary) == spared[..., None], logits, kept)
+
+    def posterior(
+        self,
+        logits: Float[Array, "batch n vocab"],
+        noise: Float[Array, "batch n vocab"],
+        tokens: Int[Array, "batch n"],
+    ) -> Float[Array, "batch n vocab"]:
+        """Noise given that `tokens` are drawn with it (`ops.argmax_posterior`), from any noise."""
+        return argmax_posterior(logits, noise, tokens)
 
     def sample(
         self, logits: Float[Array, "batch n vocab"], noise: Float[Array, "batch n vocab"]

@@ -4,6 +4,7 @@ import pytest
 from mvar_jax.pictures.image_grid import (
     GAP,
     NARROWEST,
+    edit_grid,
     growth_grid,
     image_grid,
     reconstruction_grid,
@@ -127,3 +128,15 @@ def test_an_image_grows_along_its_row():
 def test_what_makes_no_picture_is_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         image_grid(**arguments)
+
+
+def test_edits_show_the_image_the_mask_and_the_results():
+    images = np.full((2, 4, 4, 3), 0.5)
+    masks = np.zeros((2, 4, 4))
+    masks[1, :, 2:] = 1
+    picture = np.asarray(edit_grid(images, masks, -images, images))
+    cells = [picture[GAP:, GAP + i * (4 + GAP) :][: 2 * 4 + GAP, :4] for i in range(4)]
+    assert picture.shape == (2 * (4 + GAP) + GAP, 4 * (4 + GAP) + GAP, 3)
+    for cell, value in zip(cells, (191, 191, 64, 191)):
+        assert np.all(cell[:4] == value)
+    assert np.all(cells[1][4 + GAP :, :2] == 191) and np.all(cells[1][4 + GAP :, 2:] == 128)

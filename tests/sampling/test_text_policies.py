@@ -18,8 +18,7 @@ from mvar_jax.tokenizers import BSQTokenizer
 WIDTH = 8  # of text features
 
 
-@pytest.fixture(scope="module")
-def model():
+def tiny_text_model():
     """Two blocks with rotary positions on a bitwise tokenizer of 8x12 pixels, random weights."""
     config = Config(
         tokenizer=TokenizerConfig(
@@ -59,7 +58,16 @@ def model():
 
 
 @pytest.fixture(scope="module")
+def model():
+    return tiny_text_model()
+
+
+@pytest.fixture(scope="module")
 def prompts():
+    return three_prompts()
+
+
+def three_prompts():
     rng = np.random.default_rng(2)
     return pack([rng.standard_normal((n, WIDTH), np.float32) for n in (3, 5, 1)], 6, WIDTH)
 

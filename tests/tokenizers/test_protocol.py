@@ -87,3 +87,24 @@ def test_keys_change_nothing_where_nothing_is_drawn(bound):
     keys = image_keys(0, np.arange(2))
     for one, other in zip(bound.training_pair(features), bound.training_pair(features, keys)):
         np.testing.assert_array_equal(one, other)
+
+
+def test_the_next_input_is_that_of_accumulate(bound):
+    features = jax.random.normal(jax.random.key(0), bound.start(2).shape)
+    codes = bound.embed(bound.quantize(features)[0])
+    running, expected = bound.accumulate(bound.start(2), codes, 0)
+    np.testing.assert_array_equal(bound.next_input(running, 0), expected)
+    assert bound.next_input(running, len(bound.schedule) - 1) is None
+
+
+def test_filters_spare_tokens_and_noise_explains_them(bound):
+    space, keys = bound.token_space, image_keys(0, np.arange(2))
+    logits = 3 * jax.random.normal(jax.random.key(1), (2, 50, space.logits))
+    noise = space.noise(keys, 1, 50)
+    unlikely = space.sample(-logits, 0 * noise)
+    kept = space.filter(logits, 1, 0.5, unlikely)
+    assert jnp.isfinite(kept).sum() == 2 * jnp.isfinite(space.filter(logits, 1, 0.5)).sum()
+    explained = space.posterior(logits, noise, unlikely)
+    assert explained.shape == noise.shape and jnp.any(explained != noise)
+    for filtered in (logits, kept):
+        np.testing.assert_array_equal(space.sample(filtered, explained), unlikely)

@@ -56,7 +56,7 @@ def test_a_black_mask_gives_the_reconstruction(kind):
 def test_the_trunk_remembers_what_is_kept(kind):
     """Its logits are those of one teacher-forced pass over what every scale was given to read."""
     model = model_of(kind)
-    sampler, forced = model.sampler, model.keep(two_images(), RIGHT)
+    sampler, forced = model.sampler, model.keep(two_images(), RIGHT, threshold=0.5)
     condition, filters = model.condition(asked_of(kind)), Filters.of(model.config.sampling, 3)
     condition = jax.tree.map(jnp.asarray, condition)
     request = Request(condition, numbered(2, 5), filters, forced)

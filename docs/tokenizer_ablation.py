@@ -1,6 +1,6 @@
 """What each part of a tokenizer's training brings, in equal time: a table and a picture.
 
-python docs/examples/photographs.py elpv_dataset/data/images photographs
+python docs/photographs.py elpv_dataset/data/images photographs
 python docs/tokenizer_ablation.py photographs ablation 15
 
 Trains `configs/tokenizer.py:photos64` once per row of `ARMS`, each with the settings of the rows

@@ -20,22 +20,25 @@ SMALL = {
     "model.width": 16,
     "model.ssm.head_dim": 16,
     "model.ssm.state_size": 8,
-    "training.log_every": 1,
-    "training.save_every": 2,
-    "training.validate_every": 10,
-    "training.validation_batches": 1,
 }
+TRAINING = {"log_every": 1, "save_every": 2, "validate_every": 10, "validation_batches": 1}
+# Of the trunk, or of the tokenizer: the program, the group of its settings, and its folder.
+TRUNK, TOKENIZER = (
+    ("train", "training", "."),
+    ("train_tokenizer", "tokenizer_training", "tokenizer"),
+)
 POLL = 0.002  # seconds
 
 
 class Runs:
     """Runs of one small training in a working directory, by a seeded choice of when to kill."""
 
-    def __init__(self, workdir: Path, steps: int, data: str, *flags: str, seed: int = 0):
-        self.workdir, self._random = workdir, random.Random(seed)
-        settings = {**SMALL, "training.steps": steps}
-        overrides = [f"--config.{name}={value}" for name, value in settings.items()]
-        program = [sys.executable, "-m", "mvar_jax.train", "--config=digits.py:runlocal"]
+    def __init__(self, workdir: Path, steps: int, data: str, *flags: str, of: tuple = TRUNK):
+        main, group, folder = of
+        self.workdir, self.folder, self._random = workdir, workdir / folder, random.Random(0)
+        own = {f"{group}.{name}": value for name, value in {**TRAINING, "steps": steps}.items()}
+        overrides = [f"--config.{name}={value}" for name, value in {**SMALL, **own}.items()]
+        program = [sys.executable, "-m", f"mvar_jax.{main}", "--config=digits.py:runlocal"]
         self._command = [*program, f"--workdir={workdir}", *overrides, *flags]
         own = {"XLA_FLAGS": quick_flags(), "TFDS_DATA_DIR": data}
         self._environment = {**os.environ, **own}
@@ -88,19 +91,19 @@ class Runs:
 
     def written(self) -> tuple[int, int]:
         """Size and time of the log, which every step changes."""
-        log = self.workdir / "metrics.jsonl"
+        log = self.folder / "metrics.jsonl"
         return (log.stat().st_size, log.stat().st_mtime_ns) if log.exists() else (0, 0)
 
     def unfinished(self) -> list[str]:
         """What a save in progress, or one that was killed, has written."""
-        return [path.name for path in (self.workdir / "checkpoints").glob("*tmp*")]
+        return [path.name for path in (self.folder / "checkpoints").glob("*tmp*")]
 
     def rows(self) -> int:
-        log = self.workdir / "metrics.jsonl"
+        log = self.folder / "metrics.jsonl"
         return len(log.read_bytes().splitlines()) if log.exists() else 0
 
     def checksum(self) -> str:
-        return hashlib.sha256((self.workdir / "metrics.jsonl").read_bytes()).hexdigest()
+        return hashlib.sha256((self.folder / "metrics.jsonl").read_bytes()).hexdigest()
 
     def _after_rows(self) -> subprocess.Popen:
         process, changes, last = self.start(), self._random.randint(2, 5), self.written()
@@ -120,10 +123,12 @@ class Runs:
         return f"{self.rows()} rows, unfinished {self.unfinished()}"
 
 
-def check_killed_runs(folder: Path, data: str, kinds: list[str], steps: int, *flags: str) -> None:
-    unbroken = Runs(folder / "unbroken", steps, data, *flags)
+def check_killed_runs(
+    folder: Path, data: str, kinds: list[str], steps: int, *flags: str, of: tuple = TRUNK
+) -> None:
+    unbroken = Runs(folder / "unbroken", steps, data, *flags, of=of)
     unbroken.finish()
-    killed = Runs(folder / "killed", steps, data, *flags)
+    killed = Runs(folder / "killed", steps, data, *flags, of=of)
     for number, kind in enumerate(kinds, start=1):
         print(f"kill {number}, {kind}: {getattr(killed, f'kill_{kind}')()}", flush=True)
     said = killed.stop()
@@ -133,7 +138,7 @@ def check_killed_runs(folder: Path, data: str, kinds: list[str], steps: int, *fl
     print(f"never killed       {unbroken.checksum()}")
     print(f"killed {len(kinds):2} times    {killed.checksum()}")
     assert killed.checksum() == unbroken.checksum()
-    assert not list((folder / "killed" / "checkpoints").glob("*.damaged*"))
+    assert not list((killed.folder / "checkpoints").glob("*.damaged*"))
 
 
 def test_killed_and_stopped_to_the_same_bits(tmp_path, digits_directory):
@@ -153,3 +158,26 @@ def test_an_adapter_is_killed_to_the_same_bits(tmp_path, digits_directory):
     flags = ("--config.adapter.rank=2", f"--base={base.workdir}")
     kinds = ["in_save", "after_rows", "before_rows"]
     check_killed_runs(tmp_path, digits_directory, kinds, 60, *flags)
+
+
+@pytest.mark.slow
+def test_a_tokenizer_with_a_discriminator_is_killed_to_the_same_bits(tmp_path, digits_directory):
+    """Before the discriminator starts and after, with codes that restart and dropped scales."""
+    settings = {
+        "tokenizer_loss.adversarial": 0.4,
+        "tokenizer_loss.adversarial_start": 0.2,
+        "tokenizer_loss.lecam": 0.05,
+        "tokenizer_loss.diffaug": True,
+        "tokenizer_loss.discriminator_channels": 4,
+        "tokenizer_loss.discriminator_layers": 1,
+        "codebook.restart_below": 0.5,
+        "codebook.restart_window": 4,
+        "codebook.dropout_rate": 0.3,
+        "codebook.dropout_from": 1,
+    }
+    flags = [f"--config.{name}={value}" for name, value in settings.items()]
+    kinds = ["after_rows", "in_save", "before_rows", "after_rows", "in_save"]
+    check_killed_runs(tmp_path, digits_directory, kinds, 80, *flags, of=TOKENIZER)
+    rows = (tmp_path / "killed" / "tokenizer" / "metrics.jsonl").read_text().splitlines()
+    assert "discriminator_loss" in rows[-1] and "discriminator_loss" not in rows[0]
+    assert '"restarted": 0' not in rows[-1]

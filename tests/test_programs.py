@@ -322,7 +322,7 @@ def test_a_trunk_takes_its_tokenizer_with_a_decoder_trained_further(run, trained
     one, other = (model.sample([3, 7], seed=0) for model in (before, after))
     for ours, theirs in zip(one.tokens, other.tokens):
         np.testing.assert_array_equal(ours, theirs)
-    assert 0 < np.abs(one.images - other.images).mean() < 0.1  # two steps change it a little
+    assert np.abs(one.images - other.images).max() > 0
     earlier = Workdir.of(tmp_path / "earlier")
     copy_run(trained, earlier.path)
     name = tokenizer_names(before.weights.tokenizer)[1]

@@ -52,23 +52,22 @@ def export_weights(
         _check_architecture(architecture, found, workdir.tokenizer.path)
         params = load_tokenizer(config, workdir, verify=verify)
     else:
-        whole = load_whole_trunk(workdir, adapters, verify=verify)
-        config, trunk = whole.config, build_trunk(whole.config)
-        found = official_architecture(trunk)
+        found = official_architecture(build_trunk(workdir.config()))
         _check_architecture(architecture, found, workdir.path)
-        quantizer = config.tokenizer.quantizer
+        quantizer = workdir.config().tokenizer.quantizer
         check(
             (found == "infinity") == (quantizer == "bsq"),
             f"tokenizer.quantizer: got {quantizer}, but official models draw bits of texts and "
             "codes of classes; no official file can hold this model.",
         )
+        whole = load_whole_trunk(workdir, adapters, verify=verify)
         if whole.base.tokenizer.is_trained:
             check_learned_from(
                 whole.base,
-                lambda: load_tokenizer(config, whole.base, verify=verify),
+                lambda: load_tokenizer(whole.config, whole.base, verify=verify),
                 whole.base.tokenizer.path,
             )
-        state, params = trunk_state(trunk), whole.params
+        state, params = trunk_state(build_trunk(whole.config)), whole.params
     _write(out, state, jax.device_get(params), WITHIN.get(found))
     return f"{found} of {len(state)} tensors"
 

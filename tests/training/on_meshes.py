@@ -75,15 +75,16 @@ def train_with_all(layout: BatchLayout) -> list[dict[str, float]]:
         replicated = NamedSharding(layout.mesh, PartitionSpec())
         perceptual = jax.device_put(tiny_losses.NETWORK.params, replicated)
         placed, rows = layout.place(batch(0), BATCH), []
-        program = tiny_losses.step().lower(state, placed, perceptual).compile()
-        images = {shape for shape in gathered(program.as_text()) if shape[-1:] == (3,)}
+        later = tiny_losses.step().lower(state, placed, perceptual).compile()
+        images = {shape for shape in gathered(later.as_text()) if shape[-1:] == (3,)}
         assert not images, f"images of other devices are fetched: {images}"
         for index in range(STEPS):
             placed = layout.place(batch(index), BATCH)
+            program = later if index >= tiny_losses.FIRST else tiny_losses.early_step()
             state, metrics = program(state, placed, perceptual)
             rows.append({name: float(value) for name, value in metrics.items()})
         check_shardings(state, layout.mesh)
-    assert rows[0]["discriminator_loss"] == 0 < rows[-1]["discriminator_loss"]
+    assert "discriminator_loss" not in rows[0] and rows[-1]["discriminator_loss"] > 0
     return rows
 
 

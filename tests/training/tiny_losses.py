@@ -60,6 +60,13 @@ def step(accumulate=1, **changes):
 
 
 @functools.cache
+def early_step():
+    """That of the steps before `FIRST`."""
+    early = objective().without_adversary()
+    return make_tokenizer_step(TOKENIZER, optimizer(), CONFIG.training, early)
+
+
+@functools.cache
 def evaluation():
     return make_tokenizer_evaluation(TOKENIZER, objective())
 
@@ -75,11 +82,8 @@ def state():
 
 def fit_with_all(directory, **data):
     """Trains the tiny tokenizer with all losses in a directory."""
-    early = make_tokenizer_step(
-        TOKENIZER, optimizer(), CONFIG.training, objective().without_adversary()
-    )
     programs = Programs(
-        functools.partial(early, perceptual=perceptual()),
+        functools.partial(early_step(), perceptual=perceptual()),
         functools.partial(evaluation(), perceptual=perceptual()),
         later=(FIRST, functools.partial(step(), perceptual=perceptual())),
     )

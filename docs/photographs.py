@@ -1,6 +1,6 @@
 """A folder of photographs from Python packages, to train a tokenizer on: solar cells, and scenes.
 
-python docs/examples/photographs.py elpv_dataset/data/images photographs
+python docs/photographs.py elpv_dataset/data/images photographs
 """
 
 import sys

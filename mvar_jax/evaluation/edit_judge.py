@@ -17,7 +17,8 @@ from mvar_jax.evaluation.reconstruction import reconstruct
 from mvar_jax.sampling.editing import THRESHOLD, white_shares
 from mvar_jax.sampling.model import Model
 
-REACH = 1.1  # of a mask around an object, in its radii
+REACH = 1.1  # of a mask around an object and its shadow, in radii of the object
+SHADOW = 0.35  # how far from the object's centre that of its shadow is taken to be, in its radii
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,13 @@ def _changed(scene: Scene, index: int, *, hue: bool) -> Scene:
 
 
 def mask_of(scene: Scene, side: int) -> Float32[np.ndarray, "side side"]:
-    """1 within `REACH` radii of the object's centre, else 0."""
+    """1 within `REACH` radii of the object's centre, or of its shadow's, else 0."""
     places = (np.arange(side) + 0.5) * 2 / side - 1
     x, y = np.meshgrid(places, places)
-    distance = np.hypot(x - scene.center[0], y - scene.center[1])
-    return (distance < REACH * scene.radius).astype(np.float32)
+    away = -scene.light[:2] / np.hypot(*scene.light[:2])
+    centers = (scene.center, scene.center + SHADOW * scene.radius * away)
+    near = [np.hypot(x - left, y - top) < REACH * scene.radius for left, top in centers]
+    return np.logical_or(*near).astype(np.float32)
 
 
 def judge_edits(

@@ -22,15 +22,16 @@ def test_every_edit_changes_one_thing_that_was_trained_on():
         parse_object(one)[0] != parse_object(two)[0]
         for one, two in zip(classes.before, classes.wanted)
     )
-    assert edits.images.shape == (40, 16, 16, 3) and 0.3 < edits.masks.mean() < 0.7
+    assert edits.images.shape == (40, 16, 16, 3) and 0.4 < edits.masks.mean() < 0.75
 
 
 def test_the_mask_holds_the_object():
-    """Another object in its place changes nothing outside but its shadow."""
-    scene = draw_scene(2, 3)
-    image, other = (render(replace(scene, label=label), 64) for label in (0, 1))
-    changed = np.abs(image.astype(int) - other).max(axis=-1) > 60
-    assert changed.sum() > 100 and np.all(mask_of(scene, 64)[changed] == 1)
+    """Another object in its place, with its shadow, changes next to nothing outside."""
+    for number in range(10):
+        scene = draw_scene(2, number)
+        image, other = (render(replace(scene, label=label), 64) for label in (0, 1))
+        changed = np.abs(image.astype(int) - other).max(axis=-1) > 60
+        assert changed.sum() > 100 and np.all(mask_of(scene, 64)[changed] == 1)
 
 
 def test_only_what_is_kept_is_measured():

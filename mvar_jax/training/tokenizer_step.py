@@ -34,8 +34,8 @@ class Objective:
     """What a tokenizer is trained for, with what its settings alone do not say.
 
     The steps before the adversary begins are those of the objective `without_adversary`, which
-    leave its part of the state alone: a program of their own, since XLA on CPUs takes twelve times
-    longer for a discriminator in a branch.
+    leave its part of the state alone: a program of their own, since XLA on CPUs computes the
+    convolutions of a branch far more slowly.
     """
 
     config: TokenizerLossConfig = SQUARED_ERROR

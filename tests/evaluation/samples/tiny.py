@@ -14,7 +14,6 @@ from mvar_jax.config import (
     ModelConfig,
     SamplingConfig,
     TextConfig,
-    TokenizerConfig,
 )
 from mvar_jax.evaluation.samples import (
     Layout,
@@ -30,6 +29,7 @@ from mvar_jax.text import WordEmbeddings
 from mvar_jax.text.prompts import PromptTokenizer
 from mvar_jax.tokenizers import BSQTokenizer
 from tests.sampling.test_model import tiny_model
+from tests.training.tiny import BITS
 
 WIDTH, WORDS = 8, 50
 HERE = {"device": "this one"}
@@ -37,18 +37,7 @@ HERE = {"device": "this one"}
 
 def text_model():
     """A model of texts of 8x8 pixels, random weights; it reads words by random embeddings."""
-    tokenizer = TokenizerConfig(
-        quantizer="bsq",
-        image_size=(8, 8),
-        scales=((1, 1), (2, 2)),
-        code_channels=4,
-        base_channels=8,
-        channel_multipliers=(1,),
-        blocks_per_level=1,
-        stem_stride=4,
-        norm_groups=4,
-        attention=False,
-    )
+    tokenizer = BITS
     model = ModelConfig(
         condition="text",
         text=TextConfig(WIDTH, 32),

@@ -56,14 +56,14 @@ def load(
     check_learned_from(directory, lambda: checksum(weights.tokenizer), other.tokenizer.path)
     return Model(
         config=config,
-        class_names=_class_names(config.model, directory),
+        class_names=class_names(config.model, directory),
         sampler=Sampler.of(config),
         weights=weights,
         text_encoder=_text_encoder(text_encoder, config.data.text_encoder),
     )
 
 
-def _class_names(model: ModelConfig, workdir: Workdir) -> tuple[str, ...]:
+def class_names(model: ModelConfig, workdir: Workdir) -> tuple[str, ...]:
     """The names of a model's classes, none where it is one of texts."""
     if model.condition == "text":
         return ()

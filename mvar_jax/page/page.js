@@ -111,10 +111,16 @@ async function* events(body) {
 async function draw(event) {
   event.preventDefault();
   say("");
+  let wish;
+  try {
+    wish = asked();
+  } catch (error) {
+    say(error.message);
+    return;
+  }
   stopping?.abort();
   const own = (stopping = new AbortController());
   try {
-    const wish = asked();
     drawn = { wish, since: performance.now(), sizes: [], runs: [], steps: [[], []], chosen: [0, 0], status: "Waiting" };
     show();
     byId("stop").disabled = false;
@@ -126,13 +132,13 @@ async function draw(event) {
   } catch (error) {
     if (stopping !== own) return;
     const lost = error instanceof TypeError;
-    if (drawn) drawn.status = own.signal.aborted ? "Stopped" : "Failed";
+    drawn.status = own.signal.aborted ? "Stopped" : "Failed";
     if (!own.signal.aborted) say(lost ? "The server does not answer; is it still running?" : error.message);
   }
   if (stopping !== own) return;
   stopping = null;
   byId("stop").disabled = true;
-  if (drawn) Object.assign(drawn, { ended: true, took: drawn.took ?? performance.now() - drawn.since });
+  Object.assign(drawn, { ended: true, took: drawn.took ?? performance.now() - drawn.since });
   showStatus();
 }
 

@@ -43,9 +43,7 @@ def application(offers: Sequence[Offer], worker: Worker, names: tuple[str, ...] 
             body = await asyncio.wait_for(_body(request), BODY_SECONDS)
             job = await run_in_threadpool(Job.parse, body, offers)
         except TimeoutError:
-            return _refused(
-                f"the request took more than {BODY_SECONDS} s to arrive; try again.", 408
-            )
+            return _refused(f"the request took over {BODY_SECONDS} s to arrive; try again.", 408)
         except OverflowError as error:
             return _refused(str(error), 413)
         except ValueError as error:

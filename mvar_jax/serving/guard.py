@@ -56,9 +56,7 @@ class Guard:
                 "open the page by that, or name the host by --host."
             )
         if origin is not None and urlsplit(origin).netloc != host:
-            return (
-                f"got a request of the page {origin[:100]!r}, expected one of this page; open it."
-            )
+            return f"got a request of the page {origin[:100]!r}, expected one of this page."
         return ""
 
     def _known(self, host: str) -> bool:

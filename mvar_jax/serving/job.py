@@ -14,6 +14,9 @@ from mvar_jax.pictures.canvas import Canvas
 from mvar_jax.serving.limits import LONGEST_TEXT, MOST_GIVEN_PIXELS, MOST_IMAGES
 from mvar_jax.serving.offer import Offer
 
+# Of `SamplingConfig`, what programs have a flag for.
+SETTINGS = ("guidance", "guidance_layer", "top_k", "top_p", "temperature", "smooth")
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -89,6 +92,11 @@ class Asked:
         check(
             not self.edit or self.columns == 1,
             f"columns: got {self.columns} images of an edit, expected 1; change the seed for more.",
+        )
+        unknown = sorted({*self.settings} - {*SETTINGS})
+        check(
+            not unknown,
+            f"settings: got {', '.join(unknown)}, expected some of {', '.join(SETTINGS)}.",
         )
         from_config_dict(self.settings, SamplingConfig, "settings")
 

@@ -117,5 +117,6 @@ def sentence(error: Exception) -> str:
         text = "The machine has not enough memory for this; ask for fewer or smaller images."
     else:
         logging.error("a request failed", exc_info=error)
-        text = f"The server failed ({type(error).__name__}: {first_line(error)}); its terminal says more."
+        kind = type(error).__name__
+        text = f"The server failed ({kind}: {first_line(error)}); its terminal says more."
     return text if len(text) <= LONGEST_SENTENCE else f"{text[:LONGEST_SENTENCE]}..."

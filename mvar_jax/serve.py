@@ -54,10 +54,10 @@ def main() -> None:
         server.run(application, listening)
 
 
-def _load(offer: "Offer") -> Model:
-    """The model of an offer; a text encoder is for those of texts."""
-    encoder = flags.FLAGS.text_encoder if offer.texts else None
-    return load(offer.workdir, text_encoder=encoder, verify=cli.get_verify())
+def _load(workdir: str, texts: bool) -> Model:
+    """The model of a working directory; the text encoder is for one of texts."""
+    encoder = flags.FLAGS.text_encoder if texts else None
+    return load(workdir, text_encoder=encoder, verify=cli.get_verify())
 
 
 if __name__ == "__main__":

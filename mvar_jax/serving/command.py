@@ -1,6 +1,7 @@
 """The command line that repeats what a visitor drew."""
 
 import shlex
+from typing import Any
 
 from mvar_jax.serving.job import Job, Policy
 
@@ -12,7 +13,7 @@ def command(job: Job, policy: Policy, profile: str | None, text_encoder: str | N
     """
     asked, edit = job.asked, job.edit
     subject = "prompt" if job.offer.texts else "label" if edit else "labels"
-    flags = {"workdir": job.offer.workdir, "text_encoder": text_encoder}
+    flags: dict[str, Any] = {"workdir": job.offer.workdir, "text_encoder": text_encoder}
     flags |= {"aspect": asked.aspect or None, "pixels": asked.pixels or None}
     flags[subject] = asked.subject if asked.subject or not edit else None
     flags |= {"negative": asked.negative or None, "seed": asked.seed}
@@ -31,7 +32,7 @@ def command(job: Job, policy: Policy, profile: str | None, text_encoder: str | N
     return shlex.join(["python", "-m", f"mvar_jax.{program}", *words])
 
 
-def _flag(name: str, value: str | float | int | bool) -> str:
+def _flag(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"--{'' if value else 'no'}{name}"
     return f"--{name}={value}"

@@ -5,8 +5,10 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -97,8 +99,8 @@ def _stream(model: Model, job: Job, subjects: list[int | str] | None) -> Iterato
     noise = None
     if job.edit.source:
         noise = model.invert(images, [job.edit.source], asked.seed, **settings)
-    choice = {"strength": job.edit.strength, "threshold": job.edit.threshold}
-    forced = model.keep(images, masks, noise=noise, **choice)
+    strength, threshold = job.edit.strength, job.edit.threshold
+    forced = model.keep(images, masks, noise=noise, strength=strength, threshold=threshold)
     return model.stream(subjects, asked.seed, forced=forced, **settings)
 
 
@@ -125,15 +127,15 @@ def _finished(samples: Samples, job: Job) -> list[np.ndarray]:
     """Pixels of the images, edits at the size of what was edited."""
     if job.edit is None or job.canvas is None:
         return list(to_uint8(samples.images))
-    how = {"paste": job.edit.paste, "feather": job.edit.feather}
-    return [np.asarray(job.canvas.finished(image, **how)) for image in samples.images]
+    finished = partial(job.canvas.finished, paste=job.edit.paste, feather=job.edit.feather)
+    return [np.asarray(finished(image)) for image in samples.images]
 
 
 def _compared(one: Samples, other: Samples, *, job: Job) -> dict[str, Any]:
     """How close the images of two policies are: PSNR in dB, None where equal, and differences."""
     pairs = list(zip(_finished(one, job), _finished(other, job)))
     signed = [first.astype(np.float32) - second for first, second in pairs]
-    found = np.asarray(psnr(one.images, other.images))
+    found = np.asarray(psnr(jnp.asarray(one.images), jnp.asarray(other.images)))
     return {
         "psnr": [float(value) if np.isfinite(value) else None for value in found],
         "amplified": AMPLIFIED,

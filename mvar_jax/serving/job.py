@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mvar_jax.checks import check, check_integer, check_range, check_seed
 from mvar_jax.config import SamplingConfig
@@ -35,7 +36,7 @@ class Policy:
         )
 
     @property
-    def sizes(self) -> dict[str, float | int]:
+    def sizes(self) -> dict[str, Any]:
         """The arguments of `Model.compressed` that are given."""
         sizes = {"ratio": self.ratio, "budget": self.budget}
         return {name: size for name, size in sizes.items() if size}

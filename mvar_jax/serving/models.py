@@ -1,6 +1,7 @@
 """The models that are drawn with, for the one thread that draws."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -17,14 +18,14 @@ COMPILED = "/jax/core/compile/backend_compile_duration"  # JAX's name of the eve
 class Models:
     """One model in memory at a time; what is compiled for it stays until it gets too much.
 
-    load: a function that loads the model of an offer
+    load: loads the model of a working directory, which is one of texts or not
     profile: of calibration, for policies that need one
     most_programs: compiled programs in memory, beyond which all are forgotten
     """
 
     def __init__(
         self,
-        load: Callable[[Offer], Model],
+        load: Callable[[str, bool], Model],
         profile: Profile | None,
         most_programs: int = MOST_PROGRAMS,
     ):
@@ -43,7 +44,7 @@ class Models:
         """The model of a job, for images of its shape; loaded in place of the one in memory."""
         if self._loaded is None or self._loaded[0] is not job.offer:
             self._loaded = None  # before the next one needs its memory
-            self._loaded = job.offer, self._load(job.offer)
+            self._loaded = job.offer, self._load(job.offer.workdir, job.offer.texts)
         model = self._loaded[1]
         if not job.asked.aspect and not job.asked.pixels:
             return model
@@ -69,5 +70,5 @@ class Models:
         """Stops counting."""
         jax.monitoring.unregister_event_duration_listener(self._count)
 
-    def _count(self, event: str, duration: float, **_: str | int) -> None:
+    def _count(self, event: str, duration: float, /, **_: Any) -> None:
         self.compiled += event == COMPILED

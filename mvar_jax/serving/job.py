@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mvar_jax.checks import check, check_integer, check_range, check_seed
+from mvar_jax.checks import check, check_integer, check_range, check_seed, first_line
 from mvar_jax.config import SamplingConfig
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.data.decode import decode_image
@@ -46,15 +46,16 @@ class Policy:
 class Edit:
     """An image to edit, its mask, and how: see `Model.edit`."""
 
-    image: str  # an encoded image in base64, with or without "data:image/png;base64," before it
     feather: float
     threshold: float
+    image: str = ""  # encoded, in base64, with or without "data:image/png;base64," before it
     mask: str = ""
     source: str = ""  # the label or prompt of the image, to draw with its noise; "" for none
     strength: float = 1.0
     paste: bool = True
 
     def __post_init__(self):
+        check(self.image != "", "image: got none to edit, expected a PNG, JPEG or WebP in base64.")
         check_range("feather", self.feather, 0, 10_000)
         check_range("strength", self.strength, 0, 1)
         check_range("threshold", self.threshold, 0, 1)
@@ -117,7 +118,11 @@ class Job:
 
         Raises ValueError, in one sentence, for anything else.
         """
-        values = parse_json(body)
+        try:
+            values = parse_json(body)
+        except ValueError as error:
+            problem = f"request: got what is no JSON ({first_line(error)})"
+            raise ValueError(f"{problem}, expected an object of named values.") from None
         check(isinstance(values, dict), "request: got JSON that is no object, expected one.")
         asked = from_config_dict(values, Asked, "request")
         check_integer("model", asked.model, 0, len(offers) - 1)

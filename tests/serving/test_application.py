@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import threading
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from starlette.testclient import TestClient
 from mvar_jax.serving import limits, server
 from mvar_jax.serving.application import PAGE, application
 from mvar_jax.serving.drawing import Event
+from mvar_jax.serving.job import Asked, Job
 from mvar_jax.serving.worker import LONGEST_SENTENCE, Ticket, Worker
 from tests.serving.site import OFFERS, picture_of, until
 
@@ -60,7 +62,7 @@ def test_models_are_described(client):
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (b"{", "JSON"),
+        (b"{", "request: got what is no JSON ("),
         (b"[]", "request: got JSON that is no object"),
         (b'{"colour": 1}', "request: unknown key 'colour'"),
         (b'{"seed": -1}', "seed: got -1"),
@@ -73,7 +75,7 @@ def test_models_are_described(client):
         (b'{"settings": {"labels": 1}}', "settings: got labels, expected some of guidance"),
         (b'{"settings": {"temperature": NaN}}', "temperature"),
         (b'{"settings": {"guidance": -1}}', "guidance: got -1"),
-        (b'{"edit": {"mask": ""}}', "image"),
+        (b'{"edit": {"mask": ""}}', "image: got none to edit"),
         (b'{"edit": {"image": "?"}}', "image: cannot be read (it is not in base64)"),
         (b'{"edit": {"image": "AAAA"}}', "image: cannot be read (no image in one of the formats"),
         (b'{"edit": {"image": "AAAA", "strength": 2}}', "strength: got 2.0"),
@@ -136,33 +138,31 @@ def test_whatever_goes_wrong_is_a_sentence_and_the_next_one_is_served(client, su
 
 
 def test_the_queue_is_bounded_for_all_and_for_each():
-    worker = Worker(lambda job: iter(job), most_waiting=3, most_of_one=2)
-    heard, gate = [], _Gate()
-    tickets = [Ticket(gate.events(name), name[0], heard.append) for name in ("a1", "a2", "a3")]
-    for ticket in tickets[:2]:
-        worker.submit(ticket)
+    heard, gate = [], threading.Event()
+
+    def draw(job):
+        assert gate.wait(60)
+        yield Event(job.asked.subject)
+
+    def ticket(name):
+        return Ticket(Job(Asked(subject=name), OFFERS[0]), name[0], heard.append)
+
+    worker = Worker(draw, most_waiting=3, most_of_one=2)
+    tickets = [ticket(name) for name in ("a1", "a2", "a3")]
+    for own in tickets[:2]:
+        worker.submit(own)
     with pytest.raises(ValueError, match="2 requests of yours are waiting"):
         worker.submit(tickets[2])
-    worker.submit(Ticket(gate.events("b1"), "b", heard.append))
+    worker.submit(ticket("b1"))
     with pytest.raises(ValueError, match="3 requests are waiting, which is the most"):
-        worker.submit(Ticket(gate.events("c1"), "c", heard.append))
+        worker.submit(ticket("c1"))
     assert worker.ahead_of(tickets[1]) == 1 and worker.waiting == 3
     worker.stop(tickets[1])
-    worker.submit(Ticket(gate.events("c2"), "c", heard.append))
-    gate.open = True
+    worker.submit(ticket("c2"))
+    gate.set()
     until(lambda: len(heard) == 3)
     assert [event.kind for event in heard] == ["a1", "b1", "c2"]
     worker.close()
-
-
-class _Gate:
-    """Events that come when it is open."""
-
-    open = False
-
-    def events(self, name):
-        until(lambda: self.open)
-        yield Event(name)
 
 
 def test_a_port_in_use_and_an_address_elsewhere_are_one_sentence():

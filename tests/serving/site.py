@@ -6,6 +6,7 @@ import io
 import json
 import threading
 import time
+from dataclasses import dataclass, field
 from functools import partial
 
 import httpx
@@ -47,17 +48,18 @@ def opened(workdir, texts):
     return model_of(PATTERNS[workdir])
 
 
-class Gated:
-    """Draws as `draw` does, but every event after the first waits for a permit."""
+@dataclass(frozen=True)
+class Gated(Drawer):
+    """Draws, but every event after the first waits for a permit."""
 
-    def __init__(self, draw):
-        self.draw, self.permits, self.begun, self.left = draw, threading.Semaphore(0), [], []
-        self.models = draw.models
+    permits: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    begun: list = field(default_factory=list)  # seeds of jobs
+    left: list = field(default_factory=list)
 
     def __call__(self, job):
         self.begun.append(job.asked.seed)
         try:
-            for event in self.draw(job):
+            for event in super().__call__(job):
                 yield event
                 assert self.permits.acquire(timeout=60)
         finally:
@@ -82,8 +84,8 @@ def running(drawer):
             thread.join(30)
 
 
-def drawer(most_programs=1000):
-    return Drawer(Models(opened, None, most_programs), REPEATS)
+def drawer(most_programs=1000, kind=Drawer):
+    return kind(Models(opened, None, most_programs), REPEATS)
 
 
 def until(condition, seconds=60):

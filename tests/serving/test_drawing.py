@@ -50,7 +50,7 @@ def test_every_scale_shows_the_images_of_a_stream(site):
 
 
 def test_images_arrive_while_the_next_scale_is_not_drawn_yet():
-    gated = Gated(drawer())
+    gated = drawer(kind=Gated)
     with running(gated) as address, asking(address) as heard:
         for expected in ("loading", "started", "scale", "scale", "scale", "done"):
             kind, _ = next(event for event in heard if event[0] != "waiting")
@@ -59,7 +59,7 @@ def test_images_arrive_while_the_next_scale_is_not_drawn_yet():
 
 
 def test_who_goes_is_drawn_no_further_and_the_next_one_is():
-    gated = Gated(drawer())
+    gated = drawer(kind=Gated)
     with running(gated) as address:
         with asking(address, seed=1) as heard:
             gated.permits.release(2)
@@ -73,7 +73,7 @@ def test_who_goes_is_drawn_no_further_and_the_next_one_is():
 
 
 def test_two_visitors_are_served_in_turn():
-    gated = Gated(drawer())
+    gated = drawer(kind=Gated)
     with running(gated) as address, asking(address, seed=1) as one:
         until(lambda: gated.begun)
         with asking(address, seed=2, subject="owl") as other:

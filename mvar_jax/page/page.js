@@ -5,6 +5,7 @@ const byId = (id) => document.getElementById(id);
 const SETTINGS = ["guidance", "temperature", "top_k", "top_p", "guidance_layer"];
 const MOST_PIXELS = 2 ** 22; // of an image to edit, as the server takes them
 const SEEN = 480; // pixels that a row of images takes at most
+const SEEN_OF_TWO = 390; // beside another row
 
 let offers = [];
 let drawn = null; // what the request that is shown has given so far
@@ -225,8 +226,9 @@ function runOf(run, index, scale) {
 function fit(images, count) {
   const [height, width] = offers[drawn.wish.model].image_size;
   const columns = Math.min(count, drawn.wish.columns ?? 1, 4);
-  images.style.setProperty("--side", `${Math.max(96, Math.floor(SEEN / columns) - 12)}px`);
-  images.style.maxWidth = `${SEEN + 24}px`;
+  const seen = drawn.runs.length > 1 ? SEEN_OF_TWO : SEEN;
+  images.style.setProperty("--side", `${Math.max(80, Math.floor(seen / columns) - 12)}px`);
+  images.style.maxWidth = `${seen + 24}px`;
   images.classList.toggle("large", Math.max(height, width) >= 200);
 }
 

@@ -1,7 +1,6 @@
 """The models that are drawn with, for the one thread that draws."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 
@@ -70,5 +69,5 @@ class Models:
         """Stops counting."""
         jax.monitoring.unregister_event_duration_listener(self._count)
 
-    def _count(self, event: str, duration: float, /, **_: Any) -> None:
+    def _count(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
         self.compiled += event == COMPILED

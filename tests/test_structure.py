@@ -21,7 +21,7 @@ FLOORS = (
     {"convert"},
     {"experiment"},
     {"api"},
-    {"cli"},
+    {"cli", "serving"},
     {"benchmark", "evaluate"},
 )
 MAINS = len(FLOORS)  # the floor of the programs

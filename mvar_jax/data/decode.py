@@ -18,16 +18,16 @@ HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis")
 MAX_PIXELS = 2**30 // 12  # 89 million, Pillow's own limit; a small file may claim far more
 
 
-def decode_image(encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
+def decode_image(encoded: bytes, most_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "h w 3"]:
     """The pixels of one image, upright, without transparency.
 
     Turns as the EXIF orientation says, lays transparent images on white, scales 16 bits of grey
     to 8, and takes the first picture of an animation. Raises ValueError, of one line, for bytes
-    that are no whole image in one of `FORMATS` of at most `MAX_PIXELS`.
+    that are no whole image in one of `FORMATS` of at most `most_pixels`.
     """
     heic = encoded[4:8] == b"ftyp" and encoded[8:12] in HEIC_BRANDS
     check(not heic, "a HEIC image, which cannot be read; convert it to JPEG")
-    with _opened(io.BytesIO(encoded)) as image:
+    with _opened(io.BytesIO(encoded), most_pixels) as image:
         return _rgb(_upright(image))
 
 
@@ -38,14 +38,14 @@ def check_header(file: Path) -> None:
 
 
 @contextlib.contextmanager
-def _opened(file: io.BytesIO | Path) -> Iterator[Image.Image]:
+def _opened(file: io.BytesIO | Path, most: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """An image before its pixels are read. Errors, those of the block too, are of one line."""
     try:
         with Image.open(file, formats=FORMATS) as image:
             width, height = image.size
             check(
-                width * height <= MAX_PIXELS,
-                f"{width} x {height} pixels, expected at most {MAX_PIXELS} in all",
+                width * height <= most,
+                f"{width} x {height} pixels, expected at most {most} in all",
             )
             yield image
     except UnidentifiedImageError:

@@ -30,16 +30,27 @@ class Canvas:
         A mask of another size is resized to that of the image, which `said` says. Raises OSError,
         and ValueError for what is no image.
         """
-        pixels = _read(image)
+        white = None if mask is None else _read(mask)
+        return cls.of(_read(image), white, names=(str(image), str(mask)))
+
+    @classmethod
+    def of(
+        cls,
+        pixels: UInt8[np.ndarray, "height width_px 3"],
+        mask: UInt8[np.ndarray, "h w 3"] | None = None,
+        *,
+        names: tuple[str, str] = ("the image", "The mask"),
+    ) -> "Canvas":
+        """From the pixels of a picture and of a mask, as `read` takes them; `names` are for it."""
         height, width = pixels.shape[:2]
         if mask is None:
             return cls(pixels, np.ones((height, width), np.float32))
-        white = _read(mask).mean(axis=-1, dtype=np.float32) / 255
+        white = mask.mean(axis=-1, dtype=np.float32) / 255
         if white.shape == (height, width):
             return cls(pixels, white)
         said = (
-            f"{mask}: {white.shape[1]} x {white.shape[0]} pixels, resized to the {width} x "
-            f"{height} of {image}."
+            f"{names[1]}: {white.shape[1]} x {white.shape[0]} pixels, resized to the {width} x "
+            f"{height} of {names[0]}."
         )
         return cls(pixels, _resized_mask(white, (height, width)), said)
 

@@ -89,6 +89,21 @@ def load_whole_trunk(
     return WholeTrunk(config, params, names, base, tuple(weighted))
 
 
+def whole_classes(workdir: Workdir) -> tuple[str, ...]:
+    """The names of the classes that `load_whole_trunk` draws, without reading weights."""
+    config = workdir.config()
+    names = model_classes(config.model, workdir)
+    if config.adapter.rank == 0:
+        return names
+    base = find_base(workdir)
+    return _all_classes(model_classes(base.config().model, base), [names])
+
+
+def _all_classes(base: tuple[str, ...], adapters: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The classes of a base, then those that only adapters have."""
+    return tuple(dict.fromkeys((*base, *(name for names in adapters for name in names))))
+
+
 def find_base(workdir: Workdir, given: Workdir | None = None) -> Workdir:
     """The base of the adapter in a working directory: the one given, or where it was.
 
@@ -151,10 +166,9 @@ def _merge_all(
     """The adapted trunk and the names of its classes, those that adapters add at the end."""
     configs = [adapter.workdir.config() for adapter in adapters]
     classes = [model_classes(own.model, a.workdir) for own, a in zip(configs, adapters)]
-    new = dict.fromkeys(name for some in classes for name in some if name not in names)
-    every = (*names, *new)
-    if new:
-        rows = [*range(len(names)), *(None for _ in new)]
+    every = _all_classes(names, classes)
+    if len(every) > len(names):
+        rows = [*range(len(names)), *(None for _ in every[len(names) :])]
         params = params | {"class_embedding": class_rows(params["class_embedding"], rows)}
     for adapter, own, some in zip(adapters, configs, classes):
         loaded = load_adapter(own, adapter.workdir, verify=verify)

@@ -15,7 +15,7 @@ from mvar_jax.convert.export_model import export_model
 from mvar_jax.convert.export_weights import export_weights
 from mvar_jax.models.adapter import merge
 from mvar_jax.models.checksum import checksum
-from mvar_jax.training.adapted import load_whole_trunk
+from mvar_jax.training.adapted import load_whole_trunk, whole_classes
 from mvar_jax.training.weights import load_trunk
 from mvar_jax.workdir import Workdir
 from tests.training.adapters import BASE, NAMES, adapter_config, write_adapter, write_base
@@ -59,7 +59,7 @@ def equal(one, two, tolerance=0.0):
 def test_an_adapter_is_merged_into_its_base_and_brings_its_classes(base, params, styled):
     workdir, adapter = styled
     whole = load_whole_trunk(workdir)
-    assert whole.class_names == (*NAMES, "owl") and whole.base == base
+    assert whole.class_names == whole_classes(workdir) == (*NAMES, "owl") and whole.base == base
     assert whole.config.model.num_classes == 4 and whole.config.adapter == AdapterConfig()
     embedding, rows = params["class_embedding"], adapter["class_embedding"]
     owl = jnp.mean(embedding[:3], axis=0) + rows[0]

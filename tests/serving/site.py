@@ -6,7 +6,7 @@ import io
 import json
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import httpx
@@ -21,20 +21,29 @@ from mvar_jax.serving.drawing import Drawer
 from mvar_jax.serving.models import Models
 from mvar_jax.serving.offer import Offer
 from tests.sampling.kinds import model_of
+from tests.sampling.test_text_policies import Encoder, three_prompts
 
-PATTERNS = {"runs/var": "VAR", "runs/mvar": "M-VAR"}
+PATTERNS = {"runs/var": "VAR", "runs/mvar": "M-VAR", "runs/texts": "Infinity"}
 SETTINGS = {"guidance": 1.0, "top_k": 0, "top_p": 0.9}
 REPEATS = partial(command, profile=None, text_encoder=None)
 
 
+class ByLength(Encoder):
+    """Gives one of three texts, by how long the prompt is."""
+
+    def encode(self, prompts):
+        return self.prompts.rows(np.array([len(prompt) % 3 for prompt in prompts]))
+
+
 def offer_of(workdir):
+    texts = workdir == "runs/texts"
     return Offer(
         workdir=workdir,
-        texts=False,
-        class_names=("cat", "dog", "owl"),
+        texts=texts,
+        class_names=() if texts else ("cat", "dog", "owl"),
         image_size=(8, 12),
-        rotary=False,
-        remembers=workdir == "runs/var",
+        rotary=texts,
+        remembers=workdir != "runs/mvar",
         feather=2.0,
         most_images=16,
         sampling=SamplingConfig(**SETTINGS),
@@ -45,7 +54,8 @@ OFFERS = [offer_of(workdir) for workdir in PATTERNS]
 
 
 def opened(workdir, texts):
-    return model_of(PATTERNS[workdir])
+    model = model_of(PATTERNS[workdir])
+    return replace(model, text_encoder=ByLength(three_prompts())) if texts else model
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from mvar_jax.serving.application import PAGE, application
 from mvar_jax.serving.drawing import Event
 from mvar_jax.serving.job import Asked, Job
 from mvar_jax.serving.worker import LONGEST_SENTENCE, Ticket, Worker
-from tests.serving.site import OFFERS, picture_of, until
+from tests.serving.site import OFFERS, PATTERNS, picture_of, until
 
 
 def draw_nothing(job):
@@ -53,7 +53,7 @@ def test_names_of_the_script_are_those_of_the_page():
 
 def test_models_are_described(client):
     answer = client.get("/api/models").json()
-    assert [model["workdir"] for model in answer["models"]] == ["runs/var", "runs/mvar"]
+    assert [model["workdir"] for model in answer["models"]] == [*PATTERNS]
     assert answer["models"][0]["class_names"] == ["cat", "dog", "owl"]
     assert answer["models"][0]["sampling"]["top_p"] == 0.9
     assert {"hack", "snapkv+int8", "full+int8"} <= {*answer["policies"]}
@@ -67,7 +67,7 @@ def test_models_are_described(client):
         (b'{"colour": 1}', "request: unknown key 'colour'"),
         (b'{"seed": -1}', "seed: got -1"),
         (b'{"seed": "1"}', "request.seed: got '1', expected a value of type int"),
-        (b'{"model": 2}', "model: got 2, expected a whole number from 0 to 1"),
+        (b'{"model": 3}', "model: got 3, expected a whole number from 0 to 2"),
         (b'{"columns": 17}', "columns: got 17"),
         (b'{"policies": []}', "policies: got 0, expected one, or two"),
         (b'{"policies": [{"ratio": 0.5}]}', "policy: got a ratio or a budget without a policy"),

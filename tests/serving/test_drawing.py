@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import mvar_jax
+from mvar_jax.config import parse_aspect
 from tests.sampling.kinds import model_of
 from tests.sampling.test_model import compiled  # noqa: F401  a fixture
 from tests.serving.site import (
@@ -16,6 +17,7 @@ from tests.serving.site import (
     all_events,
     asking,
     drawer,
+    opened,
     picture_of,
     pixels_of,
     running,
@@ -88,6 +90,19 @@ def test_two_visitors_are_served_in_turn():
         assert np.abs(drawn - mvar_jax.to_uint8(expected)[0]).max() <= 1
 
 
+def test_a_prompt_is_drawn_without_what_another_says_in_another_shape(site):
+    asked = {"model": 2, "subject": "a dog", "negative": "fog", "aspect": "2:3", "seed": 3}
+    heard = all_events(site, **asked)
+    model = opened("runs/texts", texts=True).reshaped(aspect=parse_aspect("2:3"))
+    expected = model.sample("a dog", 3, negative="fog", **SETTINGS).images
+    drawn = pixels_of(scales_of(heard)[-1]["images"][0]).astype(int)
+    assert np.abs(drawn - mvar_jax.to_uint8(expected)[0]).max() <= 1
+    plain = scales_of(all_events(site, **asked | {"negative": ""}))[-1]["images"][0]
+    assert np.any(pixels_of(plain) != drawn)
+    words = shlex.split(dict(heard)["started"]["runs"][0]["command"])
+    assert {"--prompt=a dog", "--negative=fog", "--aspect=2:3"} <= {*words}
+
+
 def test_an_edit_keeps_the_pixels_outside_of_the_mask(site):
     pixels, mask = half_masked()
     edit = {"image": picture_of(pixels), "mask": picture_of(mask), "feather": 1.0}
@@ -146,6 +161,7 @@ def test_equal_images_have_no_psnr(site):
         ({"negative": "fog"}, "negative: the model draws classes"),
         ({"aspect": "3:2"}, "aspect: the positions of this model are learned"),
         ({"settings": {"top_k": 17}}, "top_k"),
+        ({"model": 2, "aspect": "9:1"}, "aspect"),
         ({"subject": "0,1,2", "columns": 16}, "expected at most 16 images"),
     ],
 )

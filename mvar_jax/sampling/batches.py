@@ -1,6 +1,6 @@
 """Any number of images in batches of few sizes, so that few programs are compiled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
@@ -8,6 +8,7 @@ import numpy as np
 
 from mvar_jax.array_types import Int, PyTree, in_32_bits
 from mvar_jax.checks import check_integer
+from mvar_jax.sampling.generate import stream
 from mvar_jax.sampling.request import NumberedRequest, Sampler, Weights, batch_rows
 
 Rows = Int[np.ndarray, "picked"]
@@ -53,5 +54,20 @@ def _drawn(program, sampler, weights, asked):
     return program(sampler, weights, asked.request())
 
 
-with_keys = in_32_bits(jax.jit(NumberedRequest.request))
-"""The request of numbered images: `with_keys(asked)`, jitted."""
+def stream_whole(
+    sampler: Sampler, weights: Weights, asked: NumberedRequest
+) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
+    """Yields a request's images after every scale, with the tokens so far, on the host.
+
+    All are drawn at once, in one batch that is filled up.
+    """
+    count = len(asked.numbers)
+    tokens: tuple[np.ndarray, ...] = ()
+    (rows,) = batch_rows(count, filled_size(count))
+    for step in stream(sampler, weights, _with_keys(asked.images(rows))):
+        images, own = jax.tree.map(lambda array: array[:count], jax.device_get(step))
+        tokens += (own,)
+        yield images, tokens
+
+
+_with_keys = in_32_bits(jax.jit(NumberedRequest.request))

@@ -113,17 +113,18 @@ def white_shares(
 
 
 def paste_back(
-    images: Float[np.ndarray, "batch height width_px 3"],
+    images: Float[HostArray, "images height width_px 3"],
     drawn: Float[np.ndarray, "batch height width_px 3"],
-    masks: Float[np.ndarray, "batch height width_px"],
+    masks: Float[HostArray, "masks height width_px"],
     feather: int | float,
 ) -> Float[np.ndarray, "batch height width_px 3"]:
     """Drawn images with the given ones outside of the masks, whose pixels stay exactly.
 
-    Inside, the drawn image fades in over `feather` pixels from the edge. Raises ValueError for a
-    negative one.
+    There is an image and a mask for each that is drawn, or one for all. Inside, the drawn image
+    fades in over `feather` pixels from the edge. Raises ValueError for a negative one.
     """
     check(feather >= 0, f"feather: got {feather}, expected pixels from 0 on.")
+    images, masks = (np.asarray(array, np.float32) for array in (images, masks))
     share = np.stack([_faded(mask, feather) for mask in masks])[..., None]
     mixed = images + share * (drawn - images)
     return np.where(share == 0, images, np.where(share == 1, drawn, mixed))

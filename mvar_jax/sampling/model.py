@@ -1,52 +1,28 @@
 """A trained model, ready to sample: what `mvar_jax.load` gives."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from mvar_jax.array_types import Float, HostArray, PyTree, batch_size
+from mvar_jax.array_types import Float, HostArray, PyTree
 from mvar_jax.cache import Profile, prepare_compression
-from mvar_jax.checks import check, check_given, check_integer, check_seed
+from mvar_jax.checks import check, check_given
 from mvar_jax.config import Config, SamplingConfig, reshaped
-from mvar_jax.config.tree import from_config_dict
-from mvar_jax.models import ClassLabels, Condition, Trunk
+from mvar_jax.models import Condition, Trunk
 from mvar_jax.models.checksum import checksum, embeddings_checksum
-from mvar_jax.models.conditioner import choose
 from mvar_jax.models.heads import order_heads
-from mvar_jax.sampling.asked import (
-    Labels,
-    Prompts,
-    label_indices,
-    listed,
-    parse_labels,
-    text_features,
-)
-from mvar_jax.sampling.batches import draw, filled_size, in_batches, with_keys
+from mvar_jax.sampling.asked import Labels, Prompts, label_indices, parse_labels
+from mvar_jax.sampling.batches import draw, in_batches, stream_whole
 from mvar_jax.sampling.carried_bytes import cache_bytes, carried_bytes
 from mvar_jax.sampling.draft import with_draft
-from mvar_jax.sampling.editing import (
-    THRESHOLD,
-    check_edited,
-    keep_tokens,
-    paste_back,
-    source_of,
-)
-from mvar_jax.sampling.generate import generate, grow, stream
+from mvar_jax.sampling.editing import THRESHOLD, check_edited, keep_tokens, paste_back, source_of
+from mvar_jax.sampling.generate import generate, grow
 from mvar_jax.sampling.inversion import invert
-from mvar_jax.sampling.request import (
-    Filters,
-    Forced,
-    NumberedRequest,
-    Sampler,
-    Weights,
-    batch_rows,
-    forced_for,
-)
+from mvar_jax.sampling.request import Forced, NumberedRequest, Sampler, Weights, forced_for
+from mvar_jax.sampling.request_builder import RequestBuilder
 from mvar_jax.text.encoder import TextEncoder
 from mvar_jax.text.features import TextFeatures
 from mvar_jax.tokenizers import Tokenizer
@@ -197,7 +173,9 @@ class Model:
         **settings: float | int | bool,
     ) -> Samples:
         """Images for labels or prompts."""
-        asked = self._asked(labels, seed, numbers, negative, forced, settings)
+        asked = self._requests.build(
+            labels, seed, numbers=numbers, negative=negative, forced=forced, settings=settings
+        )
         return Samples(*self._run(generate, *asked, batch_size))
 
     def grow(
@@ -215,7 +193,9 @@ class Model:
 
         They lie in [-1, 1]. The last are those that `sample` gives with the same arguments.
         """
-        asked = self._asked(labels, seed, numbers, negative, forced, settings)
+        asked = self._requests.build(
+            labels, seed, numbers=numbers, negative=negative, forced=forced, settings=settings
+        )
         return self._run(grow, *asked, batch_size, axis=1)
 
     def stream(
@@ -233,7 +213,10 @@ class Model:
         The last are those that `sample` gives with the same arguments. All labels are drawn at
         once; what is wrong with the arguments is raised before the first image.
         """
-        return self._stream(*self._asked(labels, seed, numbers, negative, forced, settings))
+        sampler, asked = self._requests.build(
+            labels, seed, numbers=numbers, negative=negative, forced=forced, settings=settings
+        )
+        return (Samples(*step) for step in stream_whole(sampler, self.weights, asked))
 
     def edit(
         self,
@@ -268,14 +251,8 @@ class Model:
         samples = self.sample(labels, seed, forced=forced, batch_size=batch_size, **arguments)
         if not paste:
             return samples
-        shape = samples.images.shape
-        pasted = paste_back(
-            np.broadcast_to(np.asarray(images, np.float32), shape),
-            samples.images,
-            np.broadcast_to(np.asarray(masks, np.float32), shape[:3]),
-            self.feather if feather is None else feather,
-        )
-        return replace(samples, images=pasted)
+        feather = self.feather if feather is None else feather
+        return replace(samples, images=paste_back(images, samples.images, masks, feather))
 
     def keep(
         self,
@@ -324,7 +301,9 @@ class Model:
         See `sampling.inversion.invert`; the seed chooses among all such noise.
         """
         whole = self.keep(images, np.zeros((1, *self.image_size)), batch_size=batch_size)
-        sampler, asked = self._asked(labels, seed, numbers, negative, whole, settings)
+        sampler, asked = self._requests.build(
+            labels, seed, numbers=numbers, negative=negative, forced=whole, settings=settings
+        )
         check(
             not sampler.smooth,
             "smooth: got True, but no noise gives tokens where codes are mixed; leave it out.",
@@ -333,16 +312,7 @@ class Model:
 
     def sampling(self, **settings: float | int | bool) -> SamplingConfig:
         """How images are drawn with these settings. Raises ValueError as drawing does."""
-        values = {**asdict(self.config.sampling), **settings}
-        sampling = from_config_dict(values, SamplingConfig)
-        replace(self.config, sampling=sampling)  # checks the limits against the vocabulary
-        draft, layer = self.sampler.draft, sampling.guidance_layer
-        check(
-            draft is None or layer < draft.trunk.config.depth,
-            f"guidance_layer: got {layer}, expected less than the "
-            f"{draft and draft.trunk.config.depth} blocks of the draft.",
-        )
-        return sampling
+        return self._requests.sampling(settings)
 
     def label_indices(self, labels: Labels) -> np.ndarray:
         """Class indices of labels; see `sampling.asked.label_indices`."""
@@ -357,30 +327,11 @@ class Model:
 
         An empty prompt is the unconditional condition.
         """
-        if self.config.model.condition == "text":
-            return self.features(asked)
-        return ClassLabels(self.label_indices(asked))
+        return self._requests.condition(asked)
 
     def features(self, prompts: Prompts) -> TextFeatures:
         """The features of prompts, the model's own of an empty one."""
-        features = text_features(prompts, self.text_encoder, self.config.model.text)
-        texts = [] if isinstance(prompts, TextFeatures) else listed(prompts)
-        if "" not in texts:
-            return features
-        check(
-            self.sampler.draft is None,
-            "prompts: got an empty one, which the model and its draft have learned apart; give a "
-            "text, or leave out the draft.",
-        )
-        null = self.trunk.bind({"params": self.weights.trunk}).null(features)
-        return jax.device_get(choose(jnp.array([text == "" for text in texts]), null, features))
-
-    def _unconditional(self, forced: Sequence[Forced] | None) -> Condition:
-        """The condition of images that are drawn without one, as many as have given tokens."""
-        given = check_given(forced, "labels: got None, expected labels, prompts or given tokens.")
-        if self.config.model.condition == "text":
-            return self.features([""] * batch_size(given))
-        return ClassLabels(np.full(batch_size(given), self.config.model.num_classes, np.int32))
+        return self._requests.features(prompts)
 
     def carried_state_bytes(self) -> int:
         """Most bytes that one image carries from scale to scale, with guidance (two rows)."""
@@ -398,65 +349,16 @@ class Model:
         summary = compression.summary(self.config.model.head_dim, self.trunk.dtype)
         return f"{self.policy}: {summary}"
 
+    @property
+    def _requests(self) -> RequestBuilder:
+        return RequestBuilder(
+            self.config, self.class_names, self.sampler, self.weights, self.text_encoder
+        )
+
     @cached_property
     def _checksum(self) -> str:
         """The name of the trunk's weights; a comparison of policies asks for it many times."""
         return checksum(self.weights.trunk)
-
-    def _asked(
-        self,
-        labels: Labels | Prompts | None,
-        seed: int,
-        numbers: int | Sequence[int] | None,
-        negative: Prompts | None,
-        forced: Sequence[Forced] | None,
-        settings: dict,
-    ) -> tuple[Sampler, NumberedRequest]:
-        """What the arguments of a drawing ask for. Raises ValueError for what is wrong."""
-        check_seed(seed)
-        condition = self._unconditional(forced) if labels is None else self.condition(labels)
-        count = batch_size(condition)
-        numbers = range(count) if numbers is None else listed(numbers)
-        check(
-            len(numbers) == count,
-            f"numbers: got {len(numbers)} for {count} images, expected one for each.",
-        )
-        for number in numbers:
-            check_integer("numbers", number, 0, 2**32 - 1)
-        if negative is not None:
-            condition, negative = self._with_negative(condition, negative)
-        sampling = self.sampling(**settings)
-        check(
-            negative is None or sampling.guidance != 0,
-            "negative: guidance is 0, so nothing leads away from it; set a guidance, or leave out "
-            "the negative prompt.",
-        )
-        asked = NumberedRequest(
-            condition=condition,
-            seed=np.uint32(seed),
-            numbers=np.array(numbers, np.uint32),
-            filters=Filters.of(sampling, len(self.sampler.scales)),
-            forced=None if forced is None else forced_for(forced, count),
-            negative=negative,
-        )
-        layer = sampling.guidance_layer
-        return replace(self.sampler, smooth=sampling.smooth, guidance_layer=layer), asked
-
-    def _with_negative(
-        self, condition: Condition, negative: Prompts
-    ) -> tuple[TextFeatures, TextFeatures]:
-        """Prompts and negative prompts, as many and as long."""
-        if not isinstance(condition, TextFeatures):
-            raise ValueError("negative: the model draws classes, not prompts; leave it out.")
-        count = batch_size(condition)
-        away = self.features(negative)
-        check(
-            batch_size(away) in (1, count),
-            f"negative: got {batch_size(away)} prompts for {count} images, expected 1 or {count}.",
-        )
-        length = max(condition.mask.shape[1], away.mask.shape[1])
-        rows = np.arange(count) % batch_size(away)
-        return condition.padded(length), away.rows(rows).padded(length)
 
     def _run(
         self,
@@ -473,16 +375,6 @@ class Model:
 
         count = len(asked.numbers)
         return in_batches(of_rows, count, batch_size, axis=axis, report=self.report)
-
-    def _stream(self, sampler: Sampler, asked: NumberedRequest) -> Iterator[Samples]:
-        count = len(asked.numbers)
-        tokens: tuple[np.ndarray, ...] = ()
-        (rows,) = batch_rows(count, filled_size(count))
-        request = with_keys(asked.images(rows))
-        for step in stream(sampler, self.weights, request):
-            images, own = jax.tree.map(lambda array: array[:count], jax.device_get(step))
-            tokens += (own,)
-            yield Samples(images, tokens)
 
     def __repr__(self) -> str:
         """What the model is, without its arrays."""

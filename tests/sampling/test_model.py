@@ -117,12 +117,3 @@ def test_labels_are_parted_by_commas_but_names_with_commas_stay_whole(model):
     for text in ("", "ox,", "all,ox", "Tinca"):
         with pytest.raises(ValueError, match="labels: got"):
             named.label_indices(named.parse_labels(text))
-
-
-@pytest.mark.parametrize(
-    ("numbers", "sentence"),
-    [([0], "got 1 for 2 images"), ([0, -1], "from 0"), ([0, 2**32], "got 4294967296")],
-)
-def test_numbers_that_name_no_image_are_refused(model, numbers, sentence):
-    with pytest.raises(ValueError, match=f"numbers.*{sentence}"):
-        model.sample([0, 1], numbers=numbers)

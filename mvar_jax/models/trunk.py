@@ -1,21 +1,19 @@
 """The trunk: embeddings, blocks and head of VAR, M-VAR, Infinity and mixtures, defined once."""
 
-from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mvar_jax.array_types import Array, Float, Key, PyTree, batch_size
-from mvar_jax.cache import AttentionShape, Compression, LayerMemory, prepare_compression
+from mvar_jax.cache import AttentionShape, Compression, prepare_compression
 from mvar_jax.checks import check
-from mvar_jax.config import BRANCHES, Config, ModelConfig
+from mvar_jax.config import Config, ModelConfig
 from mvar_jax.mesh.axes import constrain
-from mvar_jax.models.block import Block, Drops, Modulation, empty_state
+from mvar_jax.models.block import Block, Modulation
+from mvar_jax.models.block_stack import AfterBlock, BlockStack, Layers, Memory
 from mvar_jax.models.conditioner import (
     ClassConditioner,
     Condition,
@@ -25,38 +23,11 @@ from mvar_jax.models.conditioner import (
 )
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import Projection, linear_std, modulated_norm
-from mvar_jax.models.parameters import constrain_params
 from mvar_jax.models.text_conditioner import TextConditioner
 from mvar_jax.ops.module import Module
-from mvar_jax.ops.noise import fold_each, uniform_per_image
+from mvar_jax.ops.noise import uniform_per_image
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers import build_tokenizer
-
-
-@flax.struct.dataclass
-class Run:
-    """The memory of consecutive repetitions of the pattern whose memories have the same shapes.
-
-    It is that of the repetitions `start` to `stop - 1`, stacked on a leading axis, so that one
-    scan runs over them. See `Trunk._run` for the shapes.
-    """
-
-    layers: tuple[LayerMemory, ...] | None  # by index in the pattern, repetitions stacked
-    start: int = flax.struct.field(pytree_node=False)
-    stop: int = flax.struct.field(pytree_node=False)
-
-
-Memory = tuple[Run, ...]
-AfterBlock = Callable[[Array, Array], Array]
-
-# What is saved for the backward pass; matmuls with weights have no batch dimension.
-REMAT_POLICIES = {
-    "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
-}
-
-
-DEPTH_STREAM = 1  # folded into an image's key before drawing stochastic depth
 
 
 class Conditioning(NamedTuple):
@@ -109,9 +80,13 @@ class Trunk(Module):
         self.head = Projection((width,), (self.logits,), std * config.init.head)
 
     @property
+    def _stack(self) -> BlockStack:
+        return BlockStack(self.config)
+
+    @property
     def blocks(self) -> tuple[Block, ...]:
         """One unbound block per index in the pattern; parameters are given when it is applied."""
-        return tuple(Block(self.config, kind, parent=None) for kind in self.config.kinds)
+        return self._stack.blocks
 
     @property
     def levels(self) -> int:
@@ -159,7 +134,7 @@ class Trunk(Module):
         if keys is not None:
             dropped = uniform_per_image(keys) < self.config.class_drop_rate
             condition = choose(dropped, self.conditioner.null(condition), condition)
-            drops = self._drops(keys)
+            drops = self._stack.draw_drops(keys)
         context = ScaleContext(self._fitting(schedule))
         conditioning = self.prepare(condition)
         x = self._embed(conditioning, inputs, context)
@@ -230,32 +205,7 @@ class Trunk(Module):
             "policy: it was planned for other scales than those to draw; prepare it for this "
             "schedule.",
         )
-        repeats = self.config.repeats
-        repetitions = [self._empty_repetition(i, batch, compression) for i in range(repeats)]
-        structures = [jax.tree.structure(layers) for layers in repetitions]
-        starts = [
-            i
-            for i in range(repeats)
-            # JAX's stubs lack the type of a tree's structure.
-            if i == 0 or structures[i] != structures[i - 1]  # type: ignore[operator]
-        ]
-        return tuple(
-            Run(jax.tree.map(lambda *a: jnp.stack(a), *repetitions[start:stop]), start, stop)
-            for start, stop in zip(starts, [*starts[1:], repeats])
-        )
-
-    def _empty_repetition(self, repeat, batch, compression):
-        """The memory of the blocks of one repetition of the pattern."""
-        history, layers = self.config.history_positions, []
-        for index, kind in enumerate(self.config.kinds):
-            cache, state = None, None
-            if index in history:
-                layer = repeat * len(history) + history.index(index)
-                cache = compression.empty_layer(layer, batch, self.config.head_dim, self.dtype)
-            if kind.ssm:
-                state = empty_state(self.config, batch, self.dtype)
-            layers.append(LayerMemory(cache, state))
-        return tuple(layers)
+        return self._stack.empty_memory(batch, compression)
 
     def decode_scale(
         self,
@@ -320,96 +270,9 @@ class Trunk(Module):
         return constrain(x, "activation")
 
     def _run(self, x, conditioning, context, memory, drops=None, after_block=None):
-        """Runs all blocks in order: a loop over the repetitions of the pattern.
-
-        `layers` holds what the repetitions do not share, stacked over them: parameters, the blocks'
-        conditions and stochastic depth. Teacher-forced (`memory` None) one scan runs over it.
-
-        Scale by scale there is a memory, a tuple of `Run`s. A trunk of depth 6 with the pattern
-        ("scale+ssm", "history") has 3 repetitions. With a full cache they are alike, and the memory
-        is a single run of start 0 and stop 3, whose `layers` are two `LayerMemory`s:
-
-            layers[0].ssm.tail_x                [3, batch, conv_size - 1, inner]
-            layers[0].ssm.tail_bc               [3, batch, conv_size - 1, 2 * state]
-            layers[0].ssm.state                 [3, batch, ssm_heads, ssm_dim, state]
-            layers[1].cache.groups[0].key       [3, batch, heads, m, dim], also value
-            layers[1].cache.groups[0].position  [3, batch, heads, m]
-
-        Here `batch` counts rows of guidance, two per image, and m the tokens of all earlier scales.
-        A policy may keep other numbers of tokens in other layers. If only the last layer keeps
-        fewer, the memory has two runs: start 0 and stop 2 with arrays [2, ...], then start 2 and
-        stop 3 with arrays [1, ...].
-
-        Returns the tokens, and the memory for the next scale in runs of the same start and stop.
-        """
-        layers = (tuple(self.block_params), conditioning.blocks, drops)
-
-        def repetition(x, layers, memories, index=None):
-            params, conditions, drops = layers
-            remembered = []
-            for i, block in enumerate(self.blocks):
-                own = None if memories is None else memories[i]
-                drop = None if drops is None else drops[i]
-                layer = constrain_params(params[i], f"blocks_{i}")
-                x, own = block.apply({"params": layer}, x, conditions[i], context, own, drop)
-                x = constrain(x, "activation")
-                if after_block is not None:
-                    x = after_block(x, index * len(self.blocks) + i)
-                remembered.append(own)
-            return x, None if memories is None else tuple(remembered)
-
-        if self.config.remat != "none":
-            policy = REMAT_POLICIES[self.config.remat]
-            scan = self.config.scan
-            repetition = jax.checkpoint(repetition, prevent_cse=not scan, policy=policy)
-        if memory is None and self.config.scan:
-            return jax.lax.scan(lambda x, layers: repetition(x, layers, None), x, layers)
-
-        def numbered(x, index_and_memories):
-            index, memories = index_and_memories
-            own = jax.tree.map(lambda array: array[index], layers)
-            return repetition(x, own, memories, index)
-
-        runs = memory or (Run(None, 0, self.config.repeats),)
-        remembered = []
-        for run in runs:
-            x, own = self._loop(numbered, x, run)
-            remembered.append(replace(run, layers=own))
-        return x, None if memory is None else tuple(remembered)
-
-    def _loop(self, body, x, run):
-        """Applies `body` to the repetitions of a run, in one scan if there are several.
-
-        `body` gets the index of a repetition and its memory, without the leading axis.
-        """
-        if self.config.scan and run.stop - run.start > 1:
-            # Parameters are indexed inside the scan, since a slice of the stack would be a copy.
-            return jax.lax.scan(body, x, (jnp.arange(run.start, run.stop), run.layers))
-        remembered = []
-        for index in range(run.start, run.stop):
-            own = jax.tree.map(lambda array, i=index: array[i - run.start], run.layers)
-            x, own = body(x, (index, own))
-            remembered.append(own)
-        return x, jax.tree.map(lambda *arrays: jnp.stack(arrays), *remembered)
-
-    def _drops(self, keys: Key[Array, "batch"]) -> tuple[Drops, ...] | None:
-        """Stochastic depth by index in the pattern, stacked over its repetitions.
-
-        Every draw has its own key, folded from the image's key, the layer and the branch.
-        """
-        if self.config.drop_path_rate == 0:
-            return None
-        keys, depth = fold_each(keys, DEPTH_STREAM), self.config.depth
-
-        def draw(layer, branch):
-            return uniform_per_image(fold_each(fold_each(keys, layer), branch))
-
-        over_branches = jax.vmap(draw, in_axes=(None, 0))
-        layers, branches = jnp.arange(depth), jnp.arange(len(BRANCHES))
-        draws = jax.vmap(over_branches, in_axes=(0, None))(layers, branches)
-        rates = jnp.linspace(0, self.config.drop_path_rate, depth, dtype=jnp.float32)
-        kinds = len(self.config.kinds)
-        return tuple(Drops(rates[i::kinds], draws[i::kinds]) for i in range(kinds))
+        """The tokens after all blocks, and the memory for the next scale; see `BlockStack.run`."""
+        layers = Layers(tuple(self.block_params), conditioning.blocks, drops)
+        return self._stack.run(x, layers, context, memory, after_block=after_block)
 
     def _logits(self, x, conditioning):
         x = x.astype(jnp.promote_types(self.dtype, jnp.float32))

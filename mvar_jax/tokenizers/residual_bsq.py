@@ -22,7 +22,7 @@ from mvar_jax.tokenizers.training_pass import (
     mean_square,
 )
 
-RATE_STREAM, FLIP_STREAM = 2, 3  # folded into an image's key before drawing; 1 is models.trunk's
+RATE_STREAM, FLIP_STREAM = 2, 3  # folded into an image's key before drawing; 1 is a block's
 
 Flips = Sequence[Bool[Array, "batch _ bits"]]
 """For the first scales, which bits of their tokens are flipped."""

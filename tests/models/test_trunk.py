@@ -14,7 +14,6 @@ from mvar_jax.config.recipes import imagenet256
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.convert.trunk_names import trunk_entries
 from mvar_jax.models import ClassLabels, Trunk, build_trunk, example_inputs
-from mvar_jax.ops.noise import image_keys
 from mvar_jax.scales import ScaleSchedule
 from tests.models.weights import PATTERNS, trunk_config
 from tests.reference import GOLDEN
@@ -242,17 +241,3 @@ def test_recipes_have_the_published_number_of_parameters(pattern, depths):
         params = jax.eval_shape(trunk.init, jax.random.key(0), *example_inputs(trunk))
         published = MANIFESTS[f"{kind}_d{depth}"]["num_parameters"]
         assert sum(leaf.size for leaf in jax.tree.leaves(params)) == published
-
-
-def test_stochastic_depth_is_keyed_by_layer_and_branch():
-    """A block with another branch beside them leaves the draws of attention and FFN as they are."""
-    keys = image_keys(0, np.arange(4))
-    deep, shallow = (
-        tiny(("scale",), depth=depth, drop_path_rate=0.5)._drops(keys)[0].draws for depth in (4, 2)
-    )
-    np.testing.assert_array_equal(deep[:2], shallow)
-    mixed = tiny(("scale", "scale+ssm"), depth=4, drop_path_rate=0.5)._drops(keys)
-    for index, drops in enumerate(mixed):
-        np.testing.assert_array_equal(drops.draws, deep[index::2])
-    draws = deep.reshape(-1)
-    assert len(np.unique(draws)) == draws.size

@@ -69,7 +69,7 @@ PROGRAMS = 4  # that a check compiles
 Advance = Callable[[], None]
 
 
-def by_image(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
+def batch_shape(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
     """The shape of an argument whose first axis counts images, sharded over the ambient mesh."""
     sharding = jax.sharding.NamedSharding(jax.sharding.get_mesh(), jax.P(BATCH))
     return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
@@ -78,7 +78,7 @@ def by_image(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
 def example_conditions(config: ModelConfig, batch_size: int) -> Condition:
     """The shapes of conditions, one per image, sharded over the ambient mesh."""
     shapes = jax.eval_shape(partial(example_condition, config, batch_size))
-    return jax.tree.map(lambda leaf: by_image(leaf.shape, leaf.dtype), shapes)
+    return jax.tree.map(lambda leaf: batch_shape(leaf.shape, leaf.dtype), shapes)
 
 
 class Program:

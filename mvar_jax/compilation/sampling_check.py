@@ -14,7 +14,7 @@ from mvar_jax.compilation.program import (
     Advance,
     Instruction,
     Program,
-    by_image,
+    batch_shape,
     example_conditions,
 )
 from mvar_jax.compilation.report import Part, Report
@@ -134,7 +134,7 @@ class _Drawing:
             compression,
         )
         # The devices of the mesh need not exist, so not even a key can be computed.
-        keys = by_image((config.batch_size,), jax.eval_shape(make_key, 0).dtype)
+        keys = batch_shape((config.batch_size,), jax.eval_shape(make_key, 0).dtype)
         filters = Filters.of(config.sampling, len(self.sampler.scales))
         conditions = example_conditions(config.model, config.batch_size)
         self.request = Request(conditions, keys, filters)
@@ -154,7 +154,7 @@ class _Drawing:
         begun = jax.eval_shape(partial(begin, self.sampler), self.weights, self.request)
         batch, *shape = begun.running.shape
         parts = decoded_parts(self.sampler, batch)
-        running = by_image((batch // parts, *shape), begun.running.dtype)
+        running = batch_shape((batch // parts, *shape), begun.running.dtype)
 
         def decode(params, running):
             return self.sampler.tokenizer.bind({"params": params}).decode(running)

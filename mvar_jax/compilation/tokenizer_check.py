@@ -9,7 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from mvar_jax.array_types import Params
 from mvar_jax.compilation.chips import Options
-from mvar_jax.compilation.program import Advance, Program, by_image
+from mvar_jax.compilation.program import Advance, Program, batch_shape
 from mvar_jax.compilation.report import Part, Report, total_cost
 from mvar_jax.compilation.topology import get_chip, topology_devices
 from mvar_jax.config import Config
@@ -88,7 +88,7 @@ def _program(config: Config, options: Options) -> Program:
 
     state = state_shapes(tokenizer_shapes(config), optimizer, training.ema_decay, extra)
     step = make_tokenizer_step(tokenizer, optimizer, training, objective, care=care)
-    batch = {"image": by_image((config.batch_size, *size, 3), jnp.float32)}
+    batch = {"image": batch_shape((config.batch_size, *size, 3), jnp.float32)}
     return Program(step, state, batch, _replicated(backbone), options=options)
 
 

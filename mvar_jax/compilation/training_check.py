@@ -11,7 +11,7 @@ from mvar_jax.compilation.program import (
     Advance,
     Instruction,
     Program,
-    by_image,
+    batch_shape,
     example_conditions,
     split_cost,
 )
@@ -125,8 +125,8 @@ def _example_batch(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
     batch_size = config.batch_size
     condition = example_conditions(config.model, batch_size)
     height, width = config.tokenizer.image_size
-    data = {"image": by_image((batch_size, height, width, 3), jnp.float32)}
+    data = {"image": batch_shape((batch_size, height, width, 3), jnp.float32)}
     if config.tokenizer.quantizer == "vq":
         total = config.tokenizer.schedule.total
-        data = {"tokens": by_image((batch_size, total), jnp.int32)}
+        data = {"tokens": batch_shape((batch_size, total), jnp.int32)}
     return data | {field.name: getattr(condition, field.name) for field in fields(condition)}

@@ -22,9 +22,9 @@ CONVOLUTION = """
 window={size=3x3 stride=2x2}, dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convForward"
 """
 BACKWARD = """
-  %by_image = (bf16[2,16,16,8]{3,2,1,0}, u8[0]{0}) custom-call(%result, %kernel), \
+  %image_gradient = (bf16[2,16,16,8]{3,2,1,0}, u8[0]{0}) custom-call(%result, %kernel), \
 dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardInput"
-  %by_kernel = (bf16[24,3,3,8]{3,2,1,0}, u8[0]{0}) custom-call(%image, %result), \
+  %kernel_gradient = (bf16[24,3,3,8]{3,2,1,0}, u8[0]{0}) custom-call(%image, %result), \
 dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardFilter"
 """
 TOP_K = """

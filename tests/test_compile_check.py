@@ -53,7 +53,9 @@ def test_small_model_on_four_chips(run, tmp_path, what):
     assert 0 < figures["bytes_per_chip"] < figures["bytes_limit"]
     assert 0 < figures["roofline_mfu"] < 1
     assert figures["bytes_exchanged_per_step"] if what != "sample" else True
-    assert "model FLOPs utilisation" in result.stdout
+    whose = "program" if what == "train_tokenizer" else "model"
+    assert f"{whose} FLOPs utilisation" in result.stdout
+    assert figures["roofline_mfu_of"] == whose
 
 
 @pytest.mark.slow

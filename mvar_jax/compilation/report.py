@@ -55,7 +55,7 @@ class Report:
     chip: Chip
     memory: ProgramMemory
     parts: list[Part]
-    useful_flops: float  # model FLOPs, all chips together
+    model_flops: float | None  # of the model's matmuls, all chips together; None if not counted
     compile_seconds: float
     heaviest: list[Instruction] = field(default_factory=list)
 
@@ -80,9 +80,17 @@ class Report:
         return sum(p.seconds(self.chip) + p.exchange_seconds(self.chip) for p in self.parts)
 
     @property
-    def mfu(self) -> float:
-        """Model FLOPs / (peak FLOP/s of all chips x roofline time)."""
-        return self.useful_flops / (self.chips * self.chip.peak_flops * self.seconds)
+    def utilisation(self) -> float:
+        """FLOPs / (peak FLOP/s of all chips x roofline time), of what `utilisation_of` says."""
+        flops = self.model_flops
+        if flops is None:
+            flops = self.chips * self.total.flops
+        return flops / (self.chips * self.chip.peak_flops * self.seconds)
+
+    @property
+    def utilisation_of(self) -> str:
+        """Whose FLOPs utilisation counts: the model's, or else all that the program computes."""
+        return "program" if self.model_flops is None else "model"
 
     def as_json(self) -> dict:
         """The figures, under fixed names."""
@@ -96,9 +104,10 @@ class Report:
             "bytes_moved_per_step": self.total.bytes_moved,
             "bytes_exchanged_per_step": self.total.exchanged,
             "bytes_between_hosts_per_step": self.total.between_hosts,
-            "model_flops_per_step": self.useful_flops / self.chips,
+            "model_flops_per_step": self.model_flops and self.model_flops / self.chips,
             "roofline_seconds": self.seconds,
-            "roofline_mfu": self.mfu,
+            "roofline_mfu": self.utilisation,
+            "roofline_mfu_of": self.utilisation_of,
             "compile_seconds": self.compile_seconds,
             "parts": [self._part_json(part) for part in self.parts],
         }
@@ -128,7 +137,8 @@ class Report:
             "",
             markdown_table(PARTS_HEADER, map(self._part_cells, self.parts)),
             "",
-            f"roofline {self.seconds * 1e3:.1f} ms, model FLOPs utilisation {self.mfu:.1%}",
+            f"roofline {self.seconds * 1e3:.1f} ms, {self.utilisation_of} FLOPs utilisation "
+            f"{self.utilisation:.1%}",
         ]
         exchanged = self.total.exchanged.items()
         lines += [f"{kind}: {size / 1e9:.3f} GB" for kind, size in sorted(exchanged) if size]

@@ -55,7 +55,7 @@ def check_sampling(config: Config, topology: str, plan: Plan | None, *, advance:
 
     `plan` makes the cache's compression for a trunk's attention. A repetition of the pattern is
     measured as the difference between a trunk of one repetition, unrolled, and one without blocks,
-    the decoder alone. Both rows of an image, with and without its condition, count as useful.
+    the decoder alone. Both rows of an image, with and without its condition, count as the model's.
     `advance` is told of every program that is compiled, `PROGRAMS` in all. Raises ValueError for a
     topology, mesh and batch that do not fit.
     """
@@ -75,8 +75,8 @@ def check_sampling(config: Config, topology: str, plan: Plan | None, *, advance:
         options = chip.compiler.estimate_options
         parts, heaviest = sampling_parts(config, plan, options, advance=advance)
     flops = matmul_flops(config.model, config.tokenizer.schedule, build_trunk(config).logits)
-    useful = 2 * config.batch_size * flops
-    return Report(topology, len(devices), chip, whole.memory, parts, useful, seconds, heaviest)
+    flops *= 2 * config.batch_size
+    return Report(topology, len(devices), chip, whole.memory, parts, flops, seconds, heaviest)
 
 
 def sampling_parts(

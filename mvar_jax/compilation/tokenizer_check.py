@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from mvar_jax.array_types import Params
 from mvar_jax.compilation.chips import Options
 from mvar_jax.compilation.program import Advance, Program, batch_shape
-from mvar_jax.compilation.report import Part, Report, total_cost
+from mvar_jax.compilation.report import Part, Report
 from mvar_jax.compilation.topology import get_chip, topology_devices
 from mvar_jax.config import Config
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
@@ -36,10 +36,10 @@ def check_tokenizer_training(config: Config, topology: str, *, advance: Advance)
 
     Of a batch in parts the compiler's cost analysis counts one: what one costs is the difference of
     updates by the images of two parts and of one at once, the remainder that of the optimizers.
-    There are no model FLOPs to compare with, so utilisation is of the FLOPs that the program
-    computes. `advance` is told of every program that is compiled, `tokenizer_programs` in all.
-    Raises ValueError for a topology, mesh and batch that do not fit; errors of the compiler, such
-    as too little memory, are not caught.
+    The model's own FLOPs are not counted, so utilisation is of all that the program computes.
+    `advance` is told of every program that is compiled, `tokenizer_programs` in all. Raises
+    ValueError for a topology, mesh and batch that do not fit; errors of the compiler, such as too
+    little memory, are not caught.
     """
     chip, devices = get_chip(topology), topology_devices(topology)
     mesh = make_mesh(config.mesh, devices)
@@ -53,8 +53,7 @@ def check_tokenizer_training(config: Config, topology: str, *, advance: Advance)
         parts = [Part("update", whole.cost)]
         if accumulate > 1:
             parts = _parts(config, chip.compiler.estimate_options, advance)
-    useful = total_cost(parts).flops * len(devices)
-    return Report(topology, len(devices), chip, whole.memory, parts, useful, seconds)
+    return Report(topology, len(devices), chip, whole.memory, parts, None, seconds)
 
 
 def _parts(config: Config, options: Options, advance: Advance) -> list[Part]:

@@ -54,8 +54,8 @@ def check_training(config: Config, topology: str, *, advance: Advance) -> Report
         options = chip.compiler.estimate_options
         parts, heaviest = training_parts(config, options, advance=advance)
     flops = matmul_flops(config.model, config.tokenizer.schedule, build_trunk(config).logits)
-    useful = TRAINING_FACTOR * config.batch_size * flops
-    return Report(topology, len(devices), chip, whole.memory, parts, useful, seconds, heaviest)
+    flops *= TRAINING_FACTOR * config.batch_size
+    return Report(topology, len(devices), chip, whole.memory, parts, flops, seconds, heaviest)
 
 
 def training_parts(

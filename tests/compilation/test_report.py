@@ -26,7 +26,7 @@ REPORT = Report(
         Part("block", Cost(200.0, 10.0, {"all-gather": 4.0}), times=3),  # 2 s of arithmetic
         Part("optimizer", Cost(1.0, 50.0, {})),  # 5 s of traffic
     ],
-    useful_flops=1700.0,
+    model_flops=1700.0,
     compile_seconds=7.0,
     heaviest=[Instruction("fusion", "f32[4]", 16, "jit(step)/block")],
 )
@@ -34,7 +34,7 @@ REPORT = Report(
 
 def test_parts_take_the_longer_of_arithmetic_and_traffic_plus_communication():
     assert REPORT.seconds == pytest.approx(3 * 2 + 3 * 2 + 5)
-    assert REPORT.mfu == pytest.approx(1700 / (2 * 100 * 17))
+    assert REPORT.utilisation == pytest.approx(1700 / (2 * 100 * 17))
     assert REPORT.bytes_per_chip == 501
     assert REPORT.total == Cost(601.0, 80.0, {"all-gather": 12.0})
 
@@ -46,8 +46,19 @@ def test_json_has_the_fixed_names():
 
 def test_text_names_parts_and_heaviest_instructions():
     text = REPORT.as_text()
-    for expected in ("v0:2: 2 chips", "| block | 3 |", "jit(step)/block", "utilisation 50.0%"):
+    for expected in ("v0:2: 2 chips", "| block | 3 |", "jit(step)/block"):
         assert expected in text
+
+
+def test_utilisation_says_whose_flops_it_counts():
+    assert "ms, model FLOPs utilisation 50.0%" in REPORT.as_text()
+    figures = REPORT.as_json()
+    assert figures["model_flops_per_step"] == 850 and figures["roofline_mfu_of"] == "model"
+    program = replace(REPORT, model_flops=None)
+    assert program.utilisation == pytest.approx(601 / (100 * 17))
+    assert "ms, program FLOPs utilisation 35.4%" in program.as_text()
+    figures = program.as_json()
+    assert figures["model_flops_per_step"] is None and figures["roofline_mfu_of"] == "program"
 
 
 def test_between_hosts_the_slower_of_links_and_network_counts():

@@ -51,6 +51,11 @@ def describe_os_error(error: OSError) -> str:
     )
 
 
+def is_out_of_device_memory(error: Exception) -> bool:
+    """Whether an error is XLA's that a device, which may be the CPU, has no memory left."""
+    return isinstance(error, RuntimeError) and str(error).startswith("RESOURCE_EXHAUSTED")
+
+
 def first_line(error: Exception) -> str:
     """The message of an error, as part of a sentence."""
     return str(error).strip().partition("\n")[0].rstrip(".:") or type(error).__name__

@@ -2,6 +2,7 @@
 
 from unittest.mock import MagicMock
 
+import jax
 import numpy as np
 import pytest
 from absl import flags
@@ -74,6 +75,43 @@ def test_too_little_memory_is_said_in_one_sentence(started, capsys):
     said = capsys.readouterr().err
     assert ended.value.code == 2 and said.count("\n") == 1
     assert said.startswith("error: this machine has not enough memory (Unable to allocate")
+
+
+def fill_device():
+    raise jax.errors.JaxRuntimeError(
+        "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 137438953472 bytes.\nBuffers:"
+    )
+
+
+def test_a_device_without_memory_is_one_sentence(started, capsys, monkeypatch):
+    device = MagicMock(device_kind="NVIDIA H200")
+    device.memory_stats.return_value = {"bytes_limit": 120 * 2**30}
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    flags.DEFINE_integer("batch_size", 64, "", flag_values=flags.FLAGS)
+    with pytest.raises(SystemExit) as ended:
+        started(fill_device)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: NVIDIA H200: the device has not enough memory (120.0 GiB) for this "
+        "(RESOURCE_EXHAUSTED: Out of memory while trying to allocate 137438953472 bytes); ask for "
+        "less at once, as by a smaller --batch_size or fewer or smaller images.\n"
+    )
+
+
+def test_a_real_device_without_memory_is_one_sentence(started, capsys):
+    with pytest.raises(SystemExit) as ended:
+        started(lambda: jax.numpy.zeros(2**46).block_until_ready())
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.count("\n") == 1
+    assert said.startswith("error: cpu: the device has not enough memory for this (RESOURCE_EXH")
+
+
+def test_other_errors_of_xla_keep_their_traceback(started):
+    def fail():
+        raise jax.errors.JaxRuntimeError("INTERNAL: RESOURCE_EXHAUSTED is only quoted here")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="only quoted"):
+        started(fail)
 
 
 def test_a_file_is_found_writable_and_nothing_is_left(out, tmp_path, monkeypatch):

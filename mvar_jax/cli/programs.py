@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from mvar_jax.checks import check, describe_os_error, first_line
+from mvar_jax.checks import check, describe_os_error, first_line, is_out_of_device_memory
 from mvar_jax.cli.common import joins
 from mvar_jax.cli.interrupt import end_at_once_when_interrupted
 from mvar_jax.config.files import find_config
@@ -72,7 +72,9 @@ def run(
             f"this machine has not enough memory ({first_line(error)}); ask for less at once, as a "
             "smaller batch, fewer images or a smaller picture."
         )
-    except Exception:
+    except Exception as error:
+        if is_out_of_device_memory(error):
+            _refuse(_describe_device_memory(error))
         if _has_devices():
             raise
         name = _platforms() or ""
@@ -113,6 +115,20 @@ def _help(names: list[str]) -> str:
         default = f" (default: {text})" if text else ""
         lines.append(f"  --{name}: {flag.help}{default}")
     return "\n".join(lines)
+
+
+def _describe_device_memory(error: Exception) -> str:
+    """One sentence for a device that has not enough memory, and what of this program takes less."""
+    device = jax.local_devices()[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit")  # CPUs do not say
+    size = f" ({limit / 2**30:.1f} GiB)" if limit else ""
+    smaller = {"batch_size": "a smaller --batch_size", "config": "a smaller --config.batch_size"}
+    ways = [text for name, text in smaller.items() if name in flags.FLAGS]
+    return (
+        f"{device.device_kind}: the device has not enough memory{size} for this "
+        f"({first_line(error)}); ask for less at once, as by "
+        f"{' or '.join([*ways, 'fewer or smaller images'])}."
+    )
 
 
 def _platforms() -> str | None:

@@ -39,6 +39,11 @@ class Judged:
         network = judges.perceptual
         self._mean_lpips = None if network is None else jax.jit(_mean_distance(network))
 
+    def compare_with_themselves(self) -> dict[str, float]:
+        """What `compare` gives for the same images, as any distance from itself: 0."""
+        names = [distance_name(one.network.name) for one in self.judges.extractors]
+        return dict.fromkeys(names if self.judges.perceptual is None else [*names, "lpips"], 0.0)
+
     def compare(self, images: Float[HostArray, "_ height width_px 3"]) -> dict[str, float]:
         """The distances of other images, each of which LPIPS compares with that of its place.
 

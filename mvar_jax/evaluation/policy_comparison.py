@@ -97,8 +97,9 @@ class _Results:
     images: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, key: tuple[str, float], run: PolicyRun, compression: Compression) -> None:
-        """Adds the run of a policy at a ratio."""
+        """Adds the run of a policy at a ratio, or that of the full cache itself."""
         policy, ratio = key
+        judged, itself = self.judged, run is self.full
         row = make_row(
             run,
             self.full,
@@ -108,7 +109,7 @@ class _Results:
             head_dim=self.model.config.model.head_dim,
             dtype=self.model.trunk.dtype,
             accuracy=None if self.accuracy is None else self.accuracy(run.images),
-            distances=self.judged.compare(run.images),
+            distances=judged.compare_with_themselves() if itself else judged.compare(run.images),
         )
         self.rows.append(row)
         self.measures[key] = measure(run, self.full)

@@ -1,9 +1,14 @@
 """Where a set of images comes from: files, or a split of the data that a model was trained on."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
 
 from mvar_jax.data.image_sets import ImageSet, digest, holds_images, open_images
 from mvar_jax.data.split_images import SplitImages
@@ -65,7 +70,10 @@ class FileSource:
 
 @dataclass(frozen=True)
 class SplitSource:
-    """A split of a run's data, its images as the run's model has them."""
+    """A split of a run's data, its images as the run's model has them.
+
+    Its images are decoded once for each network that measures them, and not again for the digest.
+    """
 
     name: str
     split: SplitImages
@@ -75,15 +83,55 @@ class SplitSource:
 
     def images(self) -> ImageSet:
         """All images of the split."""
-        return self.split
+        return self._hashed
+
+    @cached_property
+    def _hashed(self) -> "HashedImages":
+        return HashedImages(self.split)
 
     def size(self) -> tuple[int, int]:
         """That of the model."""
         return self.split.size
 
     def digest(self) -> str:
-        """That of all pixels, uint8 [images, height, width, 3] in C order, which reads all."""
+        """That of all pixels; see `HashedImages.digest`."""
+        return self._hashed.digest()
+
+
+class HashedImages:
+    """An image set whose digest is found while its images are read for something else."""
+
+    def __init__(self, images: ImageSet):
+        self._images, self._digest = images, ""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self._images.count
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self._images.size
+
+    def name(self, index: int) -> str:
+        """What a user finds an image by."""
+        return self._images.name(index)
+
+    def batches(self, size: int) -> Iterator[UInt8[np.ndarray, "_ height width_px 3"]]:
+        """The images; the digest is known when the last one has been read."""
         found = hashlib.sha256()
-        for batch in self.split.batches(BATCH):
+        for batch in self._images.batches(size):
             found.update(batch.tobytes())
-        return found.hexdigest()
+            yield batch
+        self._digest = found.hexdigest()
+
+    def digest(self) -> str:
+        """The SHA-256 of all pixels, uint8 [images, height, width, 3] in C order.
+
+        Reads the images unless they have been read to their end.
+        """
+        if not self._digest:
+            for _ in self.batches(BATCH):
+                pass
+        return self._digest

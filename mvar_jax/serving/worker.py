@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from absl import logging
 
-from mvar_jax.checks import check, describe_os_error, first_line
+from mvar_jax.checks import check, describe_os_error, first_line, is_out_of_device_memory
 from mvar_jax.serving.drawing import Event
 from mvar_jax.serving.job import Job
 
@@ -113,7 +113,7 @@ def sentence(error: Exception) -> str:
         text = describe_os_error(error)
     elif isinstance(error, ValueError):
         text = str(error)
-    elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+    elif isinstance(error, MemoryError) or is_out_of_device_memory(error):
         text = "The machine has not enough memory for this; ask for fewer or smaller images."
     else:
         logging.error("a request failed", exc_info=error)

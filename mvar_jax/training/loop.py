@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from mvar_jax.array_types import batch_size
-from mvar_jax.checks import first_line
+from mvar_jax.checks import first_line, is_out_of_device_memory
 from mvar_jax.config import TrainingConfig
 from mvar_jax.training.checkpoint import Checkpoints
 from mvar_jax.training.guard import Guard, TooManySkippedError, check_finite
@@ -302,7 +302,7 @@ def _naming_memory(label: str):
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+        if not is_out_of_device_memory(error):
             raise
         raise ValueError(
             f"{label}: a device has not enough memory ({first_line(error)}); compute more again "

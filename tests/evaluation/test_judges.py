@@ -30,7 +30,9 @@ def test_distances_are_those_of_the_networks():
     assert found["lpips"] == pytest.approx(float(np.mean(np.sum(pairs, axis=1))), rel=1e-5)
     same = Judged(judges, images).compare(images)
     assert max(same.values()) < 1e-9
-    assert Judged(Judges(), images).compare(others) == {}
+    assert Judged(judges, images).compare_with_themselves() == dict.fromkeys(same, 0.0)
+    nothing = Judged(Judges(), images)
+    assert nothing.compare(others) == nothing.compare_with_themselves() == {}
 
 
 def test_the_quickstart_compares_as_many_images_as_the_test_split_has():

@@ -11,7 +11,7 @@ from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.api import load
-from mvar_jax.cache import POLICIES, parse_policy
+from mvar_jax.cache import parse_policy
 from mvar_jax.checks import check, check_seed
 from mvar_jax.cli import asked
 from mvar_jax.cli.networks import define_lpips, define_networks, describe_judges, get_judges
@@ -27,8 +27,7 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Directory of a trained model.", required=True)
     cli.define_verify()
     asked.define_prompts()
-    names = sorted({*POLICIES} - {"full"})
-    flags.DEFINE_list("policies", names, "As hack, scalekv@before, hack+int8, full+int8.")
+    cli.define_policies()
     flags.DEFINE_list("ratios", ["0.3", "0.5", "0.7", "0.9"], "Shares to evict.")
     flags.DEFINE_integer("samples", 256, "Images of every run.", lower_bound=2)
     flags.DEFINE_integer("batch_size", 32, "Images at a time.", lower_bound=1)

@@ -12,7 +12,7 @@ from mvar_jax import cli
 from mvar_jax.benchmark import common
 from mvar_jax.benchmark.placed import example_request, local_mesh
 from mvar_jax.benchmark.rows import Rows
-from mvar_jax.cache import POLICIES, Compression, parse_policy, prepare_compression
+from mvar_jax.cache import Compression, evicts, prepare_compression
 from mvar_jax.checks import check
 from mvar_jax.config import Config
 from mvar_jax.evaluation.made_up import made_up_profile
@@ -38,8 +38,7 @@ def define_flags() -> None:
     """Defines the flags of this command."""
     common.define_common(repeats=3)
     common.define_schedule()
-    names = sorted(name for name in POLICIES if name != "full")
-    flags.DEFINE_list("policies", names, "As hack, scalekv@before, hack+int8, full+int8.")
+    cli.define_policies()
     flags.DEFINE_float("ratio", 0.7, "Share of all tokens that is evicted.")
     flags.DEFINE_bool("time", True, "Run all scales; without it only memory is told.")
 
@@ -59,7 +58,7 @@ def main() -> None:
         memory = block_memory(compression, config.model.head_dim, dtype)
         row = about | {
             "policy": name,
-            "ratio": _own_ratio(name, values.ratio),
+            "ratio": values.ratio if evicts(name) else None,
             "inherited_mib": memory.inherited / MIB,
             "attended_mib": memory.attended / MIB,
             "temporaries_mib": memory.temporaries / MIB,
@@ -147,10 +146,6 @@ def _compressions(config: Config, policies: list[str], ratio: float) -> dict[str
     )
     profile, found = made_up_profile(schedule, shape), {}
     for name in ("full", *policies):
-        own = _own_ratio(name, ratio)
+        own = ratio if evicts(name) else None
         found[name] = prepare_compression(name, schedule, shape, ratio=own, profile=profile)
     return found
-
-
-def _own_ratio(name: str, ratio: float) -> float | None:
-    return None if parse_policy(name)[0] is POLICIES["full"] else ratio

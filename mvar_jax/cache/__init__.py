@@ -1,6 +1,12 @@
 """What layers carry from scale to scale: values that are passed in and returned."""
 
-from mvar_jax.cache.compression import Compression, parse_policy, prepare_compression
+from mvar_jax.cache.compression import (
+    EVICTING,
+    Compression,
+    evicts,
+    parse_policy,
+    prepare_compression,
+)
 from mvar_jax.cache.kv_cache import KVCache
 from mvar_jax.cache.layer_cache import LayerCache
 from mvar_jax.cache.layer_memory import LayerMemory, memory_bytes
@@ -10,6 +16,7 @@ from mvar_jax.cache.profile import Profile
 from mvar_jax.cache.ssm_state import SSMState
 
 __all__ = [
+    "EVICTING",
     "POLICIES",
     "AttentionShape",
     "CachePlan",
@@ -23,6 +30,7 @@ __all__ = [
     "Profile",
     "SSMState",
     "Selection",
+    "evicts",
     "memory_bytes",
     "parse_policy",
     "prepare_compression",

@@ -96,6 +96,15 @@ def parse_policy(name: str) -> tuple[type[Policy], str | None, bool]:
     return POLICIES[plain], order[0] if order else None, storage == [INT8]
 
 
+def evicts(name: str) -> bool:
+    """Whether a policy by name may drop tokens: all but "full", also with another storage."""
+    return parse_policy(name)[0] is not Full
+
+
+EVICTING = tuple(name for name in sorted(POLICIES) if evicts(name))
+"""The names of all policies that may drop tokens."""
+
+
 def prepare_compression(
     name: str,
     schedule: ScaleSchedule,

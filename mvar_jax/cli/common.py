@@ -9,7 +9,7 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-from mvar_jax.cache import Profile
+from mvar_jax.cache import EVICTING, Profile
 from mvar_jax.checks import check
 from mvar_jax.config import Config
 from mvar_jax.config.files import load_config
@@ -58,6 +58,11 @@ def define_policy() -> None:
     flags.DEFINE_float("ratio", None, "Share of all tokens that the policy evicts.")
     flags.DEFINE_integer("budget", None, "Tokens a head that it keeps, in place of --ratio.")
     define_profile()
+
+
+def define_policies() -> None:
+    """Defines `--policies`, names of several, by default of all that may drop tokens."""
+    flags.DEFINE_list("policies", list(EVICTING), "As hack, scalekv@before, hack+int8, full+int8.")
 
 
 def define_json(what: str) -> None:

@@ -1,10 +1,9 @@
 """The settings that keep a tokenizer's codes in use while it is trained."""
 
-import dataclasses
 from dataclasses import dataclass
 
 from mvar_jax.checks import check, check_range
-from mvar_jax.config.tokenizer import TokenizerConfig
+from mvar_jax.config.tokenizer import TokenizerConfig, check_unread
 
 # Settings that only one quantizer reads.
 OF_VQ = ("start_batches", "restart_below", "restart_window")
@@ -67,14 +66,8 @@ class CodebookConfig:
 
     def check_fits(self, tokenizer: TokenizerConfig, batch_size: int) -> None:
         """Raises ValueError for settings that do not fit a tokenizer, or that it does not read."""
-        unread = OF_BSQ if tokenizer.quantizer == "vq" else OF_VQ
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            check(
-                item.name not in unread or value == item.default,
-                f"codebook.{item.name}: got {value!r}, but quantizer {tokenizer.quantizer!r} does "
-                f"not read it; leave it at {item.default!r}, or change tokenizer.quantizer.",
-            )
+        quantizer = tokenizer.quantizer
+        check_unread("codebook", self, OF_BSQ if quantizer == "vq" else OF_VQ, quantizer)
         scales = len(tokenizer.schedule)
         check(
             not self.dropout_rate or self.dropout_from < scales,

@@ -1,7 +1,9 @@
 """The settings of a tokenizer."""
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from mvar_jax.checks import check, check_range
 from mvar_jax.scales import VAR_256, ScaleSchedule
@@ -100,7 +102,7 @@ class TokenizerConfig:
             self.flip_scales >= 0,
             f"tokenizer.flip_scales: got {self.flip_scales}, expected 0 (none) or more.",
         )
-        self._check_unread()
+        check_unread("tokenizer", self, OF_BSQ if self.quantizer == "vq" else OF_VQ, self.quantizer)
         height, width = (side / self.stride for side in self.image_size)
         check(
             (height, width) == self.schedule.last,
@@ -124,13 +126,17 @@ class TokenizerConfig:
         """Channels of the codes of a token, which a trunk reads; with bsq also its bits."""
         return self.code_channels * self.patch**2
 
-    def _check_unread(self) -> None:
-        """Raises ValueError for a setting of the other quantizer, which would change nothing."""
-        unread = OF_BSQ if self.quantizer == "vq" else OF_VQ
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            check(
-                item.name not in unread or value == item.default,
-                f"tokenizer.{item.name}: got {value!r}, but quantizer {self.quantizer!r} does not "
-                f"read it; leave it at {item.default!r}, or change tokenizer.quantizer.",
-            )
+
+def check_unread(section: str, settings: Any, unread: Collection[str], quantizer: str) -> None:
+    """Raises ValueError for a setting that is not at its default where this quantizer reads none.
+
+    settings: the dataclass of a config's section
+    unread: the names of its settings that the quantizer does not read
+    """
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        check(
+            item.name not in unread or value == item.default,
+            f"{section}.{item.name}: got {value!r}, but quantizer {quantizer!r} does not read it; "
+            f"leave it at {item.default!r}, or change tokenizer.quantizer.",
+        )

@@ -54,6 +54,15 @@ def holds_images(path: Path) -> bool:
     return path.is_dir() or ENTRY in array_names(path)
 
 
+def filled(
+    batch: UInt8[np.ndarray, "_ height width_px 3"], size: int
+) -> UInt8[np.ndarray, "size height width_px 3"]:
+    """A batch with black images after its own, up to `size`: one program computes all batches."""
+    images = np.zeros((size, *batch.shape[1:]), np.uint8)
+    images[: len(batch)] = batch
+    return images
+
+
 def digest(path: Path) -> str:
     """The SHA-256 of a file; of a folder, that of the names of its images and their SHA-256."""
     if path.is_file():

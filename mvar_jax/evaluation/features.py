@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from mvar_jax.array_types import in_32_bits
 from mvar_jax.checks import check
 from mvar_jax.config import MeshConfig
-from mvar_jax.data.image_sets import ImageSet
+from mvar_jax.data.image_sets import ImageSet, filled
 from mvar_jax.mesh.axes import BATCH
 from mvar_jax.mesh.sharding import make_mesh
 from mvar_jax.networks.features import FeatureNetwork, ImageFeatures
@@ -40,9 +40,8 @@ class FeatureExtractor:
 
     @in_32_bits
     def _start(self, images: np.ndarray) -> ImageFeatures:
-        filled = np.zeros((self.batch_size, *images.shape[1:]), np.uint8)
-        filled[: len(images)] = images
-        return self._run(self._params, jax.device_put(filled, self._rows))
+        batch = jax.device_put(filled(images, self.batch_size), self._rows)
+        return self._run(self._params, batch)
 
     def __call__(self, images: UInt8[np.ndarray, "_ height width_px 3"]) -> ImageFeatures:
         """The features of at most a batch of images, on the host; NaN or infinite ones too."""

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from mvar_jax.array_types import batch_size as count_images
-from mvar_jax.cache import POLICIES, Compression, Profile, parse_policy, prepare_compression
+from mvar_jax.cache import Compression, Profile, evicts, prepare_compression
 from mvar_jax.checks import check
 from mvar_jax.evaluation.comparison import (
     Comparison,
@@ -120,11 +120,10 @@ def _prepare(model, policies, ratios, *, profile):
     """Compressed models by policy and ratio, and the errors of those that are not possible."""
     prepared, refused = {}, {}
     for name in policies:
-        keeps_all = parse_policy(name)[0] is POLICIES["full"]
-        for ratio in (0.0,) if keeps_all else ratios:
+        for ratio in ratios if evicts(name) else (0.0,):
             try:
                 prepared[name, ratio] = model.compressed(
-                    name, ratio=None if keeps_all else ratio, profile=profile
+                    name, ratio=ratio if evicts(name) else None, profile=profile
                 )
             except ValueError as error:
                 refused[f"{name} {ratio:g}"] = str(error)

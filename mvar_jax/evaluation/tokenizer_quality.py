@@ -9,7 +9,7 @@ import numpy as np
 
 from mvar_jax.array_types import HostArray, Params, in_32_bits
 from mvar_jax.config import TokenizerConfig
-from mvar_jax.data.image_sets import ImageSet
+from mvar_jax.data.image_sets import ImageSet, filled
 from mvar_jax.data.pipeline import normalize
 from mvar_jax.evaluation.comparison import EQUAL_PSNR
 from mvar_jax.evaluation.frechet import Accumulator, gaussian_distance
@@ -48,10 +48,9 @@ def measure_tokenizer(
     run, totals = _reconstruction(config, params), _Totals(config, judges)
     done = 0
     for batch in images.batches(batch_size):
-        filled = np.zeros((batch_size, *batch.shape[1:]), np.uint8)
-        filled[: len(batch)] = batch
-        made, tokens = run(filled)
-        totals.add(filled, made, tokens, count=len(batch))
+        whole = filled(batch, batch_size)
+        made, tokens = run(whole)
+        totals.add(whole, made, tokens, count=len(batch))
         done += len(batch)
         report(done)
     return totals.figures() | {"images": done}

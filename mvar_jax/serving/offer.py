@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from mvar_jax.cache import POLICIES
+from mvar_jax.cache import EVICTING
 from mvar_jax.checks import check
 from mvar_jax.config import SamplingConfig
 from mvar_jax.hub import open_workdir
@@ -54,6 +54,5 @@ class Offer:
 
 def describe(offers: Sequence[Offer]) -> dict:
     """The offers and the cache policies that there are, as plain values."""
-    plain = [name for name in sorted(POLICIES) if name != "full"]
-    policies = [*plain, "full+int8", *(f"{name}+int8" for name in plain)]
+    policies = [*EVICTING, "full+int8", *(f"{name}+int8" for name in EVICTING)]
     return {"models": [asdict(offer) for offer in offers], "policies": policies}

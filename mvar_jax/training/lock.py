@@ -80,7 +80,8 @@ class RunLock:
             return
         self._ended.set()
         self._beating.join()
-        self._holder.release()
+        if not self._lost:
+            self._holder.release()
 
     def check_held(self) -> None:
         """Raises ValueError where another run took the lock: this one was silent for too long."""

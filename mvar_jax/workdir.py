@@ -169,6 +169,10 @@ class Workdir:
         """The config that was saved. Raises ValueError where there is none, or a broken one."""
         file = self.path / "config.json"
         check(
+            is_whole(self.path) or not file.is_file(),
+            f"{self.path}: the process that copied it there was killed; run its command again.",
+        )
+        check(
             file.is_file(),
             f"{self.path}: holds no config.json, expected the working directory of a trained "
             "model; train one first (python -m mvar_jax.quickstart --workdir DIR).",

@@ -5,6 +5,8 @@ temporary folder of this machine. It is uploaded file by file, while an object w
 draft lies beside it: a folder is whole when that is gone. `is_whole` tells, for both.
 """
 
+import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -37,13 +39,18 @@ def draft_folder(path: Path) -> Iterator[Path]:
 
 
 def publish(draft: Path, path: Path) -> None:
-    """Makes a draft, a folder or a file, `path`, whole or not at all. Raises OSError."""
+    """Makes a draft, a folder or a file, `path`, whole or not at all.
+
+    A file is replaced. Raises OSError, also for a folder that holds something.
+    """
     if not isinstance(path, BucketPath):
         draft.replace(path)
         return
     if draft.is_file():
         upload(draft, path)
         return
+    if is_whole(path):
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
     mark = draft_of(path)
     write_text(mark, "The folder beside this is not complete while this is here.\n")
     remove_folder(path)  # of a process that was killed

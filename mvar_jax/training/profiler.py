@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from mvar_jax.files import BucketPath, draft_folder, publish
+from mvar_jax.files import BucketPath, draft_folder, names_below, publish
 
 
 class Profiler:
@@ -49,5 +49,6 @@ class Profiler:
             self._tracing = False
             jax.profiler.stop_trace()
             if self._written is not self._directory:
-                publish(self._written, self._directory)
+                for name in names_below(self._written):
+                    publish(self._written / name, self._directory / name)
             self._drafts.close()

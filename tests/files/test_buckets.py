@@ -103,6 +103,9 @@ def test_folders_are_published_whole(place, tmp_path):
         fill(draft)
         raise KeyError
     assert names_below(place) == ["run/a", "run/deep/b"]
+    with draft_folder(place / "run") as draft, pytest.raises(OSError, match="not empty"):
+        fill(draft)
+        publish(draft, place / "run")
     copy_folder(place / "run", tmp_path / "copy")
     assert names_below(tmp_path / "copy") == ["a", "deep/b"]
     move_folder(place / "run", place / "moved", "a")

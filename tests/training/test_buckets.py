@@ -62,7 +62,10 @@ def test_a_tokenizer_that_was_half_copied_is_copied_again(bucket, tmp_path):
     local, run = save_run(tmp_path / "run"), Workdir.of(f"{bucket}/run")
     write_text(draft_of(run.tokenizer.path), "")
     write_text(run.tokenizer.checkpoints / "7" / COMMITTED, "")
+    write_text(run.tokenizer.path / "config.json", "{}")
     assert not run.tokenizer.is_trained
+    with pytest.raises(ValueError, match="the process that copied it there was killed; run its"):
+        run.tokenizer.config()
     run.adopt_tokenizer(local)
     assert run.tokenizer.last_step == STEP
 

@@ -25,9 +25,10 @@ class BucketRuns(Runs):
         return self._home
 
     def written(self) -> tuple[int, int]:
-        """How many bytes of the log there are, and of how many checkpoints something."""
+        """How many parts of the log there are, and which is the last."""
         time.sleep(0.02)  # not all requests that the server answers are to be ours
-        return len(read_grown(self.folder / "metrics.jsonl")), 0
+        parts = names_below(self.folder / "metrics.jsonl.parts")
+        return len(parts), int(max(parts, default="0"))
 
     def unfinished(self) -> list[str]:
         """What a save in progress, or one that was killed, has written."""

@@ -46,6 +46,15 @@ class BucketPath(PosixGPath, PosixPath):
     def mkdir(self, mode: int | None = None, parents: bool = False, exist_ok: bool = False) -> None:
         """Does nothing."""
 
+    def read_bytes(self) -> bytes:
+        """What the file holds, by one request. Raises OSError."""
+        with naming(self):
+            return file_system().cat_file(str(self))
+
+    def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
+        """The same as text in UTF-8, by default."""
+        return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
+
     def exists(self) -> bool:
         """Whether there is a file or a folder of this name. Raises OSError if that is unknown."""
         return self._kind() is not None

@@ -44,12 +44,18 @@ class GrowingFile:
 
 def read_grown(path: Path) -> bytes:
     """The bytes of a file that grows, also while it does; none where it is not there."""
-    text = path.read_bytes() if path.exists() else b""
-    if isinstance(path, BucketPath):
-        for name in names_below(_parts(path)):
-            if int(name) == len(text):
-                text += (_parts(path) / name).read_bytes()
-    return text
+    if not isinstance(path, BucketPath):
+        return path.read_bytes() if path.exists() else b""
+    while True:
+        parts = names_below(_parts(path))
+        text = path.read_bytes() if path.exists() else b""
+        try:
+            for name in parts:
+                if int(name) == len(text):
+                    text += (_parts(path) / name).read_bytes()
+            return text
+        except FileNotFoundError:  # they were put together meanwhile
+            continue
 
 
 def _parts(path: Path) -> Path:

@@ -1,5 +1,8 @@
 """Programs whose paths are in a bucket."""
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from mvar_jax.files import BucketPath, names_below, read_grown
 from mvar_jax.training.lock import NAME
 from mvar_jax.workdir import stored_steps
 from tests.test_killed_runs import Runs, check_killed
+from tests.tiny_run import save_run
 
 STEPS = 40
 
@@ -60,3 +64,38 @@ def test_killed_in_a_bucket_to_the_bits_of_a_disk(bucket, tmp_path, digits_direc
     check_killed(unbroken, killed, ["in_save", "after_rows", "in_save", "before_rows", "in_save"])
     assert NAME not in names_below(bucket / "run")
     assert len(stored_steps(bucket / "run" / "checkpoints")) > 0
+
+
+@pytest.mark.slow
+def test_programs_read_and_write_in_a_bucket(bucket, tmp_path, storage):
+    """The same bytes as on a disk, whichever of the two is in the bucket."""
+    local, stored = save_run(tmp_path / "run"), save_run(f"{bucket}/run")
+
+    def program(line, status=0):
+        command = [sys.executable, "-m", *f"mvar_jax.{line}".split()]
+        result = subprocess.run(
+            command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == status, result.stderr
+        return result
+
+    sample = "--labels=cat,fox --columns=2 --seed=3"
+    program(f"sample --workdir={local.path} {sample} --out=grid.png")
+    program(f"sample --workdir={stored.path} {sample} --out={bucket}/grid.png")
+    assert (bucket / "grid.png").read_bytes() == (tmp_path / "grid.png").read_bytes()
+    program(f"sample --workdir={stored.path} {sample} --out={bucket}/images/")
+    assert len(names_below(bucket / "images")) == 4
+    program(f"convert export --for=sampling --workdir={stored.path} --out={bucket}/small")
+    share = f"share --workdir={bucket}/small --repo=me/tiny --license=mit --out={bucket}/shared"
+    program(share)
+    for folder in ("small", "shared"):
+        program(f"sample --workdir={bucket}/{folder} {sample} --out={folder}.png --verify")
+        assert (tmp_path / f"{folder}.png").read_bytes() == (tmp_path / "grid.png").read_bytes()
+    said = program(share, status=2).stderr
+    assert said == f"error: --out: {bucket}/shared is there already; name a new folder.\n"
+    said = program(f"sample --workdir={bucket}/none {sample} --out=a.png", status=2).stderr
+    assert f"{bucket}/none: holds no config.json" in said
+    said = program(
+        f"sample --workdir={stored.path} {sample} --out=gs://none/a.png", status=2
+    ).stderr
+    assert said == "error: gs://none: there is no such bucket; check its name, or create it.\n"

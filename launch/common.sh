@@ -14,12 +14,22 @@ require() {
   [[ -n "${!1:-}" ]] || fail "$1 is missing, expected $2."
 }
 
-# What every training needs. A bucket's address would become a local directory named "gs:".
+# What every training needs.
 require_training() {
   require CONFIG "a config file, as in CONFIG=configs/digits.py"
   require WORKDIR "a working directory, as in WORKDIR=runs/digits"
-  [[ "$WORKDIR" != *://* ]] ||
-    fail "WORKDIR is $WORKDIR, expected a path; mount the bucket and name a directory in it."
+  in_bucket || [[ "$WORKDIR" != *://* ]] ||
+    fail "WORKDIR is $WORKDIR, expected a path, or a folder of a bucket, gs://BUCKET/FOLDER."
+}
+
+# Whether the working directory is in a bucket.
+in_bucket() { [[ "${WORKDIR:-}" == gs://* ]]; }
+
+# Sets `logs` to the folder of this machine for what programs print: WORKDIR$1, or for a run in a
+# bucket, where files do not grow, LOGS (logs).
+log_folder() {
+  logs=$WORKDIR$1
+  ! in_bucket || logs=${LOGS:-logs}
 }
 
 # choose NAME CHOICE... ends the script unless the variable NAME is one of the choices.

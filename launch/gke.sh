@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Trains on TPUs of a GKE cluster, as a JobSet that xpk makes. A JobSet that is interrupted starts
 # again by itself, and resumes.
-#   NAME=digits CLUSTER=tpus ZONE=us-west4-a TPU_TYPE=v5litepod-16 STORAGE=runs \
-#   DOCKER_IMAGE=... CONFIG=configs/digits.py WORKDIR=/mnt/storage/digits \
+#   NAME=digits CLUSTER=tpus ZONE=us-west4-a TPU_TYPE=v5litepod-16 DOCKER_IMAGE=... \
+#   CONFIG=configs/digits.py WORKDIR=gs://my-bucket/digits \
 #   launch/gke.sh create|list|logs|delete [--dry-run] [--config.a.b=value ...]
 set -euo pipefail
 launch=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -24,10 +24,11 @@ image_flags() {
 create() {
   require_training
   require TPU_TYPE "a kind and number of TPU chips, as in TPU_TYPE=v5litepod-16"
-  require STORAGE "the name of a storage that was attached to the cluster by xpk storage attach"
+  in_bucket ||
+    require STORAGE "the name of a storage that was attached to the cluster by xpk storage attach"
   image_flags
   run xpk workload create --workload="$NAME" "${place[@]}" --tpu-type="$TPU_TYPE" \
-    "${image[@]}" --storage="$STORAGE" --max-restarts="${MAX_RESTARTS:-10}" \
+    "${image[@]}" ${STORAGE:+--storage="$STORAGE"} --max-restarts="${MAX_RESTARTS:-10}" \
     --restart-on-exit-codes=1 --termination-grace-period-seconds=300 \
     --command="exec $(quote env CONFIG="$CONFIG" WORKDIR="$WORKDIR" PROGRAMS="${programs[*]}" \
       launch/local.sh --distributed "${arguments[@]:1}")"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Trains as several processes on this machine: one per GPU, or with CPU_DEVICES=K, each on K
-# devices that the CPU pretends to be. Their output is in WORKDIR/logs. Run again, it resumes.
+# devices that the CPU pretends to be. Their output is in WORKDIR/logs, of a run in a bucket in LOGS
+# (logs). Run again, it resumes.
 #   PROCESSES=4 CONFIG=configs/digits.py WORKDIR=runs/digits launch/processes.sh [--dry-run] [...]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -8,6 +9,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 require_training
 require PROCESSES "how many processes to start, as in PROCESSES=4"
 [[ "$PROCESSES" =~ ^[1-9][0-9]*$ ]] || fail "PROCESSES is $PROCESSES, expected a number from 1 on."
+log_folder /logs
 coordinator=127.0.0.1:${PORT:-$((20000 + $$ % 10000))}
 IFS=, read -ra gpus <<<"${CUDA_VISIBLE_DEVICES:-$(seq -s, 0 $((PROCESSES - 1)))}"
 [[ -n "${CPU_DEVICES:-}" || ${#gpus[@]} -ge $PROCESSES ]] ||
@@ -26,15 +28,15 @@ process_command() {
 
 # Runs all processes of the program $1; when one fails, shows how the logs end.
 train_together() {
-  local index logs=() code=0
+  local index files=() code=0
   for ((index = 0; index < PROCESSES; index++)); do
     process_command "$1" "$index"
-    logs+=("$WORKDIR/logs/$1.$index.log")
-    begin "$index" "${command[@]}" >>"${logs[index]}" 2>&1
+    files+=("$logs/$1.$index.log")
+    begin "$index" "${command[@]}" >>"${files[index]}" 2>&1
   done
-  printf 'the output is in %s\n' "$(quote "${logs[@]}")"
+  printf 'the output is in %s\n' "$(quote "${files[@]}")"
   watch || code=$?
-  [[ "$code" == 0 || -n "$stopped" ]] || tail -n 5 "${logs[@]}" >&2
+  [[ "$code" == 0 || -n "$stopped" ]] || tail -n 5 "${files[@]}" >&2
   return "$code"
 }
 
@@ -45,7 +47,7 @@ for program in "${programs[@]}"; do
       quote "${command[@]}"
     done
   else
-    mkdir -p "$WORKDIR/logs"
+    mkdir -p "$logs"
     train_together "$program"
   fi
 done

@@ -14,8 +14,9 @@ choose TASK_PER gpu node
 tasks=$GPUS_PER_NODE
 [[ "$TASK_PER" == gpu ]] || tasks=1
 
-run mkdir -p "$WORKDIR"
+log_folder ""
+run mkdir -p "$logs"
 # SLURM runs a copy of the batch script, which finds this directory by LAUNCH.
 run sbatch --nodes="$NODES" --gpus-per-node="$GPUS_PER_NODE" --ntasks-per-node="$tasks" \
-  --cpus-per-task="${CPUS_PER_TASK:-8}" --output="$WORKDIR/slurm-%j.log" \
+  --cpus-per-task="${CPUS_PER_TASK:-8}" --output="$logs/slurm-%j.log" \
   --export="ALL,LAUNCH=$launch" "$launch/slurm.sbatch" "${arguments[@]}"

@@ -2,8 +2,8 @@
 # Trains on a Cloud TPU of one or more machines. `create` queues for the TPU, which sets itself up
 # and trains as soon as it boots; `setup` and `train` do so again. To resume after preemption:
 # delete, then create.
-#   NAME=digits ZONE=us-west4-a ACCELERATOR=v5litepod-16 STORAGE=gs://my-bucket \
-#   REPOSITORY=https://... CONFIG=configs/digits.py WORKDIR=/mnt/storage/digits \
+#   NAME=digits ZONE=us-west4-a ACCELERATOR=v5litepod-16 REPOSITORY=https://... \
+#   CONFIG=configs/digits.py WORKDIR=gs://my-bucket/digits \
 #   launch/tpu_vm.sh create|setup|train|status|logs|delete [--dry-run] [--config.a.b=value ...]
 set -euo pipefail
 launch=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -24,10 +24,12 @@ runtime_version() {
   esac
 }
 
-# The machines must see each other's files at once, so gcsfuse remembers nothing of them.
+# The machines must see each other's files at once, so gcsfuse remembers nothing of them. Without
+# STORAGE nothing is mounted.
 mount_command() {
   local install="apt-get -o DPkg::Lock::Timeout=600 install --yes"
-  case "$STORAGE" in
+  case "${STORAGE:-}" in
+    "") ;;
     gs://*)
       echo "curl --fail --silent --show-error --location --output ./gcsfuse.deb $gcsfuse"
       echo "$install ./gcsfuse.deb"
@@ -47,7 +49,8 @@ mount_command() {
 # What root runs on each machine before training; it may run again. The TPU's own Python is older
 # than the library takes.
 setup_command() {
-  local steps
+  local steps extras=tpu
+  ! in_bucket || extras=tpu,gcs
   steps=$(
     echo "export HOME=/root" # a machine that boots has none
     echo "curl -LsSf https://astral.sh/uv/install.sh | env UV_UNMANAGED_INSTALL=/usr/local/bin sh"
@@ -55,7 +58,7 @@ setup_command() {
     echo "git -C $clone fetch origin $(quote "${REVISION:-main}")"
     echo "git -C $clone checkout --detach FETCH_HEAD"
     echo "uv venv --allow-existing --python 3.12 $clone/.venv"
-    echo "uv pip install --python $clone/.venv/bin/python --editable ${clone}[tpu]"
+    echo "uv pip install --python $clone/.venv/bin/python --editable ${clone}[$extras]"
     mount_command
   )
   echo "${steps//$'\n'/; }"
@@ -89,14 +92,15 @@ create() {
 }
 
 require_setup() {
-  require STORAGE "a bucket or a file share, as in STORAGE=gs://my-bucket"
+  in_bucket || require STORAGE "a bucket or a file share, as in STORAGE=gs://my-bucket"
   require REPOSITORY "where the machines clone mvar_jax from, as in REPOSITORY=https://..."
 }
 
 require_train() {
   require_training
-  [[ "$WORKDIR" == "$mount"/* ]] ||
-    fail "WORKDIR is $WORKDIR, expected a directory in $mount, where STORAGE is mounted."
+  in_bucket || [[ "$WORKDIR" == "$mount"/* ]] ||
+    fail "WORKDIR is $WORKDIR, expected a folder of a bucket, gs://BUCKET/FOLDER, or a directory in \
+$mount, where STORAGE is mounted."
 }
 
 # on_machines WHICH COMMAND runs a command as root on the machine WHICH, or on all.

@@ -44,7 +44,7 @@ def describe_os_error(error: OSError) -> str:
     """One sentence for a file or folder that cannot be read or written."""
     path = f"{error.filename}: " if error.filename else ""
     if isinstance(error, FileNotFoundError):
-        return f"{path}{error.strerror}; name one that is there, or make it."
+        return f"{path}{error.strerror or error}; name one that is there, or make it."
     return (
         f"{path}{error.strerror or error}; expected a path that can be read and written, name "
         "another one or fix it."

@@ -14,7 +14,7 @@ from absl import flags
 from mvar_jax import cli
 from mvar_jax.checks import check, check_seed
 from mvar_jax.cli import asked
-from mvar_jax.files import user_path
+from mvar_jax.files import input_path
 from mvar_jax.pictures.canvas import Canvas
 from mvar_jax.pictures.image_files import KINDS, save_picture
 from mvar_jax.sampling.editing import THRESHOLD
@@ -47,7 +47,7 @@ def main() -> None:
         "expected --mask, --strength or --source_label: without them nothing of the image stays.",
     )
     out = cli.output_file(*KINDS)
-    files = [user_path(name) for name in (values.image, values.mask) if name is not None]
+    files = [input_path(name) for name in (values.image, values.mask) if name is not None]
     check(
         not any(out.exists() and out.samefile(file) for file in files),
         f"--out: {values.out} is the image or the mask itself, expected another file; name one.",

@@ -15,7 +15,7 @@ from mvar_jax import cli
 from mvar_jax.checks import check
 from mvar_jax.config import MeshConfig
 from mvar_jax.convert.text_encoder import load_text_encoder
-from mvar_jax.files import user_path
+from mvar_jax.files import input_path, user_path
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.mesh.sharding import make_mesh
 from mvar_jax.models.checksum import checksum
@@ -64,7 +64,7 @@ def get_prompts() -> list[str]:
     )
     if values.prompts is None:
         return values.prompt
-    return read_prompts(user_path(values.prompts))
+    return read_prompts(input_path(values.prompts))
 
 
 if __name__ == "__main__":

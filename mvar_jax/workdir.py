@@ -13,16 +13,25 @@ A shared model is a working directory too, with `model.safetensors` in place of 
 import dataclasses
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from mvar_jax.checks import check, check_given
 from mvar_jax.config import Config
 from mvar_jax.config.tree import from_json, to_json
-from mvar_jax.files import draft_folder, load_json, user_path, write_text
+from mvar_jax.files import (
+    BucketPath,
+    copy_folder,
+    draft_folder,
+    is_whole,
+    load_json,
+    publish,
+    user_path,
+    write_text,
+)
 
 WEIGHTS = "model.safetensors"  # of a shared model
+COMMITTED = "commit_success.txt"  # in a checkpoint, by Orbax
 OWN_FILES = frozenset({"config.json", "run.json", "classes.json", "metrics.jsonl", WEIGHTS})
 # All that sampling needs of a shared model, and all that is ever downloaded of one.
 _SHARED = ("config.json", "run.json", "classes.json", WEIGHTS)
@@ -118,9 +127,9 @@ class Workdir:
     @property
     def last_step(self) -> int | None:
         """The step of the newest checkpoint, 0 of a shared model; None where there is neither."""
-        found = (path.name for path in self.checkpoints.glob("*"))
-        missing = 0 if self.is_shared else None
-        return max((int(name) for name in found if name.isdigit()), default=missing)
+        if not is_whole(self.path):
+            return None
+        return next(iter(stored_steps(self.checkpoints)), 0 if self.is_shared else None)
 
     def record(self) -> RunRecord | None:
         """What the run was started as; None where nothing says it, as for imported weights.
@@ -159,6 +168,10 @@ class Workdir:
     def config(self) -> Config:
         """The config that was saved. Raises ValueError where there is none, or a broken one."""
         file = self.path / "config.json"
+        check(
+            is_whole(self.path) or not file.is_file(),
+            f"{self.path}: the process that copied it there was killed; run its command again.",
+        )
         check(
             file.is_file(),
             f"{self.path}: holds no config.json, expected the working directory of a trained "
@@ -235,7 +248,7 @@ class Workdir:
             "python -m mvar_jax.train_tokenizer filled.",
         )
         check(
-            not self.tokenizer.path.exists(),
+            not is_whole(self.tokenizer.path),
             f"{self.tokenizer.path}: already holds a tokenizer, trained or begun; go on with it by "
             "python -m mvar_jax.train_tokenizer, or use another --workdir.",
         )
@@ -267,8 +280,21 @@ class Workdir:
         """
         self.check_adopts(other)
         with draft_folder(self.tokenizer.path) as draft:
-            shutil.copytree(other.tokenizer.path, draft)
-            draft.replace(self.tokenizer.path)
+            copy_folder(other.tokenizer.path, draft)
+            publish(draft, self.tokenizer.path)
+
+
+def stored_steps(directory: Path) -> list[int]:
+    """The steps saved in a run's `checkpoints/`, finished or damaged, newest first.
+
+    On a disk a folder gets the name of its step when it is complete, in a bucket it has it before:
+    there Orbax writes the file `COMMITTED` last.
+    """
+    if isinstance(directory, BucketPath):
+        found = [path.parent.name for path in directory.glob(f"*/{COMMITTED}")]
+    else:
+        found = [path.name for path in directory.glob("*")]
+    return sorted((int(name) for name in found if name.isdigit()), reverse=True)
 
 
 def _check_same(old: dict, new: dict, path: Path, *, prefix: str = "config") -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -14,6 +15,9 @@ import pytest
 
 import mvar_jax
 from mvar_jax.data.source import load_source
+from mvar_jax.files import user_path
+from mvar_jax.files.buckets import client
+from tests.files.emulator import emulator
 from tests.hub.stand_in import StandIn
 from tests.shared import made_once, quick_flags
 
@@ -98,6 +102,25 @@ def trained(run, tmp_path_factory):
 def model(trained):
     """The model of `trained`."""
     return mvar_jax.load(trained)
+
+
+@pytest.fixture(scope="session")
+def storage():
+    """The environment of an emulator of Google Cloud Storage, which this process uses too."""
+    with emulator() as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield environment
+        client.cache_clear()
+
+
+@pytest.fixture
+def bucket(storage, tmp_path, monkeypatch):
+    """A bucket of its own, `gs://NAME`, with a cache of its own on this machine."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    client().create_bucket(name)
+    return user_path(f"gs://{name}")
 
 
 @pytest.fixture

@@ -35,7 +35,8 @@ class Runs:
 
     def __init__(self, workdir: Path, steps: int, data: str, *flags: str, of: tuple = TRUNK):
         main, group, folder = of
-        self.workdir, self.folder, self._random = workdir, workdir / folder, random.Random(0)
+        self.workdir, self._random = workdir, random.Random(0)
+        self.folder = workdir if folder == "." else workdir / folder
         own = {f"{group}.{name}": value for name, value in {**TRAINING, "steps": steps}.items()}
         overrides = [f"--config.{name}={value}" for name, value in {**SMALL, **own}.items()]
         program = [sys.executable, "-m", f"mvar_jax.{main}", "--config=digits.py:runlocal"]
@@ -43,10 +44,15 @@ class Runs:
         own = {"XLA_FLAGS": quick_flags(), "TFDS_DATA_DIR": data}
         self._environment = {**os.environ, **own}
 
+    @property
+    def home(self) -> Path:
+        """The folder that the program is run in."""
+        return self.workdir.parent
+
     def start(self) -> subprocess.Popen:
         return subprocess.Popen(
             self._command,
-            cwd=self.workdir.parent,
+            cwd=self.home,
             env=self._environment,
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -105,6 +111,9 @@ class Runs:
     def checksum(self) -> str:
         return hashlib.sha256((self.folder / "metrics.jsonl").read_bytes()).hexdigest()
 
+    def damaged(self) -> list[str]:
+        return [path.name for path in (self.folder / "checkpoints").glob("*.damaged*")]
+
     def _after_rows(self) -> subprocess.Popen:
         process, changes, last = self.start(), self._random.randint(2, 5), self.written()
         while process.poll() is None and changes:
@@ -126,9 +135,12 @@ class Runs:
 def check_killed_runs(
     folder: Path, data: str, kinds: list[str], steps: int, *flags: str, of: tuple = TRUNK
 ) -> None:
-    unbroken = Runs(folder / "unbroken", steps, data, *flags, of=of)
-    unbroken.finish()
     killed = Runs(folder / "killed", steps, data, *flags, of=of)
+    check_killed(Runs(folder / "unbroken", steps, data, *flags, of=of), killed, kinds)
+
+
+def check_killed(unbroken: Runs, killed: Runs, kinds: list[str]) -> None:
+    unbroken.finish()
     for number, kind in enumerate(kinds, start=1):
         print(f"kill {number}, {kind}: {getattr(killed, f'kill_{kind}')()}", flush=True)
     said = killed.stop()
@@ -138,7 +150,7 @@ def check_killed_runs(
     print(f"never killed       {unbroken.checksum()}")
     print(f"killed {len(kinds):2} times    {killed.checksum()}")
     assert killed.checksum() == unbroken.checksum()
-    assert not list((killed.folder / "checkpoints").glob("*.damaged*"))
+    assert not killed.damaged()
 
 
 def test_killed_and_stopped_to_the_same_bits(tmp_path, digits_directory):

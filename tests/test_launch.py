@@ -17,6 +17,7 @@ LAUNCH = ROOT / "launch"
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
 
 TRAINING = {"CONFIG": "configs/digits.py", "WORKDIR": "/mnt/storage/runs/my digits"}
+IN_BUCKET = {"CONFIG": "configs/digits.py", "WORKDIR": "gs://my-bucket/digits"}
 PROCESSES = {"PROCESSES": "2", "PORT": "1234", "PROGRAMS": "train"}
 SLURM = {"NODES": "2", "GPUS_PER_NODE": "4"}
 SLURM_JOB = {
@@ -124,6 +125,15 @@ sbatch --nodes=2 --gpus-per-node=4 --ntasks-per-node=1 --cpus-per-task=64
   {launch}/slurm.sbatch
 """,
     ),
+    "slurm.sh --config.seed=4": (
+        {**TRAINING, **SLURM, **IN_BUCKET},
+        """
+mkdir -p logs
+sbatch --nodes=2 --gpus-per-node=4 --ntasks-per-node=4 --cpus-per-task=8
+  --output=logs/slurm-%j.log --export=ALL,LAUNCH={launch}
+  {launch}/slurm.sbatch --config.seed=4
+""",
+    ),
     "slurm.sbatch --config.seed=3": (
         {**TRAINING, **SLURM_JOB},
         """
@@ -145,6 +155,21 @@ srun --label --kill-on-bad-exit=1 --cpus-per-task=8 python3 -m mvar_jax.train
     "tpu_vm.sh setup": (
         {**TPU, **TPU_SETUP, "STORAGE": "10.0.0.2:/share"},
         on_machines("all", SETUP + SHARE),
+    ),
+    "tpu_vm.sh setup --config.seed=3": (
+        {**TPU, **IN_BUCKET, "REPOSITORY": TPU_SETUP["REPOSITORY"]},
+        on_machines("all", SETUP.replace("[tpu];", "[tpu,gcs]")),
+    ),
+    "tpu_vm.sh train --config.seed=3": (
+        {**TPU, **IN_BUCKET},
+        on_machines(
+            "all",
+            SERVICE.replace(
+                "'--setenv=WORKDIR=/mnt/storage/runs/my digits'",
+                "--setenv=WORKDIR=gs://my-bucket/digits",
+            )
+            + " --config.seed=3",
+        ),
     ),
     "tpu_vm.sh train": ({**TPU, **TRAINING}, on_machines("all", SERVICE)),
     "tpu_vm.sh logs": (
@@ -176,6 +201,26 @@ xpk workload create --workload=digits --cluster=tpus --zone=us-west4-a
             shlex.quote(
                 "--command=exec env CONFIG=configs/digits.py 'WORKDIR=/mnt/storage/runs/my digits'"
                 " PROGRAMS=train launch/local.sh --distributed --config.seed=3"
+            ),
+        ),
+    ),
+    "gke.sh create --config.seed=4": (
+        {
+            **{name: value for name, value in GKE_CREATE.items() if name != "STORAGE"},
+            **IN_BUCKET,
+            "DOCKER_IMAGE": "registry/me/mvar:1",
+            "PROGRAMS": "train",
+        },
+        """
+xpk workload create --workload=digits --cluster=tpus --zone=us-west4-a
+  --tpu-type=v5litepod-16 --docker-image=registry/me/mvar:1 --max-restarts=10
+  --restart-on-exit-codes=1 --termination-grace-period-seconds=300
+  {command}
+""".replace(
+            "{command}",
+            shlex.quote(
+                "--command=exec env CONFIG=configs/digits.py WORKDIR=gs://my-bucket/digits"
+                " PROGRAMS=train launch/local.sh --distributed --config.seed=4"
             ),
         ),
     ),
@@ -279,7 +324,9 @@ def test_what_runs_is_what_a_dry_run_prints(command, tmp_path):
     record = tmp_path / "record"
     workdir = tmp_path / "it's here"  # a quote and a space
     variables = {**DRY_RUNS[command][0], "WORKDIR": str(workdir), "RECORD": str(record)}
-    if command.startswith("tpu_vm"):
+    if DRY_RUNS[command][0].get("WORKDIR") == IN_BUCKET["WORKDIR"]:
+        variables["WORKDIR"] = "gs://my-bucket/it's here"
+    elif command.startswith("tpu_vm"):
         variables["WORKDIR"] = "/mnt/storage/it's here"
     (workdir / "logs").mkdir(parents=True)
     argument = " \"--config.name=a 'b' c\""
@@ -339,7 +386,7 @@ def test_a_missing_variable_is_one_sentence(command, variables, name, tmp_path):
 
 
 WRONG = [
-    ("local.sh", {**TRAINING, "WORKDIR": "gs://bucket/run"}, "mount the bucket"),
+    ("local.sh", {**TRAINING, "WORKDIR": "s3://bucket/run"}, "a folder of a bucket, gs://BUCKET"),
     ("processes.sh", {**TRAINING, "PROCESSES": "two"}, "a number from 1 on"),
     (
         "processes.sh",

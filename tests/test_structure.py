@@ -8,7 +8,8 @@ import mvar_jax
 PACKAGE = Path(mvar_jax.__file__).parent
 # From the ground up; a room imports only rooms of the floors below its own.
 FLOORS = (
-    {"mvar_jax", "array_types", "checks", "files", "scales"},  # the first: its version and names
+    {"mvar_jax", "array_types", "checks", "scales"},  # the first: its version and names
+    {"files"},
     {"config", "tensor_files"},
     {"mesh", "workdir"},
     {"ops", "data", "hub"},

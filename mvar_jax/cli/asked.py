@@ -10,7 +10,7 @@ from mvar_jax.api import load
 from mvar_jax.checks import check
 from mvar_jax.cli.common import define_adapters, get_adapters, get_verify
 from mvar_jax.config import parse_aspect
-from mvar_jax.files import user_path
+from mvar_jax.files import input_path
 from mvar_jax.models import Condition
 from mvar_jax.pictures.drawing import Rows
 from mvar_jax.sampling import Model
@@ -154,7 +154,7 @@ def get_condition(model: Model, count: int) -> tuple[Condition, list[str]]:
         labels = np.arange(count, dtype=np.int32) % model.config.model.num_classes
         return model.condition(labels.tolist()), []
     check(file is not None, "expected --prompts, a file with a text in every line.")
-    prompts = read_prompts(user_path(file))
+    prompts = read_prompts(input_path(file))
     repeated = [prompts[i % len(prompts)] for i in range(count)]
     return model.condition(repeated), repeated
 
@@ -174,13 +174,13 @@ def get_prompt_set(model: Model) -> tuple[Model, PromptSet | None]:
         "expected --prompts, a file or folder, or --features: the model draws texts.",
     )
     if "features" not in given:
-        return model, read_prompt_set(user_path(flags.FLAGS.prompts))
+        return model, read_prompt_set(input_path(flags.FLAGS.prompts))
     stored = _stored_features()
     model = replace(model, text_encoder=stored)
     if "prompts" not in given:
         return model, PromptSet(stored.prompts)
-    return model, read_prompt_set(user_path(flags.FLAGS.prompts))
+    return model, read_prompt_set(input_path(flags.FLAGS.prompts))
 
 
 def _stored_features() -> StoredFeatures:
-    return read_features(user_path(flags.FLAGS.features), verify=get_verify())
+    return read_features(input_path(flags.FLAGS.features), verify=get_verify())

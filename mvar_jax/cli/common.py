@@ -14,7 +14,7 @@ from mvar_jax.checks import check
 from mvar_jax.config import Config
 from mvar_jax.config.files import load_config
 from mvar_jax.config.tree import from_config_dict
-from mvar_jax.files import check_writable, naming_errors, user_path
+from mvar_jax.files import check_writable, folder_exists, input_path, naming_errors, user_path
 from mvar_jax.mesh.processes import join_cluster
 from mvar_jax.workdir import Workdir
 
@@ -77,7 +77,7 @@ def json_file() -> Path | None:
         return None
     path = user_path(name)
     check(
-        path.suffix == ".json" and not path.is_dir() and path.absolute().parent.is_dir(),
+        path.suffix == ".json" and not path.is_dir() and folder_exists(path.absolute().parent),
         f"--json: got {name!r}, expected a name that ends in .json, in a folder that exists.",
     )
     check_writable(path)
@@ -143,7 +143,7 @@ def get_adapters() -> dict[str, float]:
 def get_profile() -> Profile | None:
     """The profile that the flags name, if any. Raises ValueError as `Profile.load` does."""
     path = flags.FLAGS.profile
-    return None if path is None else Profile.load(user_path(path))
+    return None if path is None else Profile.load(input_path(path))
 
 
 def get_policy() -> dict[str, Any]:
@@ -211,7 +211,7 @@ def output_file(*suffixes: str) -> Path:
     )
     check(not path.is_dir(), f"--out: {name} is a directory, expected a file.")
     check(
-        path.absolute().parent.is_dir(),
+        folder_exists(path.absolute().parent),
         f"--out: got {name!r}, whose folder is no directory; make it, or name another file.",
     )
     check(

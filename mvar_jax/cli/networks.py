@@ -14,7 +14,7 @@ from mvar_jax.convert.network_files import (
 )
 from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.judges import Judges
-from mvar_jax.files import user_path
+from mvar_jax.files import input_path
 from mvar_jax.networks.features import FeatureNetwork
 from mvar_jax.networks.lpips import BACKBONES, PerceptualNetwork
 
@@ -44,7 +44,7 @@ def get_networks(default: Sequence[str]) -> list[FeatureNetwork]:
         INCEPTION in names or file is None,
         f"--inception: got --features={LITE} alone; add --features={INCEPTION}, or leave it out.",
     )
-    loaders = {INCEPTION: lambda: load_inception(user_path(file)), LITE: load_efficientnet}
+    loaders = {INCEPTION: lambda: load_inception(input_path(file)), LITE: load_efficientnet}
     return [loaders[name]() for name in dict.fromkeys(names)]
 
 
@@ -103,7 +103,7 @@ def get_lpips_files(name: str) -> PerceptualNetwork | None:
     )
     if classifier is None or heads is None:
         return None
-    return load_lpips(name, user_path(classifier), user_path(heads))
+    return load_lpips(name, input_path(classifier), input_path(heads))
 
 
 def get_judges(batch_size: int) -> Judges:

@@ -18,6 +18,7 @@ from mvar_jax.checks import check, describe_os_error, first_line, is_out_of_devi
 from mvar_jax.cli.common import joins
 from mvar_jax.cli.interrupt import end_at_once_when_interrupted
 from mvar_jax.config.files import find_config
+from mvar_jax.files import cache_folder
 
 BAD_INPUT = 2  # exit code
 UNREAD = 128 + 13  # exit code that shells give for a closed pipe
@@ -170,7 +171,9 @@ def _keep_programs() -> None:
     if named == "" or (named is None and ("JAX_COMPILATION_CACHE_DIR" in os.environ or joins())):
         return
     try:
-        folder = (_cache_folder() if named is None else Path(named).expanduser()).absolute()
+        folder = (
+            cache_folder("compiled") if named is None else Path(named).expanduser()
+        ).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         check(os.access(folder, os.W_OK), f"{folder}: it cannot be written")
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: there is no home
@@ -184,12 +187,6 @@ def _keep_programs() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     # A disk that fills up, or an entry that was torn, costs compiling again and nothing else.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
-
-
-def _cache_folder() -> Path:
-    """Where compiled programs are kept unless the flag names a folder."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "mvar_jax" / "compiled"
 
 
 def _refuse(sentence: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from mvar_jax.array_types import Params, path_name
 from mvar_jax.checks import check
 from mvar_jax.config import Config
-from mvar_jax.files import check_writable, draft_folder
+from mvar_jax.files import check_writable, draft_folder, folder_exists, is_whole, publish
 from mvar_jax.training.adapted import Adapters, load_whole_trunk
 from mvar_jax.training.parameters import save_params
 from mvar_jax.training.weights import check_learned_from, load_tokenizer
@@ -41,16 +41,18 @@ def export_model(
         _write(target.tokenizer, source.config(), source.record(), tokenizer)
         if any(run.names_classes for run in trunk.runs):
             target.save_class_names(trunk.class_names)
-        draft.replace(out)
+        publish(draft, out)
     merged = f", with {len(trunk.adapters)} adapter(s) merged" if trunk.adapters else ""
     return f"a model to sample from, its tokenizer included{merged}"
 
 
 def check_out(out: Path) -> None:
     """Raises ValueError or OSError unless a new folder can be written there."""
-    check(not out.exists(), f"--out: {out} is there already; name a new folder.")
+    check(not is_whole(out), f"--out: {out} is there already; name a new folder.")
     folder = out.absolute().parent
-    check(folder.is_dir(), f"--out: {folder} is no directory; make it, or name another place.")
+    check(
+        folder_exists(folder), f"--out: {folder} is no directory; make it, or name another place."
+    )
     check_writable(out)
 
 

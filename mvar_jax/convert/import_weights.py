@@ -18,7 +18,7 @@ from mvar_jax.convert.shapes import Shapes
 from mvar_jax.convert.state_dict import tokenizer_state, trunk_state
 from mvar_jax.convert.tokenizer_names import tokenizer_entries
 from mvar_jax.convert.trunk_names import trunk_entries
-from mvar_jax.files import draft_folder
+from mvar_jax.files import draft_folder, is_whole, publish
 from mvar_jax.models import Trunk
 from mvar_jax.scales import VAR_256, ScaleSchedule
 from mvar_jax.training.parameters import save_params
@@ -161,7 +161,7 @@ def _check_room(out: Workdir, names: tuple[str, ...]) -> None:
     check(not out.path.is_file(), f"--out: {out.path} is a file, expected a directory.")
     for name in names:
         check(
-            not (out.path / name).exists(),
+            not is_whole(out.path / name),
             f"--out: {out.path} has its own {name} already; use another directory.",
         )
 
@@ -176,10 +176,10 @@ def _write(part: Part, state: StateDict, path: Path) -> None:
         save_params(Workdir(draft / part.folder).checkpoints, arrays)
         if path.is_dir():
             for item in sorted(draft.iterdir()):
-                item.replace(path / item.name)
+                publish(item, path / item.name)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            draft.replace(path)
+            publish(draft, path)
 
 
 def _shapes(state: StateDict) -> Shapes:

@@ -9,7 +9,7 @@ from mvar_jax.checks import check
 from mvar_jax.config import Config
 from mvar_jax.convert.find_trunk import PATTERNS
 from mvar_jax.evaluation.markdown import markdown_table
-from mvar_jax.files import HUB, load_json, parse_json
+from mvar_jax.files import HUB, load_json, parse_json, read_grown
 from mvar_jax.hub.failures import hub_library
 from mvar_jax.workdir import Workdir
 
@@ -117,7 +117,7 @@ def _measured(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         if (folder / name).is_file():
             yield name, _object(folder / name, load_json)
     for name, part in LOGS.items():
-        if (folder / name).is_file():
+        if read_grown(folder / name):
             last = _object(folder / name, lambda file: parse_json(_last_line(file)))
             wanted = (*LOGGED, *(f"validation_{figure}" for figure in LOGGED))
             yield f"training of the {part}", {key: last[key] for key in wanted if key in last}
@@ -133,4 +133,4 @@ def _object(file: Path, read: Callable[[Path], Any]) -> Mapping[str, Any]:
 
 
 def _last_line(file: Path) -> str:
-    return (file.read_text(encoding="utf-8").splitlines() or [""])[-1]
+    return (read_grown(file).decode("utf-8").splitlines() or [""])[-1]

@@ -16,7 +16,7 @@ from mvar_jax.config import Config
 from mvar_jax.config.tree import to_json
 from mvar_jax.convert.model_card import model_card
 from mvar_jax.convert.text_encoder import WORDS
-from mvar_jax.files import HUB, draft_folder
+from mvar_jax.files import HUB, draft_folder, local_copy, publish
 from mvar_jax.hub.address import check_repository
 from mvar_jax.models.checksum import checksum, tokenizer_names
 from mvar_jax.training.adapted import check_is_whole
@@ -42,7 +42,7 @@ class SharedModel:
     def sizes(self) -> dict[str, int]:
         """The files with their sizes in bytes."""
         texts = {name: len(text.encode()) for name, text in self.texts.items()}
-        pictures = {name: file.stat().st_size for name, file in self.pictures.items()}
+        pictures = {name: local_copy(file).stat().st_size for name, file in self.pictures.items()}
         weights = {name: shared_bytes(params) for name, params in self.weights.items()}
         return texts | pictures | weights
 
@@ -53,10 +53,10 @@ class SharedModel:
             for name, text in self.texts.items():
                 (draft / name).write_text(text, encoding="utf-8")
             for name, file in self.pictures.items():
-                shutil.copyfile(file, draft / name)
+                shutil.copyfile(local_copy(file), draft / name)
             for name, params in self.weights.items():
                 save_shared(draft / name, params)
-            draft.replace(out)
+            publish(draft, out)
 
 
 def shared_model(

@@ -22,7 +22,7 @@ from mvar_jax.data.image_source import ImageSource, Records
 from mvar_jax.data.imagenet import Imagenet, find_tars
 from mvar_jax.data.scene_captions import CaptionedScenes
 from mvar_jax.data.shapes import Shapes, ShapesConfig
-from mvar_jax.files import user_path
+from mvar_jax.files import BUCKETS, input_path
 
 OWN_BUILDERS = ("digits", "shapes/SIDE", "imagenet")
 FOLDER = "folder"
@@ -71,7 +71,7 @@ def open_captioned(name: str, split: str, directory: str = "") -> Records:
     """Opens a split of captioned images. Raises ValueError as `open_split` does, and for others."""
     if name in SCANS:
         check(directory != "", "data.directory: got nothing, expected the folder of images.")
-        return SCANS[name](user_path(directory), split)
+        return SCANS[name](input_path(directory), split)
     check(
         name.startswith("shapes/"),
         f"data.captions: {name} has none; expected 'shapes/SIDE', 'folder' with a .txt beside "
@@ -95,13 +95,17 @@ def open_split(name: str, split: str, directory: str = "", *, captions: bool = F
     """
     if captions:
         return Split(name, split, open_captioned(name, split, directory), (CAPTIONED,))
-    place = tfds.core.Path(directory or tfds.core.constants.DATA_DIR).expanduser()
+    in_bucket = directory.startswith(BUCKETS)
+    own_place = input_path(directory) if in_bucket else directory or tfds.core.constants.DATA_DIR
+    place = tfds.core.Path(own_place).expanduser()
     if name == FOLDER:
         check(directory != "", "data.directory: got nothing, expected the folder of images.")
         files, class_names = scan_folder(Path(place), split)
         return Split(str(place), split, files, class_names, files.passed_over)
     own = _own_builder(name)
-    builder = _open(name, place) if own is None else _open_own(name, own, place)
+    builder = (
+        _open(name, place) if own is None else _open_own(name, own, place, prepares=not in_bucket)
+    )
     class_names = _class_names(name, builder.info.features)
     _check_split(name, split, builder.info.splits)
     with _damage_named(name, builder.data_dir):
@@ -141,18 +145,28 @@ def _own_builder(name: str) -> Callable[..., tfds.core.DatasetBuilder] | None:
 
 
 def _open_own(
-    name: str, own: Callable[..., tfds.core.DatasetBuilder], place: epath.Path
+    name: str,
+    own: Callable[..., tfds.core.DatasetBuilder],
+    place: epath.Path,
+    *,
+    prepares: bool,
 ) -> tfds.core.DatasetBuilder:
     """The builder of one of the library's datasets, prepared.
 
     TFDS writes to a temporary directory and renames it when done, so that a killed preparation
-    leaves nothing that could be taken for the dataset.
+    leaves nothing that could be taken for the dataset. Raises ValueError where it is not prepared
+    and may not be, in a copy of a bucket.
     """
     with _damage_named(name, place / name):
         builder = own(data_dir=place, file_format="array_record")
         if builder.data_path.exists() and not builder.info.splits:
             raise FileNotFoundError(f"no {tfds.core.constants.DATASET_INFO_FILENAME}")
     if not builder.data_path.exists():
+        check(
+            prepares,
+            f"data.directory: found no prepared copy of {name!r} in the bucket, expected one; "
+            "prepare it in a folder on this machine, and copy that there.",
+        )
         try:
             _prepare(builder, find_tars(Path(place)) if name == "imagenet" else None)
         except (OSError, RuntimeError) as error:  # TFDS wraps errors of its writer

@@ -8,7 +8,7 @@ from mvar_jax.array_types import Example
 from mvar_jax.checks import check, first_line
 from mvar_jax.config import TokenizerConfig
 from mvar_jax.data.token_manifest import MANIFEST, TokenManifest
-from mvar_jax.files import file_checksum, user_path
+from mvar_jax.files import file_checksum, input_path
 
 REMEDY = "make the tokens again (python -m mvar_jax.tokenize)"
 
@@ -22,7 +22,7 @@ class TokenSource:
     """
 
     def __init__(self, directory: str):
-        self.directory = user_path(directory)
+        self.directory = input_path(directory)
         self.manifest = TokenManifest.load(self.directory / MANIFEST)
         self._record = self.manifest.record
         shards = [shard for shard in self.manifest.shards if shard.records]

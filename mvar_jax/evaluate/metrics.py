@@ -20,7 +20,7 @@ from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.set_metrics import OpenedSet, check_sizes, compare, open_set, remarks
 from mvar_jax.evaluation.set_sources import FileSource, SetSource, SplitSource
 from mvar_jax.evaluation.set_statistics import SetStatistics, save_statistics
-from mvar_jax.files import check_writable, user_path, write_json
+from mvar_jax.files import check_writable, folder_exists, input_path, user_path, write_json
 from mvar_jax.hub import open_workdir
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.networks.features import FeatureNetwork
@@ -86,7 +86,7 @@ def _source(name: str) -> SetSource:
             not (path / "config.json").is_file(),
             f"{name}: is the folder of a run, expected images; a split of its data is {name}@test.",
         )
-        return FileSource(path)
+        return FileSource(input_path(name))
     check(run != "" and split != "", f"{name}: expected RUN@SPLIT, as runs/digits@test.")
     config = open_workdir(run).config()
     images = SplitImages.open(config.data, split, config.tokenizer.image_size, None)
@@ -124,7 +124,7 @@ def _store() -> Path | None:
         f"--store: got {name!r}, expected the name of a file that ends in .npz.",
     )
     check(
-        path.absolute().parent.is_dir(),
+        folder_exists(path.absolute().parent),
         f"--store: got {name!r}, whose folder is no directory; make it, or name another file.",
     )
     read = [user_path(given).resolve() for given in cli.given(*NAMES).values()]

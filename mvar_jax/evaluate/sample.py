@@ -16,7 +16,7 @@ from mvar_jax.evaluation.samples import (
     weights_checksums,
     write_samples,
 )
-from mvar_jax.files import file_checksum, user_path
+from mvar_jax.files import file_checksum, input_path, user_path
 from mvar_jax.mesh.sharding import make_mesh
 
 BATCH_SIZE = 64
@@ -70,4 +70,4 @@ def _describe_policy() -> dict[str, str | float]:
     """The policy and its size, and the checksum of the profile's file; nothing without one."""
     policy = {name: value for name, value in cli.get_policy().items() if name != "profile"}
     profile = flags.FLAGS.profile
-    return policy if profile is None else policy | {"profile": file_checksum(user_path(profile))}
+    return policy if profile is None else policy | {"profile": file_checksum(input_path(profile))}

@@ -24,7 +24,7 @@ from mvar_jax.data.crops import CropSource
 from mvar_jax.data.pipeline import load_images, normalize
 from mvar_jax.data.token_manifest import MANIFEST, PLAN, Shard, TokenManifest, claim
 from mvar_jax.data.token_record import TokenRecord
-from mvar_jax.files import UNFINISHED, file_checksum, written_whole
+from mvar_jax.files import UNFINISHED, file_checksum, local_copy, written_whole
 from mvar_jax.mesh.processes import on_first_process
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.models.checksum import tokenizer_names
@@ -153,8 +153,9 @@ def _conclude(plan: TokenManifest, files: list[Path], out: Path) -> None:
     """Writes the manifest over all shards."""
     shards = []
     for file in files:
-        reader = ArrayRecordReader(str(file))
-        shards.append(Shard(file.name, reader.num_records(), file_checksum(file)))
+        copy = local_copy(file)
+        reader = ArrayRecordReader(str(copy))
+        shards.append(Shard(file.name, reader.num_records(), file_checksum(copy)))
         reader.close()
     replace(plan, shards=tuple(shards)).save(out / MANIFEST)
     for left in (out / PLAN, *out.glob(f"tokens-*{UNFINISHED}")):  # of interrupted processes

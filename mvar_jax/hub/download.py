@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mvar_jax.checks import check
-from mvar_jax.files import HUB, user_path
+from mvar_jax.files import HUB, input_path
 from mvar_jax.hub.address import COMMIT, HubAddress, is_plain
 from mvar_jax.hub.failures import UnreachableError, explain, hub_library
 from mvar_jax.hub.kinds import SHARED, Kind
@@ -31,7 +31,7 @@ def local_path(name: str | Path, kind: Kind) -> Path:
     Without a connection it is taken from the cache. Raises ValueError where there is no such
     thing, it needs a token, the Hub cannot be reached and the cache has none, or it is unsound.
     """
-    return _fetch(HubAddress.parse(str(name)), kind) if _is_of_hub(name) else user_path(name)
+    return _fetch(HubAddress.parse(str(name)), kind) if _is_of_hub(name) else input_path(name)
 
 
 def _is_of_hub(name: str | Path) -> bool:

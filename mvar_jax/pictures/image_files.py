@@ -30,7 +30,7 @@ def save_picture(picture: Image.Image, path: Path | str) -> None:
     The suffix is one of `KINDS`. Missing folders are created. Raises ValueError for another suffix
     and as `check_fits` does, OSError when the file cannot be written.
     """
-    path = Path(path)
+    path = user_path(path)
     suffix = path.suffix.lower()
     check(
         suffix in KINDS,

@@ -20,7 +20,15 @@ import numpy as np
 
 from mvar_jax.array_types import Float, Int
 from mvar_jax.checks import check
-from mvar_jax.files import check_writable, draft_folder, load_json, parse_json
+from mvar_jax.files import (
+    check_writable,
+    draft_folder,
+    is_whole,
+    load_json,
+    local_copy,
+    parse_json,
+    publish,
+)
 from mvar_jax.text.encoder import TextEncoder
 from mvar_jax.text.features import TextFeatures, pack, padded_length
 from mvar_jax.text.prompts import NO_PROMPT, check_prompts
@@ -124,7 +132,7 @@ class StoredFeatures:
 
 def check_new(folder: Path) -> None:
     """Raises ValueError where there is something at `folder`, OSError where it cannot be made."""
-    check(not folder.exists(), f"--out: {folder} exists, expected a new folder; name another one.")
+    check(not is_whole(folder), f"--out: {folder} exists, expected a new folder; name another one.")
     check_writable(folder)
 
 
@@ -172,7 +180,7 @@ def write_features(
             data_checksum=_checksum(draft),
         )
         (draft / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
-        draft.replace(folder)
+        publish(draft, folder)
     return manifest
 
 
@@ -187,6 +195,7 @@ def read_features(folder: Path, *, verify: bool = False) -> StoredFeatures:
     With `verify` all of it is read once, and compared with its checksum. Raises ValueError for a
     folder that `write_features` did not write, and for one that was changed since.
     """
+    folder = local_copy(folder)
     manifest = FeatureManifest.load(folder)
     texts, lengths = _read_prompts(folder / PROMPTS)
     dtype = DTYPES[manifest.dtype]

@@ -109,7 +109,7 @@ def find_base(workdir: Workdir, given: Workdir | None = None) -> Workdir:
 
     Raises ValueError where nothing is there.
     """
-    base = given or Workdir(Path(adapter_record(workdir).base))
+    base = given or Workdir.of(adapter_record(workdir).base)
     check(
         base.path.is_dir(),
         f"{workdir.path}: its base {base.path} is not there; name the folder that it is in now "

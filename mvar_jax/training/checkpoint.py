@@ -20,6 +20,7 @@ from orbax.checkpoint import v1 as ocp
 
 from mvar_jax.array_types import PyTree
 from mvar_jax.checks import check
+from mvar_jax.files import BucketPath, check_manageable, move_folder
 from mvar_jax.training.seal import write_seal
 from mvar_jax.training.state import TrainState
 from mvar_jax.training.stored import (
@@ -28,8 +29,8 @@ from mvar_jax.training.stored import (
     check_whole,
     load_stored,
     storage_error,
-    stored_steps,
 )
+from mvar_jax.workdir import COMMITTED, stored_steps
 
 NONE_LEFT, ALL_DAMAGED = -1, -2  # in place of a step
 
@@ -48,6 +49,8 @@ class Checkpoints:
             not directory.is_file(),
             f"{directory}: is a file, expected the folder of checkpoints; move it away.",
         )
+        if isinstance(directory, BucketPath):
+            check_manageable(directory)
         self.directory = directory.absolute()
         policies = ocp.training.preservation_policies
         kept = [policies.LatestN(keep)]
@@ -139,7 +142,7 @@ class Checkpoints:
     def _set_aside(self, restored: Path, damaged: list[DamagedError]) -> None:
         for error in damaged:
             aside = _free_name(error.path)
-            error.path.rename(aside)
+            move_folder(error.path, aside, COMMITTED)
             logging.warning(
                 "%s is damaged (%s): resuming from %s; it is kept as %s.",
                 error.path,

@@ -1,41 +1,74 @@
 """A lock on a run's directory: two runs in one directory would delete each other's files."""
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import socket
 import threading
 import time
+import uuid
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 from absl import logging
 
-from mvar_jax.files import load_json
+from mvar_jax.checks import check
+from mvar_jax.files import BucketPath, parse_json
 from mvar_jax.mesh.processes import on_first_process
+from mvar_jax.training.lock_file import LockFile
+from mvar_jax.training.lock_object import LockObject
 
 NAME = "run.lock"
 BEAT = 5.0  # seconds between two heartbeats
 SILENCE = 20.0  # seconds without a heartbeat after which an owner on another machine is gone
 
 
+class Holder(Protocol):
+    """What holds a lock: a file of a disk, or an object in a bucket."""
+
+    def take(self) -> bytes:
+        """Looks at the lock; returns what its last owner left, who may still live.
+
+        Nothing is returned where that owner is known to be gone. Raises BlockingIOError where it is
+        known to live.
+        """
+
+    def beats(self) -> int:
+        """A number that changes with every heartbeat of an owner."""
+
+    def claim(self, owner: bytes) -> None:
+        """Becomes the owner. Raises BlockingIOError where another one was first."""
+
+    def beat(self) -> bool:
+        """Gives a sign of life; whether the lock is still held. Raises OSError."""
+
+    def release(self) -> None:
+        """Gives the lock up."""
+
+    def leave(self) -> None:
+        """Leaves the lock to its owner."""
+
+    def owner(self) -> bytes:
+        """What its owner left; nothing where there is none."""
+
+
 class RunLock:
     """Keeps other runs out of a directory while this one writes there. Use it in a `with` block.
 
-    All processes of a run enter it together; process 0 holds the lock. It is the operating
-    system's lock on a file, which is released when its process ends for any reason. Since some
-    shared file systems do not pass locks between machines, the owner also touches the file every
-    `BEAT` seconds. Only if the last owner was on another machine and did not release the lock, a
-    new run waits up to `SILENCE` seconds for a heartbeat before it takes the lock.
+    All processes of a run enter it together; process 0 holds the lock. On a disk it is the
+    operating system's lock on a file, which is released when its process ends for any reason. Since
+    some shared file systems do not pass locks between machines, and buckets have none, the owner
+    also gives a sign of life every `BEAT` seconds. Only if the last owner was on another machine,
+    or wrote to a bucket, and did not release the lock, a new run waits up to `SILENCE` seconds for
+    a heartbeat before it takes the lock.
 
     Entering raises ValueError, which names host and process, when another run writes there.
     """
 
     def __init__(self, directory: Path):
-        self._path = directory / NAME
-        self._file: IO[str] | None = None
+        self._directory, self._held, self._lost = directory, False, False
+        path = directory / NAME
+        self._holder: Holder = LockObject(path) if isinstance(path, BucketPath) else LockFile(path)
         self._ended = threading.Event()
 
     def __enter__(self) -> "RunLock":
@@ -43,88 +76,62 @@ class RunLock:
         return self
 
     def __exit__(self, *_) -> None:
-        if self._file is None:
+        if not self._held:
             return
         self._ended.set()
         self._beating.join()
-        self._path.unlink(missing_ok=True)
-        self._file.close()
+        if not self._lost:
+            self._holder.release()
+
+    def check_held(self) -> None:
+        """Raises ValueError where another run took the lock: this one was silent for too long."""
+        check(
+            not self._lost,
+            f"{self._directory}: another run took over, since this one gave no sign of life for "
+            f"{SILENCE:.0f} seconds; run it again when the other has ended.",
+        )
 
     def _take(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            file, carried = _open_locked(self._path)
-            owner = _owner(self._path)
-            here = carried and owner is not None and owner["host"] == socket.gethostname()
-            if owner is not None and not here and self._is_alive(owner):
-                file.close()
+            owner = _read(self._holder.take())
+            if owner is not None and self._is_alive(owner):
+                self._holder.leave()
                 raise BlockingIOError
+            names = {"host": socket.gethostname(), "process": os.getpid(), "id": uuid.uuid4().hex}
+            self._holder.claim(json.dumps(names).encode())
         except BlockingIOError:
-            owner = _owner(self._path) or {"host": "unknown", "process": "unknown"}
+            owner = _read(self._holder.owner()) or {"host": "unknown", "process": "unknown"}
             raise ValueError(
-                f"{self._path.parent}: another run writes here (host {owner['host']}, process "
+                f"{self._directory}: another run writes here (host {owner['host']}, process "
                 f"{owner['process']}); let it end, or use another folder."
             ) from None
-        self._file = file
-        file.truncate(0)
-        json.dump({"host": socket.gethostname(), "process": os.getpid()}, file)
-        file.flush()
+        self._held = True
         self._beating = threading.Thread(target=self._beat, daemon=True)
         self._beating.start()
 
     def _is_alive(self, owner: dict) -> bool:
-        """Whether the file is touched again; clocks of two machines cannot be compared."""
-        seen, until = self._path.stat().st_mtime_ns, time.monotonic() + SILENCE
+        """Whether the owner gives a sign of life; clocks of two machines cannot be compared."""
+        seen, until = self._holder.beats(), time.monotonic() + SILENCE
         logging.warning(
             "Waiting %.0f seconds to see whether process %s on host %s still writes in %s.",
-            *(SILENCE, owner["process"], owner["host"], self._path.parent),
+            *(SILENCE, owner["process"], owner["host"], self._directory),
         )
         while time.monotonic() < until:
             time.sleep(BEAT / 5)
-            if self._path.stat().st_mtime_ns != seen:
+            if self._holder.beats() != seen:
                 return True
         return False
 
     def _beat(self) -> None:
-        while not self._ended.wait(BEAT):
+        while not self._lost and not self._ended.wait(BEAT):
             with contextlib.suppress(OSError):  # the file system may be unavailable for a moment
-                os.utime(self._path)
+                self._lost = not self._holder.beat()
 
 
-def _open_locked(path: Path) -> tuple[IO[str], bool]:
-    """The file, and whether it is locked: some file systems support no locks.
-
-    Raises BlockingIOError if another process holds the lock.
-    """
-    while True:
-        file = path.open("a+", encoding="utf-8")
-        try:
-            carried = _lock(file)
-        except OSError:
-            file.close()
-            raise
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file, carried
-        file.close()  # its owner deleted it meanwhile
-
-
-def _lock(file: IO[str]) -> bool:
+def _read(text: bytes) -> dict | None:
+    """The host and process of an owner, None if there is none."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError as error:
-        if error.errno in (errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK):
-            return False
-        raise
-    return True
-
-
-def _owner(path: Path) -> dict | None:
-    """The host and process in the file, None if there is no owner."""
-    try:
-        owner = load_json(path)
-    except (ValueError, OSError):
+        owner = parse_json(text)
+    except ValueError:
         return None
     return owner if isinstance(owner, dict) and {"host", "process"} <= set(owner) else None

@@ -150,7 +150,7 @@ def fit(
     with (
         closing(batches),  # which ends its worker processes, if any
         Preemption() as preemption,
-        RunLock(run.directory),
+        RunLock(run.directory) as lock,
         _checkpoints(run) as checkpoints,
     ):
         with clock.phase("restore"):
@@ -187,6 +187,7 @@ def fit(
                 state = steps.take(step, state, batches)
                 stopping = preemption.reached(step)
                 if stopping or run.due(step, run.config.save_every):
+                    lock.check_held()
                     with clock.phase("save"):
                         checkpoints.save(state, batches)
                 if stopping:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from absl import logging
 
-from mvar_jax.files import naming_errors, parse_json, write_text
+from mvar_jax.files import GrowingFile, parse_json, read_grown
 
 Row = dict[str, int | float | None]
 
@@ -23,17 +23,19 @@ class MetricsLog:
 
     def __init__(self, path: Path, step: int, writes: bool = True):
         self.rows = _rows_until(path, step)
-        self._path, self._writes = path, writes
-        if writes:
-            write_text(path, "".join(_line(row) for row in self.rows))
+        self._file = GrowingFile(path, "".join(_line(row) for row in self.rows)) if writes else None
 
     def append(self, row: Row) -> None:
         """Writes a row to the file immediately."""
         row = {name: _json_number(value) for name, value in row.items()}
         self.rows.append(row)
-        if self._writes:
-            with naming_errors(self._path), self._path.open("a", encoding="utf-8") as file:
-                file.write(_line(row))
+        if self._file is not None:
+            self._file.append(_line(row))
+
+    def close(self) -> None:
+        """Ends the log."""
+        if self._file is not None:
+            self._file.close()
 
 
 def _json_number(value: int | float | None) -> int | float | None:
@@ -47,7 +49,7 @@ def _line(row: Row) -> str:
 def _rows_until(path: Path, step: int) -> list[Row]:
     """The rows of a log up to a step, without lines that are incomplete or damaged."""
     rows = []
-    lines = path.read_bytes().splitlines() if path.exists() else []
+    lines = read_grown(path).splitlines()
     for number, line in enumerate(lines, 1):
         row = _row(line)
         if row is None and number < len(lines):

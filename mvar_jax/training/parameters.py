@@ -17,8 +17,8 @@ from mvar_jax.training.stored import (
     check_sealed,
     check_whole,
     load_stored,
-    stored_steps,
 )
+from mvar_jax.workdir import stored_steps
 
 GROUP_BYTES = 1 << 25  # bytes of arrays that `save_params` writes together
 CHUNK_BYTES = 1 << 22  # bytes of an array that are compressed together

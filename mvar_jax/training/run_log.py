@@ -34,8 +34,8 @@ class RunLog:
         return self
 
     def __exit__(self, *_) -> None:
-        for board in self._boards:
-            board.close()
+        for log in (self._metrics, self._throughput, *self._boards):
+            log.close()
 
     @property
     def rows(self) -> list[Row]:

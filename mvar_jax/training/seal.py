@@ -4,7 +4,7 @@ import json
 import zlib
 from pathlib import Path
 
-from mvar_jax.files import load_json, write_text
+from mvar_jax.files import load_json, names_below, write_text
 
 SEAL = "seal.json"
 CHUNK_BYTES = 1 << 22
@@ -12,7 +12,7 @@ CHUNK_BYTES = 1 << 22
 
 def write_seal(directory: Path) -> None:
     """Records the CRC-32 of every file below a directory in its `seal.json`."""
-    checksums = {name: _checksum(directory / name) for name in _files(directory)}
+    checksums = {name: _checksum(directory / name) for name in names_below(directory)}
     write_text(directory / SEAL, json.dumps(checksums, indent=1))
 
 
@@ -53,11 +53,6 @@ def _sealed(directory: Path) -> dict[str, int] | None:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return checksums if isinstance(checksums, dict) else None
-
-
-def _files(directory: Path) -> list[str]:
-    found = (path for path in directory.rglob("*") if path.is_file())
-    return sorted(path.relative_to(directory).as_posix() for path in found)
 
 
 def _checksum(path: Path) -> int:

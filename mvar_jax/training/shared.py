@@ -13,6 +13,7 @@ from absl import logging
 
 from mvar_jax.array_types import Array, Leaf, Params, path_name
 from mvar_jax.checks import check
+from mvar_jax.files import local_copy
 from mvar_jax.models.checksum import checksum
 from mvar_jax.tensor_files.safetensors import (
     About,
@@ -46,6 +47,7 @@ def load_shared(file: Path, expected: Params, *, verify: bool = False) -> Params
     damaged, holds arrays of other names or shapes, or anything but floating point numbers, and,
     with `verify`, for one without a checksum, which is otherwise warned of.
     """
+    file = local_copy(file)
     try:
         tensors, said = read_safetensors(file), read_metadata(file).get(CHECKSUM)
     except ValueError as error:

@@ -14,7 +14,7 @@ from mvar_jax.array_types import PyTree, path_name
 from mvar_jax.checks import check, first_line
 from mvar_jax.training.placement import placement
 from mvar_jax.training.seal import SEAL, find_damage
-from mvar_jax.workdir import WEIGHTS, Workdir
+from mvar_jax.workdir import WEIGHTS, Workdir, stored_steps
 
 # What a training goes on with, besides the parameters, and what to say where it is missing.
 PARTS_OF_A_RUN = {"optimizer": "no optimizer", "data": "no data position"}
@@ -29,12 +29,6 @@ class DamagedError(ValueError):
             "directory away to continue without it."
         )
         self.path, self.what = path, what
-
-
-def stored_steps(directory: Path) -> list[int]:
-    """The steps saved in a run's directory, finished or damaged, newest first."""
-    found = (path.name for path in directory.glob("*"))
-    return sorted((int(name) for name in found if name.isdigit()), reverse=True)
 
 
 def check_is_run(directory: Path) -> None:

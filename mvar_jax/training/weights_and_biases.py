@@ -2,13 +2,14 @@
 
 import importlib
 import importlib.util
+import tempfile
 import uuid
 from pathlib import Path
 
 import numpy as np
 
 from mvar_jax.checks import check, first_line
-from mvar_jax.files import write_text
+from mvar_jax.files import BucketPath, write_text
 from mvar_jax.training.metrics import Row
 
 
@@ -35,7 +36,7 @@ class WeightsAndBiases:
             self._run = self._wandb.init(
                 project=project,
                 name="/".join(directory.absolute().parts[-2:]),
-                dir=str(directory),
+                dir=_place(directory),
                 id=_identity(directory / "wandb.id"),
                 resume="allow",
             )
@@ -57,6 +58,11 @@ class WeightsAndBiases:
     def close(self) -> None:
         """Waits until everything is sent."""
         self._run.finish()
+
+
+def _place(directory: Path) -> str:
+    """Where the package keeps what it sends: of a run in a bucket, on this machine."""
+    return tempfile.gettempdir() if isinstance(directory, BucketPath) else str(directory)
 
 
 def _identity(file: Path) -> str:

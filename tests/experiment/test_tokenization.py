@@ -1,6 +1,7 @@
 """Token files: whole, the same however they came about, and as good to train on as the images."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from mvar_jax.experiment import tokenization, tokenizer_training, trunk_training
 from mvar_jax.experiment.tokenization import tokenize_split
 from mvar_jax.experiment.tokenizer_training import train_tokenizer
 from mvar_jax.experiment.trunk_training import train_trunk
+from mvar_jax.files import names_below, publish
 from mvar_jax.models.checksum import tokenizer_names
 from mvar_jax.training.loop import Outcome
 from mvar_jax.training.parameters import save_params
@@ -319,3 +321,26 @@ def test_a_tokenizer_is_not_adopted_beside_one_that_was_begun(config, workdir, t
     with pytest.raises(ValueError, match=r"already holds a tokenizer, trained or begun"):
         train_trunk(config, run, tokenizer_from=workdir)
     assert [path.name for path in run.path.iterdir()] == ["tokenizer"]
+
+
+def test_images_tokenizer_and_tokens_may_be_in_a_bucket(config, workdir, photos, bucket, tmp_path):
+    publish(Path(shutil.copytree(photos, tmp_path / "photos")), bucket / "photos")
+    there = replace(config, data=replace(config.data, directory=f"{bucket}/photos"))
+    stored = Workdir.of(f"{bucket}/run")
+    stored.adopt_tokenizer(workdir)
+    tokenize_split(config, workdir, tmp_path / "disk", split="train", crops=1)
+    tokenize_split(there, stored, bucket / "tokens", split="train", crops=1)
+    shards = names_below(tmp_path / "disk")
+    assert names_below(bucket / "tokens") == shards
+    for name in set(shards) - {MANIFEST}:
+        assert (bucket / "tokens" / name).read_bytes() == (tmp_path / "disk" / name).read_bytes()
+    source = TokenSource(f"{bucket}/tokens")
+    source.check(config.tokenizer, tokenizer_names(tokenizer_params()))
+    assert len(source) == IMAGES - 1
+    again = tokenize_split(there, stored, bucket / "tokens", split="train", crops=1)
+    assert again.records == IMAGES - 1
+    (bucket / "tokens" / shards[-1]).unlink()
+    with pytest.raises(ValueError, match="a shard is damaged"):
+        TokenSource(f"{bucket}/tokens")
+    with pytest.raises(ValueError, match="no prepared copy of 'digits' in the bucket"):
+        load_source("digits", "train", f"{bucket}/photos")

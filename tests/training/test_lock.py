@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from mvar_jax.training import lock
+from mvar_jax.training import lock, lock_file
 from mvar_jax.training.lock import NAME, RunLock
 
 HOLD = """
@@ -55,7 +55,7 @@ def test_a_process_that_was_killed_blocks_nothing(tmp_path, holder, number, capl
 def test_an_owner_on_another_machine_counts_as_long_as_it_gives_signs_of_life(
     tmp_path, holder, monkeypatch, caplog
 ):
-    monkeypatch.setattr(lock, "_lock", lambda file: False)  # as where files carry no locks
+    monkeypatch.setattr(lock_file, "_lock", lambda file: False)  # as where files carry no locks
     monkeypatch.setattr(lock, "SILENCE", 15.0)
     with pytest.raises(ValueError, match=f"another run writes here .* process {holder.pid}"):
         RunLock(tmp_path).__enter__()

@@ -14,7 +14,7 @@ from mvar_jax.cache.kv_cache import KVCache
 from mvar_jax.cache.plan import AttentionShape, CachePlan, GroupPlan
 from mvar_jax.cache.policies.base import MOST, Policy, Probe
 from mvar_jax.cache.profile import Profile
-from mvar_jax.files import user_path
+from mvar_jax.files import input_path
 from mvar_jax.scales import ScaleSchedule
 
 
@@ -105,7 +105,7 @@ class HeatKV(Policy):
     def _ranks(self, schedule, shape, profile):
         """By the file of orders, or by the profile, [layers, heads, scales]."""
         if self.orders:
-            path = user_path(self.orders)
+            path = input_path(self.orders)
             return read_head_orders(path, schedule, shape, self.sink_scales)
         return _ranks(self.measured(profile).mass)
 

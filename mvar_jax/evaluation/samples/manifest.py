@@ -8,7 +8,6 @@ DIR/samples.npz      all images, or what another layout has in its place; see `l
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 
 import mvar_jax
 from mvar_jax.checks import check
-from mvar_jax.files import UNFINISHED, check_unused, load_json, write_text
+from mvar_jax.files import UNFINISHED, check_unused, load_json, remove_folder, write_text
 
 FORMAT = "mvar_jax samples 1"
 MANIFEST, PARTS, FEATURES, ARCHIVE = "manifest.json", "parts", "features", "samples.npz"
@@ -112,9 +111,9 @@ def environment() -> dict[str, str]:
 def clear(folder: Path) -> None:
     """Removes the parts, the features and the drafts of killed processes."""
     for name in (PARTS, FEATURES):
-        shutil.rmtree(folder / name, ignore_errors=True)
+        remove_folder(folder / name)
     for left in folder.rglob(f"*{UNFINISHED}"):
-        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+        remove_folder(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def _is_begun(folder: Path) -> bool:

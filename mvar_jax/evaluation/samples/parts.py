@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mvar_jax.checks import check
-from mvar_jax.files import written_whole
+from mvar_jax.files import local_copy, written_whole
 
 Pixels = UInt8[np.ndarray, "batch height width_px 3"]
 
@@ -42,7 +42,7 @@ class Parts:
     def exists(self, part: int) -> bool:
         """Whether a part is there, and whole: a machine that lost its power may leave less."""
         try:
-            return np.load(self.file(part), mmap_mode="r").shape == self._shape(part)
+            return np.load(local_copy(self.file(part)), mmap_mode="r").shape == self._shape(part)
         except (OSError, ValueError):
             return False
 
@@ -59,7 +59,7 @@ class Parts:
     def read(self) -> Iterator[Pixels]:
         """Yields the images of every part in order. Raises OSError where one is missing."""
         for part in range(len(self)):
-            yield np.load(self.file(part))
+            yield np.load(local_copy(self.file(part)))
 
     def _shape(self, part: int) -> tuple[int, ...]:
         return (len(self.numbers(part)), *self.image_size, 3)

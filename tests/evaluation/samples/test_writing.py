@@ -18,7 +18,7 @@ from PIL import Image
 from mvar_jax.evaluation.samples import Layout, SampleDrawing, SampleManifest, writing
 from mvar_jax.evaluation.samples.archive import write_archive
 from mvar_jax.evaluation.samples.parts import Parts
-from mvar_jax.files import file_checksum
+from mvar_jax.files import file_checksum, names_below
 from mvar_jax.pictures.pixels import to_uint8
 from mvar_jax.training import lock
 from mvar_jax.training.lock import RunLock
@@ -130,6 +130,15 @@ def test_interrupted_work_resumes_to_the_same_bytes(model, whole, tmp_path, monk
     assert {path.name: data for path, data in contents(out).items()} == {
         path.name: data for path, data in contents(whole).items()
     }
+
+
+def test_interrupted_in_a_bucket_they_are_the_same_bytes(model, whole, bucket, monkeypatch):
+    out = bucket / "samples"
+    interrupted(model, out, 1, monkeypatch)
+    assert len(names_below(out / "parts")) > 0
+    write(drawing(model), out)
+    assert names_below(out) == ["manifest.json", "samples.npz"]
+    assert (out / "samples.npz").read_bytes() == (whole / "samples.npz").read_bytes()
 
 
 def test_killed_in_the_last_moment_nothing_is_left_over(model, whole, tmp_path, monkeypatch):

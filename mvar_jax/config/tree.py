@@ -63,7 +63,12 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
         right and (hint is bool or value is not False),
         f"{path}: got {value!r}, expected a value of type {hint.__name__}.",
     )
-    return hint(value)
+    try:
+        return hint(value)
+    except OverflowError:
+        raise ValueError(
+            f"{path}: got a whole number that no float holds, expected a smaller one."
+        ) from None
 
 
 def to_json(config: Config) -> str:

@@ -55,7 +55,7 @@ class Guard:
                 f"got a request for the host {host[:100]!r}, expected the address of this machine; "
                 "open the page by that, or name the host by --host."
             )
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and not _is_of(origin, host):
             return f"got a request of the page {origin[:100]!r}, expected one of this page."
         return ""
 
@@ -65,6 +65,14 @@ class Guard:
         except ValueError:
             return False
         return name in self._names or _is_address(name)
+
+
+def _is_of(origin: str, host: str) -> bool:
+    """Whether an Origin is that of the pages of a host."""
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
 
 
 def _is_address(name: str) -> bool:

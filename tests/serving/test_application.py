@@ -75,6 +75,7 @@ def test_models_are_described(client):
         (b'{"settings": {"labels": 1}}', "settings: got labels, expected some of guidance"),
         (b'{"settings": {"temperature": NaN}}', "temperature"),
         (b'{"settings": {"guidance": -1}}', "guidance: got -1"),
+        (b'{"settings": {"guidance": 1%s}}' % (b"0" * 400), "guidance: got a whole number that no"),
         (b'{"edit": {"mask": ""}}', "image: got none to edit"),
         (b'{"edit": {"image": "?"}}', "image: cannot be read (it is not in base64)"),
         (b'{"edit": {"image": "AAAA"}}', "image: cannot be read (no image in one of the formats"),
@@ -112,6 +113,7 @@ def test_pictures_and_requests_are_bounded(client):
         ({"host": "127.0.0.1:8000", "origin": "http://127.0.0.1:9000"}, False),
         ({"host": "127.0.0.1:8000", "origin": "https://evil.example"}, False),
         ({"host": "127.0.0.1:8000", "origin": "null"}, False),
+        ({"host": "127.0.0.1:8000", "origin": "http://[::1"}, False),
     ],
 )
 def test_only_this_page_of_this_machine_is_served(client, headers, served):

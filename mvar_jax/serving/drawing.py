@@ -47,6 +47,7 @@ class Drawer:
         """
         if not self.models.holds(job.offer):
             yield Event("loading", {"workdir": job.offer.workdir})
+        self.models.forget_programs()  # of jobs that were stopped
         model, before = self.models.of(job), self.models.compiled
         policies, subjects = job.asked.policies, _subjects(model, job)
         runs = [self.models.compressed(model, policy) for policy in policies]

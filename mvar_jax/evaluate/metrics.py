@@ -20,7 +20,7 @@ from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.set_metrics import OpenedSet, check_sizes, compare, open_set, remarks
 from mvar_jax.evaluation.set_sources import FileSource, SetSource, SplitSource
 from mvar_jax.evaluation.set_statistics import SetStatistics, save_statistics
-from mvar_jax.files import check_writable, folder_exists, input_path, user_path, write_json
+from mvar_jax.files import HUB, check_writable, folder_exists, input_path, user_path, write_json
 from mvar_jax.hub import open_workdir
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.networks.features import FeatureNetwork
@@ -78,10 +78,10 @@ def _sets() -> list[SetSource]:
 
 
 def _source(name: str) -> SetSource:
-    """A folder, an .npz, or RUN@SPLIT where no file has that name."""
-    path = user_path(name)
+    """A folder, an .npz, or RUN@SPLIT where no file has that name; a RUN may be on the Hub."""
     run, mark, split = name.rpartition("@")
-    if not mark or path.exists():
+    path = None if name.startswith(HUB) else user_path(name)
+    if path is not None and (not mark or path.exists()):
         check(
             not (path / "config.json").is_file(),
             f"{name}: is the folder of a run, expected images; a split of its data is {name}@test.",
@@ -127,7 +127,8 @@ def _store() -> Path | None:
         folder_exists(path.absolute().parent),
         f"--store: got {name!r}, whose folder is no directory; make it, or name another file.",
     )
-    read = [user_path(given).resolve() for given in cli.given(*NAMES).values()]
+    given = [name for name in cli.given(*NAMES).values() if not name.startswith(HUB)]
+    read = [user_path(name).resolve() for name in given]
     check(
         path.resolve() not in read and not (path.exists() and holds_images(path)),
         f"--store: {name} holds what is measured or other images, expected a new file or one of "

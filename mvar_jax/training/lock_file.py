@@ -26,8 +26,11 @@ class LockFile:
         return b"" if carried and _host(left) == socket.gethostname() else left
 
     def beats(self) -> int:
-        """When the file was last touched, in nanoseconds."""
-        return self._path.stat().st_mtime_ns
+        """When the file was last touched, in nanoseconds; 0 where its owner deleted it."""
+        try:
+            return self._path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
 
     def claim(self, owner: bytes) -> None:
         """Writes the owner to the file, which is locked."""

@@ -23,21 +23,12 @@ class LockObject:
 
     def claim(self, owner: bytes) -> None:
         """Writes the object in place of the version that was seen."""
-        try:
-            self._replace(owner)
-        except FileExistsError:
-            raise BlockingIOError from None
+        if not self._replace(owner):
+            raise BlockingIOError
 
     def beat(self) -> bool:
         """Writes the object again."""
-        try:
-            self._replace(self._held.content)
-        except FileExistsError:  # by another, or by ourselves, if the answer was lost on its way
-            content, generation = read_version(self._path)
-            if content != self._held.content:
-                return False
-            self._held = Version(content, generation)
-        return True
+        return self._replace(self._held.content)
 
     def release(self) -> None:
         """Deletes the object, if it is still ours."""
@@ -51,5 +42,13 @@ class LockObject:
         """What the object holds."""
         return read_version(self._path).content
 
-    def _replace(self, content: bytes) -> None:
-        self._held = Version(content, write_version(self._path, content, self._held.generation))
+    def _replace(self, content: bytes) -> bool:
+        """Writes the object in place of the version that was seen; whether it is ours now."""
+        try:
+            found = Version(content, write_version(self._path, content, self._held.generation))
+        except FileExistsError:  # by another, or by ourselves, if the answer was lost on its way
+            found = read_version(self._path)
+            if found.content != content:
+                return False
+        self._held = found
+        return True

@@ -60,8 +60,6 @@ def main_of(words):
     if program == "mvar_jax.benchmark":
         command = words[3].partition("|")[0] if len(words) > 3 else "sample"
         return f"{program}.{BENCHMARKS[command]}:define_flags"
-    if program == "mvar_jax.evaluate":
-        return f"{program}.{words[3] if len(words) > 3 else 'sample'}:define_flags"
     return f"{program}:define_flags"
 
 

@@ -46,7 +46,8 @@ def test_the_page_is_there_and_asks_nobody_else(client):
 
 
 def test_names_of_the_script_are_those_of_the_page():
-    page, script = ((PAGE / name).read_text() for name in ("index.html", "page.js"))
+    page = (PAGE / "index.html").read_text()
+    script = "".join(file.read_text() for file in PAGE.glob("*.js"))
     named = {*re.findall(r'byId\("([\w-]+)"\)', script)}
     assert named and named <= {*re.findall(r' id="([\w-]+)"', page)}
 

@@ -10,10 +10,11 @@ CONFIG_FOLDERS = (Path(__file__).parents[1] / "configs", Path(__file__).parents[
 
 
 def load_config(name: str) -> ConfigDict:
-    """A config file of the package, by its name, with a preset after a colon."""
-    file, _, preset = name.partition(":")
+    """A config file by its name or path, with a preset after a colon, or the file's own default."""
+    file, colon, preset = name.partition(":")
     path = find_config(f"--config={file}").removeprefix("--config=")
-    return runpy.run_path(path)["get_config"](preset)
+    get_config = runpy.run_path(path)["get_config"]
+    return get_config(preset) if colon else get_config()
 
 
 def find_config(argument: str) -> str:

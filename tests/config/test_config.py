@@ -16,6 +16,7 @@ from mvar_jax.config import (
     TokenizerConfig,
     TrainingConfig,
 )
+from mvar_jax.config.files import load_config
 from mvar_jax.config.tree import from_config_dict, from_json, to_config_dict, to_json
 
 TINY = Config(
@@ -278,3 +279,14 @@ def test_what_follows_from_the_sizes_of_a_trunk():
     assert (config.repeats, config.history_positions) == (2, (0, 2))
     assert (config.head_dim, config.hidden_width) == (24, 144)
     assert (config.ssm_width, config.ssm_heads) == (192, 4)
+
+
+def test_a_config_file_without_a_preset_has_its_own_default(tmp_path):
+    assert load_config("shapes.py") == load_config("shapes.py:var64")
+    (tmp_path / "mine.py").write_text(
+        "from mvar_jax.config import Config\n"
+        "from mvar_jax.config.tree import to_config_dict\n"
+        "def get_config():\n"
+        "    return to_config_dict(Config(batch_size=12))\n"
+    )
+    assert load_config(str(tmp_path / "mine.py")).batch_size == 12

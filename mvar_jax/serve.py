@@ -1,4 +1,4 @@
-"""Opens a page in the browser: draws, edits and compares cache policies, scale by scale.
+"""Serves a page for the browser: draws, edits and compares cache policies, scale by scale.
 
     python -m mvar_jax.serve --workdir=runs/shapes
     python -m mvar_jax.serve --workdir=runs/shapes --workdir=runs/digits --port=8001

@@ -1,8 +1,10 @@
-"""VAR on ImageNet 256x256, as published.
+r"""VAR on ImageNet 256x256, as published.
 
-    python -m mvar_jax.train --config=configs/var_imagenet256.py:d16 --workdir=runs/var_d16
+    python -m mvar_jax.convert import --checkpoint=vae_ch160v4096z32.pth --out=runs/vae
+    python -m mvar_jax.train --config=configs/var_imagenet256.py:d16 \
+        --config.data.directory=/data/imagenet --tokenizer=runs/vae --workdir=runs/own_var_d16
 
-Presets d16, d20, d24, d30. `data.directory` must hold the tar files of ImageNet
+Presets d16, d20, d24, d30. `data.directory` holds the tar files of ImageNet
 (docs/data.md), `--tokenizer` is a working directory with the official tokenizer.
 """
 

@@ -2,18 +2,19 @@
 
 from pathlib import Path
 
+from mvar_jax.files import local_copy
 from mvar_jax.hub.address import HubAddress
 from mvar_jax.hub.failures import UnreachableError, explain, hub_library
 
 
 def upload(folder: Path, repository: str, *, private: bool = False) -> HubAddress:
-    """Uploads all files of a folder in one commit, and returns its address, pinned.
+    """Uploads all files of a folder, maybe of a bucket, in one commit; returns its address, pinned.
 
     The repository is created if it is missing, `private` if so asked; files of other names in it
     stay. Raises ValueError where the Hub does not allow it, or cannot be reached: nothing is
     changed there then.
     """
-    hub, address = hub_library(), HubAddress(repository)
+    hub, address, folder = hub_library(), HubAddress(repository), local_copy(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     added = [hub.CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files]
     api = hub.HfApi()

@@ -9,7 +9,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -44,6 +44,8 @@ def application(offers: Sequence[Offer], worker: Worker, names: tuple[str, ...] 
             job = await run_in_threadpool(Job.parse, body, offers)
         except TimeoutError:
             return _refused(f"the request took over {BODY_SECONDS} s to arrive; try again.", 408)
+        except ClientDisconnect:
+            return _refused("the request did not arrive whole.", 400)  # which nobody hears
         except OverflowError as error:
             return _refused(str(error), 413)
         except ValueError as error:

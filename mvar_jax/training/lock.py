@@ -81,7 +81,8 @@ class RunLock:
         self._ended.set()
         self._beating.join()
         if not self._lost:
-            self._holder.release()
+            with contextlib.suppress(OSError):  # without heartbeats it is soon free for others
+                self._holder.release()
 
     def check_held(self) -> None:
         """Raises ValueError where another run took the lock: this one was silent for too long."""

@@ -45,9 +45,11 @@ class LockFile:
         return True
 
     def release(self) -> None:
-        """Deletes the file."""
-        self._path.unlink(missing_ok=True)
-        self.leave()
+        """Deletes the file. Raises OSError where that fails; it is unlocked all the same."""
+        try:
+            self._path.unlink(missing_ok=True)
+        finally:
+            self.leave()
 
     def leave(self) -> None:
         """Unlocks the file."""

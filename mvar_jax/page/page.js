@@ -161,8 +161,9 @@ const HEARD = {
     Object.assign(drawn, { loading: true, status: `Loading ${workdir}` });
     showStatus();
   },
-  started({ sizes, runs }) {
+  started({ sizes, runs, note }) {
     Object.assign(drawn, { sizes, runs, status: "Drawing" });
+    if (note) say(note);
     show();
   },
   scale(step) {

@@ -57,7 +57,8 @@ class Drawer:
         for policy, values in zip(policies, described):
             values["command"] = self.command(job, policy)
         sizes = model.sampler.scales.sizes
-        yield Event("started", {"sizes": sizes, "runs": described})
+        note = _note(job, model.image_size)
+        yield Event("started", {"sizes": sizes, "runs": described, "note": note})
         steps: list[Samples] = []
         for scale, size in enumerate(sizes):
             steps.clear()
@@ -103,6 +104,13 @@ def _stream(model: Model, job: Job, subjects: list[int | str] | None) -> Iterato
     strength, threshold = job.edit.strength, job.edit.threshold
     forced = model.keep(images, masks, noise=noise, strength=strength, threshold=threshold)
     return model.stream(subjects, asked.seed, forced=forced, **settings)
+
+
+def _note(job: Job, size: tuple[int, int]) -> str:
+    """What is done to the image and mask of an edit, as `mvar_jax.edit` says it; maybe nothing."""
+    if job.canvas is None:
+        return ""
+    return " ".join(filter(None, (job.canvas.said, job.canvas.describe_fit(size))))
 
 
 def _described(model: Model) -> dict[str, Any]:

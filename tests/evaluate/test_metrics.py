@@ -244,3 +244,13 @@ def test_a_split_of_the_data_is_a_set(run, tmp_path, monkeypatch):
         run(("samples", "digits@dev"), ("reference", "digits@test"))
     with pytest.raises(ValueError, match=r"holds no config\.json"):
         run(("samples", "other@test"), ("reference", "digits@test"))
+
+
+def test_a_split_may_be_that_of_a_model_on_the_hub(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(metrics, "open_workdir", lambda run: asked.append(run) or Workdir(tmp_path))
+    with pytest.raises(ValueError, match="holds no config"):
+        metrics._source("hf://me/tiny@v1@test")
+    assert asked == ["hf://me/tiny@v1"]
+    with pytest.raises(ValueError, match="hf://me/tiny: expected RUN@SPLIT"):
+        metrics._source("hf://me/tiny")

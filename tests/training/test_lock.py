@@ -9,8 +9,11 @@ import sys
 
 import pytest
 
-from mvar_jax.training import lock, lock_file
+from mvar_jax.files import Version
+from mvar_jax.training import lock, lock_file, lock_object
 from mvar_jax.training.lock import NAME, RunLock
+from mvar_jax.training.lock_file import LockFile
+from mvar_jax.training.lock_object import LockObject
 
 HOLD = """
 import sys, time
@@ -74,3 +77,44 @@ def test_a_lock_is_taken_again_and_a_broken_one_too(tmp_path):
         with RunLock(tmp_path / "new" / "run"), RunLock(tmp_path):
             pass
     assert list((tmp_path / "new" / "run").iterdir()) == []
+
+
+def test_a_file_that_its_owner_deleted_gives_another_sign_than_before(tmp_path):
+    held = LockFile(tmp_path / NAME)
+    held.take()
+    held.claim(b"{}")
+    assert held.beats() > 0
+    held.release()
+    assert held.beats() == 0
+
+
+def test_an_object_is_held_though_the_answer_was_lost(monkeypatch):
+    """The client of a bucket tries again, and is refused by what it wrote itself."""
+    objects = [Version(b"", 0)]
+
+    def write(path, content, seen):
+        if objects[-1].generation == seen:
+            objects.append(Version(content, seen + 1))
+        raise FileExistsError
+
+    monkeypatch.setattr(lock_object, "read_version", lambda path: objects[-1])
+    monkeypatch.setattr(lock_object, "write_version", write)
+    ours, other = LockObject("gs://bucket/run.lock"), LockObject("gs://bucket/run.lock")
+    for holder in (ours, other):
+        holder.take()
+    ours.claim(b"ours")
+    assert ours.beat()
+    with pytest.raises(BlockingIOError):
+        other.claim(b"another")
+    objects.append(Version(b"another", 9))
+    assert not ours.beat()
+
+
+def test_the_error_of_a_run_stands_where_its_lock_cannot_be_released(tmp_path, monkeypatch):
+    def release(self):
+        self.leave()
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(LockFile, "release", release)
+    with pytest.raises(KeyError, match="its own"), RunLock(tmp_path):
+        raise KeyError("its own")

@@ -21,6 +21,7 @@ from mvar_jax.training.lock_object import LockObject
 NAME = "run.lock"
 BEAT = 5.0  # seconds between two heartbeats
 SILENCE = 20.0  # seconds without a heartbeat after which an owner on another machine is gone
+ATTEMPTS, PAUSE = 20, 0.1  # to take a lock that nobody seems to own; seconds between two of them
 
 
 class Holder(Protocol):
@@ -93,22 +94,34 @@ class RunLock:
         )
 
     def _take(self) -> None:
+        other = None
+        for attempt in range(ATTEMPTS):
+            time.sleep(PAUSE if attempt else 0)
+            self._held = self._is_taken()
+            other = None if self._held else _read(self._holder.owner())
+            if self._held or other is not None:
+                break  # otherwise its owner ends, or begins, just now
+        other = other or {"host": "unknown", "process": "unknown"}
+        check(
+            self._held,
+            f"{self._directory}: another run writes here (host {other['host']}, process "
+            f"{other['process']}); let it end, or use another folder.",
+        )
+        self._beating = threading.Thread(target=self._beat, daemon=True)
+        self._beating.start()
+
+    def _is_taken(self) -> bool:
+        """Tries to take the lock; whether it is ours now, not another's."""
+        names = {"host": socket.gethostname(), "process": os.getpid(), "id": uuid.uuid4().hex}
         try:
             owner = _read(self._holder.take())
             if owner is not None and self._is_alive(owner):
                 self._holder.leave()
-                raise BlockingIOError
-            names = {"host": socket.gethostname(), "process": os.getpid(), "id": uuid.uuid4().hex}
+                return False
             self._holder.claim(json.dumps(names).encode())
         except BlockingIOError:
-            owner = _read(self._holder.owner()) or {"host": "unknown", "process": "unknown"}
-            raise ValueError(
-                f"{self._directory}: another run writes here (host {owner['host']}, process "
-                f"{owner['process']}); let it end, or use another folder."
-            ) from None
-        self._held = True
-        self._beating = threading.Thread(target=self._beat, daemon=True)
-        self._beating.start()
+            return False
+        return True
 
     def _is_alive(self, owner: dict) -> bool:
         """Whether the owner gives a sign of life; clocks of two machines cannot be compared."""

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from mvar_jax.files import Version
+from mvar_jax.files import BucketPath, Version
 from mvar_jax.training import lock, lock_file, lock_object
 from mvar_jax.training.lock import NAME, RunLock
 from mvar_jax.training.lock_file import LockFile
@@ -79,6 +79,32 @@ def test_a_lock_is_taken_again_and_a_broken_one_too(tmp_path):
     assert list((tmp_path / "new" / "run").iterdir()) == []
 
 
+def test_a_run_that_ends_while_its_lock_is_looked_at_lets_the_next_one_in(tmp_path, monkeypatch):
+    ending, look = LockFile(tmp_path / NAME), lock_file._lock
+    ending.take()
+    ending.claim(b'{"host": "here", "process": 1}')
+
+    def look_as_it_ends(file):
+        try:
+            return look(file)
+        except BlockingIOError:
+            ending.release()
+            raise
+
+    monkeypatch.setattr(lock_file, "_lock", look_as_it_ends)
+    with RunLock(tmp_path):
+        assert json.loads((tmp_path / NAME).read_text())["process"] == os.getpid()
+
+
+def test_a_run_that_ends_while_its_heartbeats_are_waited_for_does_too(tmp_path, monkeypatch):
+    (tmp_path / NAME).write_text('{"host": "elsewhere", "process": 1}')
+    with monkeypatch.context() as patch:
+        patch.setattr(lock.time, "sleep", lambda seconds: (tmp_path / NAME).unlink(missing_ok=True))
+        taken = RunLock(tmp_path).__enter__()
+    assert json.loads((tmp_path / NAME).read_text())["process"] == os.getpid()
+    taken.__exit__()
+
+
 def test_a_file_that_its_owner_deleted_gives_another_sign_than_before(tmp_path):
     held = LockFile(tmp_path / NAME)
     held.take()
@@ -99,7 +125,7 @@ def test_an_object_is_held_though_the_answer_was_lost(monkeypatch):
 
     monkeypatch.setattr(lock_object, "read_version", lambda path: objects[-1])
     monkeypatch.setattr(lock_object, "write_version", write)
-    ours, other = LockObject("gs://bucket/run.lock"), LockObject("gs://bucket/run.lock")
+    ours, other = (LockObject(BucketPath("gs://bucket/run.lock")) for _ in range(2))
     for holder in (ours, other):
         holder.take()
     ours.claim(b"ours")

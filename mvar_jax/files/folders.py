@@ -5,8 +5,6 @@ temporary folder of this machine. It is uploaded file by file, while an object w
 draft lies beside it: a folder is whole when that is gone. `is_whole` tells, for both.
 """
 
-import errno
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from mvar_jax.checks import check
 from mvar_jax.files.buckets import BucketPath, file_system, naming, objects_below, upload
-from mvar_jax.files.whole import draft_of, write_text
+from mvar_jax.files.upload_mark import UploadMark
+from mvar_jax.files.whole import draft_of
 
 AT_ONCE = 16  # files that are sent or fetched at a time
 
@@ -41,7 +41,8 @@ def draft_folder(path: Path) -> Iterator[Path]:
 def publish(draft: Path, path: Path) -> None:
     """Makes a draft, a folder or a file, `path`, whole or not at all.
 
-    A file is replaced. Raises OSError, also for a folder that holds something.
+    A file is replaced. Raises OSError, also for a folder that holds something, and ValueError where
+    another process begins to upload the same folder.
     """
     if not isinstance(path, BucketPath):
         draft.replace(path)
@@ -49,14 +50,22 @@ def publish(draft: Path, path: Path) -> None:
     if draft.is_file():
         upload(draft, path)
         return
-    if is_whole(path):
-        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
-    mark = draft_of(path)
-    write_text(mark, "The folder beside this is not complete while this is here.\n")
+    mark = UploadMark(path)
     remove_folder(path)  # of a process that was killed
+    names = names_below(draft)
+
+    def send(name: str) -> None:
+        mark.check_ours()
+        upload(draft / name, path / name)
+
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda name: upload(draft / name, path / name), names_below(draft)))
-    mark.unlink()
+        list(pool.map(send, names))
+    sizes = {name: about["size"] for name, about in objects_below(path).items()}
+    check(
+        sizes == {name: (draft / name).stat().st_size for name in names},
+        f"{path}: another process wrote there meanwhile; run this again when it has ended.",
+    )
+    mark.remove()
 
 
 def is_whole(path: Path) -> bool:

@@ -20,6 +20,7 @@ from mvar_jax.files import (
     draft_folder,
     draft_of,
     folder_exists,
+    folders,
     input_path,
     is_whole,
     load_json,
@@ -38,6 +39,7 @@ from mvar_jax.files import (
     written_whole,
 )
 from mvar_jax.files.buckets import client, objects_below
+from mvar_jax.files.upload_mark import UploadMark
 from tests.files.emulator import storage_environment
 
 
@@ -124,6 +126,62 @@ def test_a_folder_that_was_being_uploaded_is_not_there(bucket, tmp_path):
     (tmp_path / "draft" / "new").write_text("new")
     publish(tmp_path / "draft", bucket / "run")
     assert is_whole(bucket / "run") and names_below(bucket) == ["run/new"]
+
+
+def write_draft(path, *names):
+    path.mkdir()
+    for name in names:
+        (path / name).write_text(name)
+    return path
+
+
+def test_of_two_that_upload_a_folder_at_once_the_first_stops(bucket, tmp_path, monkeypatch):
+    run, send = bucket / "run", folders.upload
+    first = write_draft(tmp_path / "first", "a", "b")
+    second = write_draft(tmp_path / "second", "c")
+    begun, ended, problems = threading.Event(), threading.Event(), []
+
+    def publish_second():
+        try:
+            publish(second, run)
+        except ValueError as error:
+            problems.append(str(error))
+
+    other = threading.Thread(target=publish_second)
+
+    def upload(file, path):
+        if file.name == "a":
+            other.start()
+            assert begun.wait(60)
+        elif file.name == "c":
+            begun.set()
+            assert ended.wait(60)
+        send(file, path)
+
+    monkeypatch.setattr(folders, "upload", upload)
+    monkeypatch.setattr(folders, "AT_ONCE", 1)
+    with pytest.raises(ValueError, match=f"{run}: another process uploads this folder too; let"):
+        publish(first, run)
+    assert not is_whole(run)
+    ended.set()
+    other.join()
+    assert problems == [
+        f"{run}: another process wrote there meanwhile; run this again when it has ended."
+    ]
+    assert names_below(run) == ["a", "c"] and not is_whole(run)
+    monkeypatch.setattr(folders, "upload", send)
+    publish(second, run)
+    assert is_whole(run) and names_below(bucket) == ["run/c"]
+
+
+def test_who_marks_a_folder_last_uploads_it(bucket):
+    first, second = UploadMark(bucket / "run"), UploadMark(bucket / "run")
+    for call in (first.check_ours, first.remove):
+        with pytest.raises(ValueError, match="another process uploads this folder too"):
+            call()
+    assert draft_of(bucket / "run").exists()
+    second.remove()
+    assert not draft_of(bucket / "run").exists()
 
 
 def test_files_grow(place):

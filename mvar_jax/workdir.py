@@ -60,8 +60,8 @@ class RunRecord:
 
     `tokenizer` is the checksum (`models.checksum`) of the tokenizer that a trunk learns the tokens
     of, empty for a tokenizer's own run; `perceptual` that of the weights of LPIPS that a tokenizer
-    is trained by, empty without them. Of an adapter's run, `base` is the working directory of the
-    trunk that it adapts, and `base_checksum` the checksum of that trunk.
+    is trained by, empty without them. Of an adapter's run, `base` is the `name` of the working
+    directory of the trunk that it adapts, and `base_checksum` the checksum of that trunk.
     """
 
     total_steps: int
@@ -77,9 +77,13 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Workdir:
-    """The paths of one run, and what is written there by more than one program."""
+    """The paths of one run, and what is written there by more than one program.
+
+    Of a model on the Hugging Face Hub, `path` is in a cache, and `address` its address and commit.
+    """
 
     path: Path
+    address: str = ""
 
     @classmethod
     def of(cls, path: str | Path) -> "Workdir":
@@ -98,6 +102,11 @@ class Workdir:
     def owns(cls, path: Path) -> bool:
         """Whether a file of that name in its folder is a run's own, which nothing may replace."""
         return path.name in OWN_FILES and (path.absolute().parent / "config.json").is_file()
+
+    @property
+    def name(self) -> str:
+        """What it is found again by: its address on the Hub, or its path."""
+        return self.address or str(self.path)
 
     @property
     def checkpoints(self) -> Path:

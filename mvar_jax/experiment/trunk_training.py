@@ -112,7 +112,7 @@ def train_trunk(
         if base is not None:
             start = load_base(base, workdir, source.class_names)
             frozen = replace(frozen, base=start.params, strength=config.adapter.strength)
-            record = replace(record, base=str(base.path), base_checksum=start.checksum)
+            record = replace(record, base=base.name, base_checksum=start.checksum)
         return fit(
             Run(
                 label="trunk" if base is None else "adapter",

@@ -22,7 +22,10 @@ def open_workdir(name: str | Path) -> Workdir:
 
     Raises ValueError as `Workdir.of` and `local_path` do.
     """
-    return Workdir.of(local_path(name, SHARED) if _is_of_hub(name) else name)
+    if not _is_of_hub(name):
+        return Workdir.of(name)
+    pinned, path = _fetch(HubAddress.parse(str(name)), SHARED)
+    return Workdir(path.absolute(), str(pinned))
 
 
 def local_path(name: str | Path, kind: Kind) -> Path:
@@ -31,14 +34,15 @@ def local_path(name: str | Path, kind: Kind) -> Path:
     Without a connection it is taken from the cache. Raises ValueError where there is no such
     thing, it needs a token, the Hub cannot be reached and the cache has none, or it is unsound.
     """
-    return _fetch(HubAddress.parse(str(name)), kind) if _is_of_hub(name) else input_path(name)
+    return _fetch(HubAddress.parse(str(name)), kind)[1] if _is_of_hub(name) else input_path(name)
 
 
 def _is_of_hub(name: str | Path) -> bool:
     return isinstance(name, str) and name.startswith(HUB)
 
 
-def _fetch(address: HubAddress, kind: Kind) -> Path:
+def _fetch(address: HubAddress, kind: Kind) -> tuple[HubAddress, Path]:
+    """The address with the commit of its revision, and where that is in the cache."""
     try:
         commit, sizes = _list(address)
     except UnreachableError as error:
@@ -54,7 +58,7 @@ def _fetch(address: HubAddress, kind: Kind) -> Path:
     size = sum(file.stat().st_size for file in files)
     pinned = HubAddress(address.repository, root.name, address.path)
     sys.stderr.write(f"{pinned}: {len(files)} file(s), {size / 1e6:.1f} MB{note}.\n")
-    return root / address.path
+    return pinned, root / address.path
 
 
 def _list(address: HubAddress) -> tuple[str, Mapping[str, int | None]]:

@@ -13,6 +13,7 @@ import jax
 from mvar_jax.array_types import Params
 from mvar_jax.checks import check, check_given
 from mvar_jax.config import AdapterConfig, Config
+from mvar_jax.hub import open_workdir
 from mvar_jax.models.adapter import class_rows, merge, spread_classes
 from mvar_jax.models.checksum import checksum
 from mvar_jax.training.weights import load_adapter, load_trunk, model_classes
@@ -107,9 +108,9 @@ def _all_classes(base: tuple[str, ...], adapters: Sequence[tuple[str, ...]]) -> 
 def find_base(workdir: Workdir, given: Workdir | None = None) -> Workdir:
     """The base of the adapter in a working directory: the one given, or where it was.
 
-    Raises ValueError where nothing is there.
+    Raises ValueError where nothing is there, and as `open_workdir` does.
     """
-    base = given or Workdir.of(adapter_record(workdir).base)
+    base = given or open_workdir(adapter_record(workdir).base)
     check(
         base.path.is_dir(),
         f"{workdir.path}: its base {base.path} is not there; name the folder that it is in now "

@@ -12,6 +12,7 @@ from PIL import Image
 import mvar_jax
 from mvar_jax.array_types import path_name
 from mvar_jax.config import DataConfig
+from mvar_jax.experiment import trunk_training
 from mvar_jax.experiment.trunk_training import train_trunk
 from mvar_jax.models.checksum import checksum
 from mvar_jax.training.parameters import save_params
@@ -103,6 +104,19 @@ def test_it_is_a_model_with_the_classes_of_both(base, trained):
     assert record.base == str(base.path)
     assert record.base_checksum == checksum(load_trunk(BASE, base))
     assert workdir.class_names(2) == ("dog", "owl")
+
+
+def test_a_base_on_the_hub_is_recorded_by_its_address(base, config, tmp_path, monkeypatch):
+    address, workdir = f"hf://me/base@{'0' * 40}", Workdir.of(tmp_path / "adapter")
+
+    def begin_alone(*_, begin, **__):
+        begin()
+        raise InterruptedError
+
+    monkeypatch.setattr(trunk_training, "fit", begin_alone)
+    with pytest.raises(InterruptedError):
+        train_trunk(config, workdir, base=replace(base, address=address))
+    assert workdir.record().base == address
 
 
 def test_another_base_or_none_is_refused_and_nothing_written(base, config, trained, tmp_path):

@@ -13,7 +13,8 @@ import pytest
 
 import mvar_jax
 from mvar_jax.hub import TEXT_ENCODER, WEIGHT_FILES, local_path, open_workdir
-from mvar_jax.workdir import SHARED_FILES, Workdir
+from mvar_jax.training.adapted import find_base
+from mvar_jax.workdir import SHARED_FILES, RunRecord, Workdir
 from tests.hub.stand_in import TOKEN
 
 NAME = "me/tiny"
@@ -105,6 +106,18 @@ def test_revisions_stay_as_they_were(hub, shared, capsys):
     assert [line[len(TINY) + 1 :][:40] for line in capsys.readouterr().err.splitlines()] == [
         *(new, new, old)
     ]
+
+
+def test_the_base_of_an_adapter_is_found_again_where_the_cache_has_lost_it(hub, shared, tmp_path):
+    repository = hub.share(NAME, shared)
+    base, adapter = open_workdir(TINY), Workdir.of(tmp_path / "adapter")
+    assert base.name == f"{TINY}@{repository.resolve('main')}"
+    (tmp_path / "adapter").mkdir()
+    adapter.save_record(RunRecord(1, base=base.name, base_checksum="0" * 64))
+    repository.add({"config.json": b"{}"})  # a later commit
+    shutil.rmtree(huggingface_hub.constants.HF_HUB_CACHE)
+    found = find_base(adapter)
+    assert found == base and found.config() == Workdir.of(shared).config()
 
 
 def test_what_is_not_there_what_is_hidden_and_what_needs_asking_are_told_apart(hub, shared):

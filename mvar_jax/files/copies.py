@@ -8,9 +8,10 @@ import os
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mvar_jax.checks import check
 from mvar_jax.files.buckets import BucketPath, download, file_system, naming, objects_below
 from mvar_jax.files.folders import AT_ONCE, names_below
 from mvar_jax.files.paths import user_path
@@ -34,7 +35,7 @@ def input_path(name: str | Path) -> Path:
 def local_copy(path: Path) -> Path:
     """A file or folder of this machine with the same content: itself, or of a bucket's a copy.
 
-    Raises OSError where the bucket has nothing of that name.
+    Raises OSError where the bucket has nothing of that name, ValueError as `objects_below` does.
     """
     if not isinstance(path, BucketPath):
         return path
@@ -43,7 +44,7 @@ def local_copy(path: Path) -> Path:
     if about["type"] == "file":
         _fetch(path, about)
         return _place(path)
-    below = objects_below(path)
+    below = _files_below(path)
     folder, files = _place(path), [(path / name, about) for name, about in below.items()]
     for name in names_below(folder):
         if name not in below and not name.endswith(UNFINISHED):  # deleted in the bucket since
@@ -56,15 +57,31 @@ def local_copy(path: Path) -> Path:
 
 
 def copy_folder(source: Path, draft: Path) -> None:
-    """Copies a folder of a disk or a bucket to a new one of this machine."""
+    """Copies a folder of a disk or a bucket to a new one of this machine.
+
+    Raises OSError and ValueError as `local_copy` does.
+    """
     if not isinstance(source, BucketPath):
         shutil.copytree(source, draft)
         return
-    names = list(objects_below(source))
+    names = list(_files_below(source))
     for folder in {(draft / name).parent for name in names}:
         folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(lambda name: download(source / name, draft / name), names))
+
+
+def _files_below(folder: BucketPath) -> dict[str, dict[str, Any]]:
+    """`objects_below`. Raises ValueError too where a file has the name of a folder."""
+    found = objects_below(folder)
+    for name in found:
+        for above in map(str, PurePosixPath(name).parents):
+            check(
+                above not in found,
+                f"{folder}: holds a file {above!r} and a file {name!r}, which cannot both lie on a "
+                "disk; delete or rename one.",
+            )
+    return found
 
 
 def _place(path: BucketPath) -> Path:

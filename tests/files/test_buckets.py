@@ -234,6 +234,19 @@ def test_a_name_that_leads_out_of_its_folder_is_refused(bucket):
         objects_below(bucket / "data")
 
 
+def test_a_file_with_the_name_of_a_folder_has_no_copy(bucket, tmp_path):
+    write_text(bucket / "data" / "deep" / "a", "a file")
+    write_text(bucket / "data" / "deep" / "a" / "b", "and a folder")
+    both = (
+        r"data: holds a file 'deep/a' and a file 'deep/a/b', which cannot both lie on a disk; d"
+    )
+    with pytest.raises(ValueError, match=both):
+        local_copy(bucket / "data")
+    with pytest.raises(ValueError, match=both):
+        copy_folder(bucket / "data", tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
 def test_a_version_is_replaced_only_by_who_saw_it(bucket):
     path = bucket / "lock"
     assert read_version(path) == (b"", 0)

@@ -22,7 +22,8 @@ from mvar_jax.checks import check, first_line
 BUCKETS = "gs://"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", re.ASCII)
 PATIENCE = 30.0  # seconds to reach a bucket in, before it is said that it cannot be reached
-MISSING, REFUSED = (404,), (401, 403)  # status codes of HTTP
+MISSING, CHANGED, REFUSED = 404, 412, (401, 403)  # status codes of HTTP
+NUMBERS = {MISSING: errno.ENOENT, CHANGED: errno.EEXIST}
 LOG_IN = (
     "log in by `gcloud auth application-default login`, or give the service account of this "
     "machine the roles storage.objectUser and storage.legacyBucketReader"
@@ -48,7 +49,7 @@ class BucketPath(PosixGPath, PosixPath):
 
     def read_bytes(self) -> bytes:
         """What the file holds, by one request. Raises OSError."""
-        with naming(self):
+        with naming_bucket_errors(self):
             return file_system().cat_file(str(self))
 
     def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
@@ -76,7 +77,7 @@ class BucketPath(PosixGPath, PosixPath):
     def _kind(self) -> str | None:
         # fsspec's own tests take every error for "no": a run would begin anew over its files.
         try:
-            with naming(self):
+            with naming_bucket_errors(self):
                 return file_system().info(str(self))["type"]
         except FileNotFoundError:
             return None
@@ -130,13 +131,13 @@ def client() -> Any:
 
 def upload(file: Path, path: BucketPath) -> None:
     """Writes a file of this machine to a bucket, whole or not at all. Raises OSError."""
-    with naming(path):
+    with naming_bucket_errors(path):
         file_system().put_file(str(file), str(path))
 
 
 def download(path: BucketPath, file: Path) -> None:
     """Writes a file of a bucket to one of this machine. Raises OSError."""
-    with naming(path):
+    with naming_bucket_errors(path):
         file_system().get_file(str(path), str(file))
 
 
@@ -146,7 +147,7 @@ def objects_below(folder: BucketPath) -> dict[str, dict[str, Any]]:
     Raises OSError, and ValueError for a name that leads out of the folder.
     """
     start = f"{str(folder).removeprefix(BUCKETS)}/"
-    with naming(folder):
+    with naming_bucket_errors(folder):
         found = file_system().find(start, detail=True)
     names = {name: name.removeprefix(start) for name in found if name.startswith(start)}
     for name in names.values():
@@ -158,15 +159,20 @@ def objects_below(folder: BucketPath) -> dict[str, dict[str, Any]]:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Turns errors of a bucket, which are of many kinds, into an OSError that names `path`."""
+def naming_bucket_errors(path: Path) -> Iterator[None]:
+    """Turns errors of a bucket, which are of many kinds, into an OSError that names `path`.
+
+    They are of gcsfs, google.api_core, google.auth, requests and others. FileNotFoundError says
+    that the bucket has no such file, FileExistsError that it has another version of it.
+    """
     try:
         yield
     except Exception as error:
-        if isinstance(error, FileNotFoundError):
+        code = MISSING if isinstance(error, FileNotFoundError) else getattr(error, "code", 0)
+        number, said = NUMBERS.get(code, errno.EIO), first_line(error)
+        if number == errno.ENOENT:
             said = "the bucket holds nothing of that name"
-            raise FileNotFoundError(errno.ENOENT, said, str(path)) from None
-        raise OSError(errno.EIO, first_line(error), str(path)) from error
+        raise OSError(number, said, str(path)) from error
 
 
 @cache
@@ -187,7 +193,7 @@ def _explained(bucket: str, refused: str) -> Iterator[None]:
         code, said = getattr(error, "code", None), first_line(error)
         by_auth = type(error).__module__.startswith("google.auth")
         what = f"the bucket cannot be reached ({said}); check the connection."
-        if code in MISSING:
+        if code == MISSING:
             what = "there is no such bucket; check its name, or create it."
         elif code in REFUSED or by_auth:
             what = f"{refused} by these credentials ({said}); {LOG_IN}."

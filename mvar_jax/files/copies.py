@@ -12,7 +12,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mvar_jax.checks import check
-from mvar_jax.files.buckets import BucketPath, download, file_system, naming, objects_below
+from mvar_jax.files.buckets import (
+    BucketPath,
+    download,
+    file_system,
+    naming_bucket_errors,
+    objects_below,
+)
 from mvar_jax.files.folders import AT_ONCE, names_below
 from mvar_jax.files.paths import user_path
 from mvar_jax.files.whole import UNFINISHED, written_whole
@@ -39,7 +45,7 @@ def local_copy(path: Path) -> Path:
     """
     if not isinstance(path, BucketPath):
         return path
-    with naming(path):
+    with naming_bucket_errors(path):
         about = file_system().info(str(path))
     if about["type"] == "file":
         _fetch(path, about)

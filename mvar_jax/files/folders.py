@@ -13,7 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mvar_jax.checks import check
-from mvar_jax.files.buckets import BucketPath, file_system, naming, objects_below, upload
+from mvar_jax.files.buckets import (
+    BucketPath,
+    file_system,
+    naming_bucket_errors,
+    objects_below,
+    upload,
+)
 from mvar_jax.files.upload_mark import UploadMark
 from mvar_jax.files.whole import draft_of
 
@@ -86,7 +92,7 @@ def remove_folder(path: Path) -> None:
     if not isinstance(path, BucketPath):
         shutil.rmtree(path, ignore_errors=True)
     elif path.exists():
-        with naming(path):
+        with naming_bucket_errors(path):
             file_system().rm(str(path), recursive=True)
 
 
@@ -99,7 +105,7 @@ def move_folder(path: Path, to: Path, mark: str) -> None:
     if not isinstance(path, BucketPath):
         path.rename(to)
         return
-    with naming(path):
+    with naming_bucket_errors(path):
         file_system().copy(str(path), str(to), recursive=True)
         (path / mark).unlink(missing_ok=True)
     remove_folder(path)

@@ -4,15 +4,9 @@ Every write gives an object a new number, its generation. A write may be tied to
 seen: it fails if anybody wrote since.
 """
 
-import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from mvar_jax.checks import first_line
-from mvar_jax.files.buckets import BucketPath, client
-
-NUMBERS = {404: errno.ENOENT, 412: errno.EEXIST}  # by status codes of HTTP
+from mvar_jax.files.buckets import BucketPath, client, naming_bucket_errors
 
 
 class Version(NamedTuple):
@@ -27,7 +21,7 @@ def read_version(path: BucketPath) -> Version:
     while True:
         blob = _blob(path)
         try:
-            with _naming(path):
+            with naming_bucket_errors(path):
                 blob.reload()
                 content = blob.download_as_bytes(if_generation_match=blob.generation)
             return Version(content, blob.generation)
@@ -43,25 +37,16 @@ def write_version(path: BucketPath, content: bytes, seen: int) -> int:
     Raises FileExistsError where it has another one by now, and OSError.
     """
     blob = _blob(path)
-    with _naming(path):
+    with naming_bucket_errors(path):
         blob.upload_from_string(content, if_generation_match=seen)
     return blob.generation
 
 
 def remove_version(path: BucketPath, seen: int) -> None:
     """Deletes an object, if its generation is still `seen`. Raises OSError as `write_version`."""
-    with _naming(path):
+    with naming_bucket_errors(path):
         _blob(path).delete(if_generation_match=seen)
 
 
 def _blob(path: BucketPath) -> Any:
     return client().bucket(path.parts[2]).blob("/".join(path.parts[3:]))
-
-
-@contextmanager
-def _naming(path: BucketPath) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # of google.api_core, google.auth and requests
-        number = NUMBERS.get(getattr(error, "code", 0), errno.EIO)
-        raise OSError(number, first_line(error), str(path)) from error

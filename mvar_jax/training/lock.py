@@ -13,9 +13,9 @@ from typing import Protocol
 from absl import logging
 
 from mvar_jax.checks import check
-from mvar_jax.files import BucketPath, parse_json
+from mvar_jax.files import BucketPath
 from mvar_jax.mesh.processes import on_first_process
-from mvar_jax.training.lock_file import LockFile
+from mvar_jax.training.lock_file import LockFile, read_owner
 from mvar_jax.training.lock_object import LockObject
 
 NAME = "run.lock"
@@ -98,7 +98,7 @@ class RunLock:
         for attempt in range(ATTEMPTS):
             time.sleep(PAUSE if attempt else 0)
             self._held = self._is_taken()
-            other = None if self._held else _read(self._holder.owner())
+            other = None if self._held else read_owner(self._holder.owner())
             if self._held or other is not None:
                 break  # otherwise its owner ends, or begins, just now
         other = other or {"host": "unknown", "process": "unknown"}
@@ -114,7 +114,7 @@ class RunLock:
         """Tries to take the lock; whether it is ours now, not another's."""
         names = {"host": socket.gethostname(), "process": os.getpid(), "id": uuid.uuid4().hex}
         try:
-            owner = _read(self._holder.take())
+            owner = read_owner(self._holder.take())
             if owner is not None and self._is_alive(owner):
                 self._holder.leave()
                 return False
@@ -140,12 +140,3 @@ class RunLock:
         while not self._lost and not self._ended.wait(BEAT):
             with contextlib.suppress(OSError):  # the file system may be unavailable for a moment
                 self._lost = not self._holder.beat()
-
-
-def _read(text: bytes) -> dict | None:
-    """The host and process of an owner, None if there is none."""
-    try:
-        owner = parse_json(text)
-    except ValueError:
-        return None
-    return owner if isinstance(owner, dict) and {"host", "process"} <= set(owner) else None

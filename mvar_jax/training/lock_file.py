@@ -23,7 +23,9 @@ class LockFile:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file, carried = _open_locked(self._path)
         left = self.owner()
-        return b"" if carried and _host(left) == socket.gethostname() else left
+        owner = read_owner(left)
+        gone = carried and owner is not None and owner["host"] == socket.gethostname()
+        return b"" if gone else left
 
     def beats(self) -> int:
         """When the file was last touched, in nanoseconds; 0 where its owner deleted it."""
@@ -64,12 +66,13 @@ class LockFile:
             return b""
 
 
-def _host(left: bytes) -> str | None:
+def read_owner(left: bytes) -> dict | None:
+    """The host and process of who wrote to a lock; None where nobody did, or not this."""
     try:
         owner = parse_json(left)
     except ValueError:
         return None
-    return owner.get("host") if isinstance(owner, dict) else None
+    return owner if isinstance(owner, dict) and {"host", "process"} <= set(owner) else None
 
 
 def _open_locked(path: Path) -> tuple[IO[str], bool]:

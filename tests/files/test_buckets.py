@@ -237,9 +237,7 @@ def test_a_name_that_leads_out_of_its_folder_is_refused(bucket):
 def test_a_file_with_the_name_of_a_folder_has_no_copy(bucket, tmp_path):
     write_text(bucket / "data" / "deep" / "a", "a file")
     write_text(bucket / "data" / "deep" / "a" / "b", "and a folder")
-    both = (
-        r"data: holds a file 'deep/a' and a file 'deep/a/b', which cannot both lie on a disk; d"
-    )
+    both = r"data: holds a file 'deep/a' and a file 'deep/a/b', which cannot both lie on a disk; d"
     with pytest.raises(ValueError, match=both):
         local_copy(bucket / "data")
     with pytest.raises(ValueError, match=both):

@@ -1,6 +1,6 @@
 r"""Infinity and a text-conditioned M-VAR on captioned scenes, at 64x64 pixels.
 
-    pip install 'mvar_jax[words]'
+    pip install -e '.[words]'
     python -m mvar_jax.train_tokenizer --config=configs/infinity_shapes.py:tiny --workdir=runs/texts
     python -m mvar_jax.train --config=configs/infinity_shapes.py:tiny --workdir=runs/texts
     python -m mvar_jax.sample --workdir=runs/texts --out=grid.png \

@@ -21,6 +21,11 @@ def check_given(value: Value | None, message: str) -> Value:
     return value
 
 
+def install_command(extra: str) -> str:
+    """How to install what an extra of setup.py adds. The package is on no index: from its clone."""
+    return f"pip install -e '.[{extra}]' in the clone of mvar_jax"
+
+
 def check_range(name: str, value: int | float, low: int | float, high: int | float) -> None:
     """Raises ValueError unless low <= value <= high."""
     check(low <= value <= high, f"{name}: got {value}, expected a number from {low} to {high}.")

@@ -15,7 +15,7 @@ from absl import flags
 
 from mvar_jax import cli
 from mvar_jax.api import load
-from mvar_jax.checks import check
+from mvar_jax.checks import check, install_command
 from mvar_jax.sampling import Model
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     for package in ("starlette", "uvicorn"):
         check(
             importlib.util.find_spec(package) is not None,
-            f"{package}: the package is not installed; install it by pip install -e '.[serve]'.",
+            f"{package}: the package is not installed; install it by {install_command('serve')}.",
         )
     from mvar_jax.serving import server  # noqa: PLC0415  it imports them
     from mvar_jax.serving.command import command  # noqa: PLC0415

@@ -132,11 +132,24 @@ def test_every_program_is_in_the_readme(flags):
         assert f"| `python -m {program}" in TEXTS["README.md"], program
 
 
-def test_the_extras_are_those_of_the_setup():
+def extras_of_the_setup():
     setup = ast.walk(ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")))
     extras = (node.value for node in setup if getattr(node, "arg", None) == "extras_require")
+    return sorted(key.value for key in next(extras).keys)
+
+
+def test_the_extras_are_those_of_the_setup():
     listed = re.findall(r"^\| `(\w+)` \| .* \|$", TEXTS["README.md"], re.MULTILINE)
-    assert sorted(listed) == sorted(key.value for key in next(extras).keys)
+    assert sorted(listed) == extras_of_the_setup()
+
+
+def test_programs_name_extras_in_one_way():
+    """As the README does: the package is on no index, so that its name installs nothing."""
+    sources = [*PACKAGE.rglob("*.py"), *(ROOT / "configs").glob("*.py")]
+    source = "".join(path.read_text(encoding="utf-8") for path in sources)
+    assert not re.findall(r"mvar_jax\[", source)
+    named = set(re.findall(r"install_command\(['\"](\w+)['\"]\)", source))
+    assert len(named) > 5 and named <= set(extras_of_the_setup())
 
 
 def test_peak_learning_rates_are_those_of_the_configs():

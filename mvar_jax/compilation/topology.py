@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
-from mvar_jax.checks import check, first_line
+from mvar_jax.checks import check, first_line, install_command
 from mvar_jax.compilation.chips import TPUS, Chip
 from mvar_jax.compilation.gpus import GPUS
 
@@ -54,7 +54,7 @@ def _tpus(topology: str) -> Sequence[jax.Device]:
     except Exception as error:  # the plugin raises many kinds, down to bare RuntimeError
         raise ValueError(
             f"--topology: cannot make {topology} ({first_line(error)[:200]}); expected a shape "
-            "that exists, and the TPU compiler: pip install -e '.[tpu]'."
+            f"that exists, and the TPU compiler: {install_command('tpu')}."
         ) from None
     return description.devices
 
@@ -79,7 +79,7 @@ def _gpus(topology: str) -> Sequence[jax.Device]:
     except Exception as error:  # of many kinds too: without the plugin, without its assembler
         raise ValueError(
             f"--topology: cannot compile for {topology} ({first_line(error)[:200]}); expected "
-            f"NVIDIA's compiler: pip install -e '.[{compiler.extra}]'."
+            f"NVIDIA's compiler: {install_command(compiler.extra)}."
         ) from None
     return devices
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from mvar_jax.array_types import Params
-from mvar_jax.checks import check
+from mvar_jax.checks import check, install_command
 from mvar_jax.convert.checks import check_tensors
 from mvar_jax.convert.efficientnet_names import efficientnet_entries
 from mvar_jax.convert.inception_names import inception_entries
@@ -122,7 +122,7 @@ def _package_files(package: str, *patterns: str) -> list[Path]:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ValueError(
-            f"{package}: the package is not installed; install it by pip install -e '.[metrics]'."
+            f"{package}: the package is not installed; install it by {install_command('metrics')}."
         )
     found = [sorted(Path(spec.origin).parent.glob(pattern)) for pattern in patterns]
     for pattern, files in zip(patterns, found):

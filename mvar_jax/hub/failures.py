@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-from mvar_jax.checks import first_line
+from mvar_jax.checks import first_line, install_command
 from mvar_jax.hub.address import HubAddress
 
 # `huggingface_hub` asks by one of these, depending on its version; their errors have no common
@@ -24,8 +24,8 @@ def hub_library() -> ModuleType:
         return importlib.import_module("huggingface_hub")
     except ImportError:
         raise ValueError(
-            "models of the Hub need the package huggingface_hub; install it by pip install "
-            "'mvar_jax[hub]'."
+            "models of the Hub need the package huggingface_hub; install it by "
+            f"{install_command('hub')}."
         ) from None
 
 

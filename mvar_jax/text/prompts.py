@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 
 from mvar_jax.array_types import Int
-from mvar_jax.checks import check, first_line
+from mvar_jax.checks import check, first_line, install_command
 
 MAX_LENGTH = 512
 """Tokens of the longest prompt, the end of the text included, as Infinity was trained."""
@@ -81,7 +81,7 @@ def read_prompt_tokenizer(folder: Path, *, max_length: int = MAX_LENGTH) -> Prom
             return read_tokenizer_file(folder / name, read, max_length=max_length)
     raise ValueError(
         f"{folder / here[0]}: reading it needs the package {READERS[here[0]][0]}; install it by "
-        "pip install 'mvar_jax[text]'."
+        f"{install_command('text')}."
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mvar_jax.checks import check, first_line
+from mvar_jax.checks import check, first_line, install_command
 from mvar_jax.files import BucketPath, write_text
 from mvar_jax.training.metrics import Row
 
@@ -18,7 +18,7 @@ def check_installed(project: str) -> None:
     check(
         not project or importlib.util.find_spec("wandb") is not None,
         f"training.wandb: got {project!r}, but the package wandb is not installed; install it "
-        "(pip install wandb), or leave the setting empty.",
+        f"by {install_command('wandb')}, or leave the setting empty.",
     )
 
 

@@ -327,5 +327,5 @@ def test_missing_packages_are_named(run, tmp_path):
     assert result.returncode == 2, result.stderr
     assert result.stderr.splitlines() == [
         "error: gs://: buckets need the packages gcsfs and google-cloud-storage; install them by "
-        "pip install 'mvar_jax[gcs]'."
+        "pip install -e '.[gcs]' in the clone of mvar_jax."
     ]

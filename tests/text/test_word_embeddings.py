@@ -46,5 +46,5 @@ def test_words_of_one_kind_are_near(words):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'mvar_jax\[words\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '.\[words\]' in the clone"):
         load_text_encoder("wordllama")

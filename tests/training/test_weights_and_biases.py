@@ -74,7 +74,7 @@ def test_nothing_is_sent_unless_a_project_is_named(runs, tmp_path):
 
 def test_a_missing_package_is_said_before_anything_is_written(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ValueError, match=r"training.wandb: got 'digits', but .*pip install wandb"):
+    with pytest.raises(ValueError, match=r"training.wandb: got 'digits', but .* -e '.\[wandb\]'"):
         run(tmp_path, WANDB)
     assert not list(tmp_path.iterdir())
 

@@ -12,8 +12,8 @@ two CPU cores `tiny` trains in about half an hour, `tiny_mvar` takes longer. `ru
 run.
 """
 
-from mvar_jax.checks import check
 from mvar_jax.config import Config
+from mvar_jax.config.files import check_preset
 from mvar_jax.config.tree import to_config_dict
 from mvar_jax.scales import ScaleSchedule
 
@@ -23,11 +23,7 @@ WORDS = 256  # channels of the word embeddings
 
 def get_config(preset: str = "tiny"):
     """The config of a model, or of a smoke run."""
-    check(
-        preset in (*PATTERNS, "runlocal"),
-        f"config preset: got {preset!r}, expected one of {', '.join(PATTERNS)}, runlocal, "
-        "as in --config=configs/infinity_shapes.py:tiny.",
-    )
+    check_preset(preset, (*PATTERNS, "runlocal"), "infinity_shapes.py")
     config = to_config_dict(Config())
     config.batch_size = 8
     config.data.update(name="shapes/64", augmentation="none", num_threads=0)

@@ -13,7 +13,9 @@ from mvar_jax.config.recipes import imagenet256
 
 def get_config(preset: str = "d16"):
     """The config of one depth."""
-    config = imagenet256(preset, ("scale+ssm",), (12, 16, 20, 24, 30, 32))
+    config = imagenet256(
+        preset, ("scale+ssm",), (12, 16, 20, 24, 30, 32), file="mvar_imagenet256.py"
+    )
     # The published weights of these two depths are without the norm of queries and keys.
     config.model.qk_norm = preset not in ("d16", "d20")
     return config

@@ -18,4 +18,4 @@ from mvar_jax.config.recipes import imagenet512
 
 def get_config(preset: str = "d24"):
     """The config of one depth."""
-    return imagenet512(preset, ("scale+ssm",), (24, 36))
+    return imagenet512(preset, ("scale+ssm",), (24, 36), file="mvar_imagenet512.py")

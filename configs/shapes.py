@@ -8,22 +8,17 @@ ten scales of the published models, are for one accelerator. `runlocal` is a smo
 images, on an untrained tokenizer if need be.
 """
 
-from mvar_jax.checks import check
 from mvar_jax.config import Config
+from mvar_jax.config.files import check_preset
 from mvar_jax.config.tree import to_config_dict
 from mvar_jax.scales import VAR_256, ScaleSchedule
 
 PATTERNS = {"var": ("history",), "mvar": ("scale+ssm",)}
 
 
-def get_config(preset: str = "var64"):
-    """The config of a model and an image size, or of a smoke run."""
-    presets = ("var64", "mvar64", "var256", "mvar256", "runlocal")
-    check(
-        preset in presets,
-        f"config preset: got {preset!r}, expected one of {', '.join(presets)}, "
-        "as in --config=configs/shapes.py:var64.",
-    )
+def get_config(preset: str = "var64", file: str = "shapes.py"):
+    """The config of a model and an image size, or of a smoke run; `file` was asked for it."""
+    check_preset(preset, ("var64", "mvar64", "var256", "mvar256", "runlocal"), file)
     config = to_config_dict(Config())
     config.model.num_classes = 10
     config.model.pattern = PATTERNS["mvar" if preset.startswith("mvar") else "var"]

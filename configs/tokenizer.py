@@ -16,9 +16,8 @@ Infinity's (FoundationVision/InfinityStar), whose batch and length are not publi
 from them are those of `shapes.py` and `folder.py`. docs/tokenizers.md says what each setting does.
 """
 
-from mvar_jax.checks import check
 from mvar_jax.config import Config, infinity_schedule
-from mvar_jax.config.files import load_config
+from mvar_jax.config.files import check_preset, load_config
 from mvar_jax.config.infinity import tokenizer_settings
 from mvar_jax.config.tree import to_config_dict
 from mvar_jax.scales import VAR_256
@@ -33,11 +32,7 @@ def get_config(preset: str = "vq_imagenet256"):
         "photos64": lambda: _small("folder.py:var64"),
         "photos128": _photos128,
     }
-    check(
-        preset in presets,
-        f"config preset: got {preset!r}, expected one of {', '.join(presets)}, "
-        "as in --config=configs/tokenizer.py:vq_imagenet256.",
-    )
+    check_preset(preset, presets, "tokenizer.py")
     return presets[preset]()
 
 

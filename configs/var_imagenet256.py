@@ -13,4 +13,4 @@ from mvar_jax.config.recipes import imagenet256
 
 def get_config(preset: str = "d16"):
     """The config of one depth."""
-    return imagenet256(preset, ("history",), (16, 20, 24, 30))
+    return imagenet256(preset, ("history",), (16, 20, 24, 30), file="var_imagenet256.py")

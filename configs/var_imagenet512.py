@@ -15,4 +15,4 @@ from mvar_jax.config.recipes import imagenet512
 
 def get_config(preset: str = "d36"):
     """The config of one depth."""
-    return imagenet512(preset, ("history",), (36,))
+    return imagenet512(preset, ("history",), (36,), file="var_imagenet512.py")

@@ -1,20 +1,35 @@
-"""Finding config files, those of the user and those of the package."""
+"""Finding config files, those of the user and those of the package, and their presets."""
 
 import runpy
+from collections.abc import Collection
 from pathlib import Path
 
 from ml_collections import ConfigDict
+
+from mvar_jax.checks import check
 
 # Inside an installed package, and beside it in a clone.
 CONFIG_FOLDERS = (Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs")
 
 
-def load_config(name: str) -> ConfigDict:
-    """A config file by its name or path, with a preset after a colon, or the file's own default."""
+def load_config(name: str, **arguments: str) -> ConfigDict:
+    """A config file by its name or path, with a preset after a colon, or the file's own default.
+
+    `arguments` are what its `get_config` takes besides.
+    """
     file, colon, preset = name.partition(":")
     path = find_config(f"--config={file}").removeprefix("--config=")
     get_config = runpy.run_path(path)["get_config"]
-    return get_config(preset) if colon else get_config()
+    return get_config(*([preset] if colon else []), **arguments)
+
+
+def check_preset(preset: str, presets: Collection[str], file: str) -> None:
+    """Raises ValueError, which gives the first of `presets` of a config file as an example."""
+    check(
+        preset in presets,
+        f"config preset: got {preset!r}, expected one of {', '.join(presets)}, "
+        f"as in --config=configs/{file}:{next(iter(presets))}.",
+    )
 
 
 def find_config(argument: str) -> str:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from ml_collections import ConfigDict
 
-from mvar_jax.checks import check
 from mvar_jax.config import Config
+from mvar_jax.config.files import check_preset
 from mvar_jax.config.tree import to_config_dict
 from mvar_jax.scales import VAR_512
 
@@ -34,17 +34,14 @@ RECIPES = {
 }
 
 
-def imagenet256(preset: str, pattern: tuple[str, ...], depths: tuple[int, ...]) -> ConfigDict:
+def imagenet256(
+    preset: str, pattern: tuple[str, ...], depths: tuple[int, ...], *, file: str
+) -> ConfigDict:
     """The config of a preset "dNN": depth NN, width 64 NN, NN heads, trained as published.
 
-    The tokenizer is the official one. Raises ValueError for another preset.
+    The tokenizer is the official one. Raises ValueError for another preset, naming the config file.
     """
-    names = [f"d{depth}" for depth in depths]
-    check(
-        preset in names,
-        f"config preset: got {preset!r}, expected one of {', '.join(names)}, "
-        f"as in --config=configs/NAME.py:{names[0]}.",
-    )
+    check_preset(preset, [f"d{depth}" for depth in depths], file)
     depth = int(preset[1:])
     recipe = RECIPES[depth]
     config = to_config_dict(Config())
@@ -69,12 +66,14 @@ def imagenet256(preset: str, pattern: tuple[str, ...], depths: tuple[int, ...]) 
     return config
 
 
-def imagenet512(preset: str, pattern: tuple[str, ...], depths: tuple[int, ...]) -> ConfigDict:
+def imagenet512(
+    preset: str, pattern: tuple[str, ...], depths: tuple[int, ...], *, file: str
+) -> ConfigDict:
     """The same for 512x512, as VAR's model of that size: one adaLN projection for all blocks.
 
-    The tokenizer is that of 256x256, with other scales. Raises ValueError for another preset.
+    The tokenizer is that of 256x256, with other scales. Raises ValueError as `imagenet256` does.
     """
-    config = imagenet256(preset, pattern, depths)
+    config = imagenet256(preset, pattern, depths, file=file)
     config.tokenizer.update(image_size=(512, 512), scales=VAR_512.sizes)
     config.model.shared_modulation = True
     return config

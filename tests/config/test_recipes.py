@@ -49,8 +49,11 @@ def test_every_preset_builds(file, preset):
 @pytest.mark.parametrize("file", PRESETS)
 def test_unknown_presets_are_refused(file):
     for preset in ("d17", "runlocally"):
-        with pytest.raises(ValueError, match=f"got '{preset}', expected .*{PRESETS[file][-1]}"):
+        with pytest.raises(
+            ValueError, match=f"got '{preset}', expected .*{PRESETS[file][-1]}"
+        ) as e:
             get_config(file, preset)
+        assert f"as in --config=configs/{file}.py:" in str(e.value)
 
 
 @pytest.mark.parametrize(

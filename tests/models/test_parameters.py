@@ -162,7 +162,7 @@ def text_trunk():
 
 def large_trunk(pattern, **changes):
     """A trunk of two layers with large matrices."""
-    config = imagenet256("d16", pattern, (16,))
+    config = imagenet256("d16", pattern, (16,), file="own.py")
     config.model.update(depth=2, **changes)
     return build_trunk(from_config_dict(config))
 

@@ -233,10 +233,10 @@ def test_official_models_map_one_to_one(name):
     [(("scale+ssm",), (12, 16, 20, 24, 30, 32)), (("history",), (16, 20, 24, 30))],
     ids=["mvar", "var"],
 )
-def test_recipes_have_the_published_number_of_parameters(pattern, depths):
+def test_recipes_have_the_published_number_of_parameters(pattern, depths, file="own.py"):
     kind = {names: kind for kind, names in PATTERNS.items()}[pattern]
     for depth in depths:
-        config = from_config_dict(imagenet256(f"d{depth}", pattern, depths))
+        config = from_config_dict(imagenet256(f"d{depth}", pattern, depths, file="own.py"))
         trunk = build_trunk(config)
         params = jax.eval_shape(trunk.init, jax.random.key(0), *example_inputs(trunk))
         published = MANIFESTS[f"{kind}_d{depth}"]["num_parameters"]

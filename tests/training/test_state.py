@@ -44,7 +44,7 @@ def test_a_donated_state_with_an_average_trains():
 
 
 def test_a_full_size_state_is_four_times_its_parameters():
-    config = from_config_dict(imagenet256("d16", ("scale+ssm",), (16,)))
+    config = from_config_dict(imagenet256("d16", ("scale+ssm",), (16,), file="own.py"))
     optimizer = make_optimizer(config.optimizer, 333_800, config.batch_size)
 
     def start():

@@ -1,6 +1,9 @@
 """M-VAR on handwritten digits: minutes on two CPU cores.
 
     python -m mvar_jax.quickstart --workdir=runs/digits
+
+That trains both and reports on them. To train them by themselves, in place of it:
+
     python -m mvar_jax.train_tokenizer --config=configs/digits.py --workdir=runs/digits
     python -m mvar_jax.train --config=configs/digits.py --workdir=runs/digits
 

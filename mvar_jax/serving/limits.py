@@ -1,4 +1,8 @@
-"""How much visitors may ask for: what keeps one of them from stopping all others."""
+"""How much visitors may ask for, so that what one of them draws does not stop all others.
+
+Connections are bounded in number, not per visitor nor in time: uvicorn waits for the headers of a
+request as long as a client likes. Who opens `MOST_CONNECTIONS` and sends nothing keeps others out.
+"""
 
 MIB = 2**20
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from mvar_jax.files import Version
+from mvar_jax.files import BucketPath, Version
 from mvar_jax.training import lock, lock_file, lock_object
 from mvar_jax.training.lock import NAME, RunLock
 from mvar_jax.training.lock_file import LockFile
@@ -99,7 +99,7 @@ def test_an_object_is_held_though_the_answer_was_lost(monkeypatch):
 
     monkeypatch.setattr(lock_object, "read_version", lambda path: objects[-1])
     monkeypatch.setattr(lock_object, "write_version", write)
-    ours, other = LockObject("gs://bucket/run.lock"), LockObject("gs://bucket/run.lock")
+    ours, other = (LockObject(BucketPath("gs://bucket/run.lock")) for _ in range(2))
     for holder in (ours, other):
         holder.take()
     ours.claim(b"ours")

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -27,16 +25,8 @@ from mvar_jax.training.tensorboard import TensorBoard
 from mvar_jax.training.weights import load_tokenizer, load_trunk
 from mvar_jax.workdir import COMMITTED, Workdir, stored_steps
 from tests.tiny_run import STEP, save_run
+from tests.training.lock_holder import held_elsewhere
 from tests.training.tiny import CONFIG, train_batches, trunk_state
-
-HOLD = """
-import sys, time
-from mvar_jax.files import user_path
-from mvar_jax.training.lock import RunLock
-with RunLock(user_path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
-"""
 
 
 def equal(ours, theirs):
@@ -129,13 +119,8 @@ def read_events(path):
 @pytest.fixture
 def holder(bucket):
     """Another process that trains in the bucket."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(bucket)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.wait()
+    with held_elsewhere(bucket) as process:
+        yield process
 
 
 def test_a_second_run_is_refused_until_the_first_was_silent(bucket, holder, monkeypatch):

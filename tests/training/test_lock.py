@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 
 import pytest
 
@@ -14,27 +12,14 @@ from mvar_jax.training import lock, lock_file, lock_object
 from mvar_jax.training.lock import NAME, RunLock
 from mvar_jax.training.lock_file import LockFile
 from mvar_jax.training.lock_object import LockObject
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from mvar_jax.training.lock import RunLock
-with RunLock(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
-"""
+from tests.training.lock_holder import held_elsewhere
 
 
 @pytest.fixture
 def holder(tmp_path):
     """Another process that trains in `tmp_path`."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.wait()
+    with held_elsewhere(tmp_path) as process:
+        yield process
 
 
 def test_a_second_run_is_refused_and_the_first_one_named(tmp_path, holder):

@@ -32,7 +32,7 @@ ARMS = {
     "squared error": ("codebook.restart_below=0.0", "codebook.dropout_rate=0.0"),
     "and codes from data, restarts": ("codebook.start_batches=32", "codebook.restart_below=0.2"),
     "and dropped scales": ("codebook.dropout_rate=0.1",),
-    "and LPIPS of AlexNet": ("tokenizer_loss.lpips=1.0", "tokenizer_loss.lpips_network=alex"),
+    "and LPIPS of VGG16": ("tokenizer_loss.lpips=0.2",),
     "and a discriminator": (
         "tokenizer_loss.adversarial=0.4",
         "tokenizer_loss.diffaug=True",
@@ -80,7 +80,7 @@ def seconds_per_step(photographs: str, workdir: Path, own: tuple[str, ...]) -> f
 def measured(workdir: Path) -> dict:
     """What `evaluate tokenizer` says of all validation images."""
     out = workdir / "measured.json"
-    networks = ("--lpips=vgg", "--features=efficientnet-lite0")
+    networks = ("--lpips=alex", "--features=efficientnet-lite0")
     run("evaluate", "tokenizer", workdir, f"--out={out}", *networks)
     return json.loads(out.read_text(encoding="utf-8"))
 

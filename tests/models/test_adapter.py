@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 
 import flax.linen as nn
@@ -13,10 +14,13 @@ from einops import rearrange
 
 from mvar_jax.array_types import path_name
 from mvar_jax.config import AdapterConfig
+from mvar_jax.config.files import load_config
+from mvar_jax.config.tree import from_config_dict
 from mvar_jax.models.adapter import class_rows, draw_adapter, merge, spread_classes
 from mvar_jax.models.attention import SelfAttention
 from mvar_jax.models.layers import Projection
 from mvar_jax.models.parameters import parameter
+from mvar_jax.training.weights import adapter_shapes, trunk_shapes
 from tests.models.test_parameters import shapes_of, small_trunk
 from tests.models.test_parameters import text_trunk as small_text_trunk
 from tests.models.test_trunk import decode, example, random_params, tiny
@@ -72,6 +76,25 @@ def test_the_projections_of_every_trunk_have_factors_of_their_shapes(trunk, laye
         assert first.decayed and second.decayed and (first.heads, second.heads) == (None, None)
         assert (first.axes[:-1] + second.axes[2:], first.axes[-1:]) == (axes, (None,))
         assert second.axes[:2] == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("file", "rank", "share"),
+    [
+        ("var_imagenet256.py:d16", 16, 0.0168),
+        ("mvar_imagenet256.py:d16", 16, 0.0170),
+        ("digits.py", 2, 0.0152),
+    ],
+)
+def test_an_adapter_is_small_beside_its_trunk(file, rank, share):
+    config = from_config_dict(load_config(file))
+    model = replace(config.model, num_classes=config.model.num_classes or 10)
+    config = replace(config, model=model, adapter=AdapterConfig(rank=rank))
+    adapter, trunk = (
+        sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+        for shapes in (adapter_shapes(config), trunk_shapes(config))
+    )
+    assert adapter / trunk == pytest.approx(share, abs=1e-4)
 
 
 def test_a_new_adapter_changes_nothing_and_its_draws_are_of_the_names():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mvar_jax.array_types import Array, Float
 from mvar_jax.ops.attention import Reach
 from mvar_jax.ops.implementations import Implementation, Op
-from mvar_jax.ops.kernels.requirements import heads_mismatch
+from mvar_jax.ops.kernels.requirements import gpu_heads_mismatch, heads_mismatch
 
 SCALE_ATTENTION = Op(
     "scale_attention",
@@ -16,6 +16,14 @@ SCALE_ATTENTION = Op(
             platforms=("tpu",),
             interpreted=True,
             mismatch=heads_mismatch,
+            flat_heads=True,
+        ),
+        Implementation(
+            "pallas_gpu",
+            "mvar_jax.ops.kernels.scale_attention_gpu:scale_attention",
+            platforms=("gpu",),
+            interpreted=True,
+            mismatch=gpu_heads_mismatch,
             flat_heads=True,
         ),
         Implementation("xla", "mvar_jax.ops._xla_scale_attention:scale_attention"),

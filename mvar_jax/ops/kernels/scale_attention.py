@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from jax.experimental import pallas as pl
 
 from mvar_jax.array_types import Array, Float
-from mvar_jax.ops.attention import MAX_LOG_SCALE, Reach
+from mvar_jax.ops.attention import Reach
+from mvar_jax.ops.kernels.joined_scales import Static, with_flat_heads
 from mvar_jax.ops.kernels.lanes import (
     add_column,
     group_heads,
@@ -30,17 +30,6 @@ QUERIES = 128  # in a block
 KINDS = ("lanes", "lanes", "lanes", "heads")  # query, key, value, temperature
 
 
-class _Static(NamedTuple):
-    """Static arguments of the kernels."""
-
-    slices: tuple[tuple[int, int], ...]
-    heads: int
-    dim: int
-    softmax_scale: float
-    reach: Reach
-    normalize: bool
-
-
 def scale_attention(
     query: Float[Array, "batch heads total dim"],
     key: Float[Array, "batch heads total dim"],
@@ -51,21 +40,17 @@ def scale_attention(
     reach: Reach,
     log_scale: Float[Array, "heads"] | None,
 ) -> Float[Array, "batch heads total dim"]:
-    """See `ops.scale_attention`; on other platforms than TPUs it is interpreted, slowly.
-
-    It computes on [batch, total, heads * dim]. If the arguments were rearranged from that layout,
-    the compiler removes both transposes.
-    """
-    batch, heads, _, dim = query.shape
-    query, key, value = (rearrange(a, "b h n d -> b n (h d)") for a in (query, key, value))
-    spans = tuple((own.start, own.stop) for own in slices)
-    static = _Static(spans, heads, dim, softmax_scale, reach, log_scale is not None)
-    if log_scale is None:
-        log_scale = jnp.zeros(heads)
-    temperature = jnp.exp(jnp.minimum(log_scale, MAX_LOG_SCALE))
-    temperature = jnp.broadcast_to(temperature, (batch, 1, heads))
-    mixed = _attention(query, key, value, temperature, static)
-    return rearrange(mixed, "b n (h d) -> b h n d", h=heads)
+    """See `ops.scale_attention`; on other platforms than TPUs it is interpreted, slowly."""
+    return with_flat_heads(
+        _attention,
+        query,
+        key,
+        value,
+        slices=slices,
+        softmax_scale=softmax_scale,
+        reach=reach,
+        log_scale=log_scale,
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -195,9 +180,9 @@ class _Block(NamedTuple):
         return pl.ds(self.seen[0], self.seen[1] - self.seen[0])
 
 
-def _blocks(static: _Static) -> list[_Block]:
+def _blocks(static: Static) -> list[_Block]:
     """All queries in blocks; ranges of keys start and end at multiples of the block size."""
-    total, blocks = static.slices[-1][1], []
+    total, blocks = static.total, []
     for start in range(0, total, QUERIES):
         stop = min(start + QUERIES, total)
         own = [span for span in static.slices if span[0] < stop and start < span[1]]
@@ -207,7 +192,7 @@ def _blocks(static: _Static) -> list[_Block]:
     return blocks
 
 
-def _visible(block: _Block, static: _Static):
+def _visible(block: _Block, static: Static):
     """Which keys of a block each of its queries attends to, bool [queries, keys]."""
     shape = (block.rows.size, block.keys.size)
     queries, keys = (

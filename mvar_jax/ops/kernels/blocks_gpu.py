@@ -131,7 +131,8 @@ class Blocks(NamedTuple):
         before_end = start + jnp.arange(size) < self.total
         if row is None:
             return ref.at[pl.ds(start, size)], before_end[:, None]
-        return ref.at[row, pl.ds(start, size)], before_end
+        # Interpretation wants an array for an index.
+        return ref.at[jnp.int32(row), pl.ds(start, size)], before_end
 
 
 def product(left: Float[Array, "m k"], right: Float[Array, "k n"]) -> Float[Array, "m n"]:

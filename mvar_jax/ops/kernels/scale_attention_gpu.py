@@ -22,6 +22,7 @@ from mvar_jax.ops.attention import Reach
 from mvar_jax.ops.kernels.blocks_gpu import Blocks, Kind, Launch, heads_call, product
 from mvar_jax.ops.kernels.joined_scales import Static, with_flat_heads
 
+STEP = 32  # tokens of a step of the backward loops, which hold more at a time than a forward step
 LOWEST = -1e30  # below every logit, and finite: its difference to itself is 0
 KINDS: tuple[Kind, ...] = ("tokens", "tokens", "tokens", "heads")  # query, key, value, temperature
 # The rows that the forward pass leaves for the backward pass, the last two if it normalises.
@@ -96,8 +97,6 @@ def _attention_backward(static, saved, gradient):
 
 
 _attention.defvjp(_attention_forward, _attention_backward)
-
-STEP = 32  # tokens of a step of the backward loops, which hold more at a time than a forward step
 
 
 def _block(array: Array) -> int:
@@ -225,12 +224,12 @@ def _logits(left, right):
     return product(left.array, right.array.T) * left.factor[:, None] * right.factor
 
 
-def _keys(scale, static):
-    """The first and the last but one of the keys that queries of a scale see, the scale likewise."""
+def _keys(scale: tuple, static: Static) -> tuple:
+    """The (start, stop) of the keys that queries of a scale see, from that of the scale."""
     return scale if static.reach == "scale" else (0, scale[1])
 
 
-def _queries(scale, static):
+def _queries(scale: tuple, static: Static) -> tuple:
     """The same of the queries that see keys of a scale."""
     return scale if static.reach == "scale" else (scale[0], static.total)
 

@@ -104,6 +104,14 @@ def test_heads_that_fill_no_registers_are_refused_by_tpu_kernels():
         scale_attention(array, array, array, **rest, implementation="pallas_tpu")
 
 
+def test_heads_that_tensor_cores_do_not_take_are_refused_by_gpu_kernels():
+    array = jnp.ones((1, 2, 1, 48))
+    rest = {"slices": (slice(0, 1),), "softmax_scale": 1.0, "reach": "scale"}
+    sentence = "'pallas_gpu' got heads of 48 channels, expected one of 16, 32, 64, 128; use 'auto'"
+    with pytest.raises(ValueError, match=f"scale_attention: implementation {sentence}"):
+        scale_attention(array, array, array, **rest, implementation="pallas_gpu")
+
+
 def test_a_state_is_refused_by_tpu_kernels():
     x, by_head, b = jnp.ones((1, 2, 2, 64)), jnp.ones((1, 2, 2)), jnp.ones((1, 2, 4))
     with pytest.raises(ValueError, match="ssd: implementation 'pallas_tpu' got a state to start"):

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -120,10 +121,12 @@ def check_kernels(mesh) -> None:
         by_head = jax.random.uniform(jax.random.key(1), (batch, 6, 2 * groups))
         b, c = x[..., 2:6], x[..., 6:10]
         check_kernel(state_space, (x, by_head, -by_head[0, 0], b, c, by_head[0, 1]), mesh)
-        check_kernel(attention, (x, x + 1, x - 1, by_head[0, 0]), mesh)
+        for implementation in ("pallas_tpu", "pallas_gpu"):
+            kernel = partial(attention, implementation=implementation)
+            check_kernel(kernel, (x, x + 1, x - 1, by_head[0, 0]), mesh)
 
 
-def attention(query, key, value, log_scale):
+def attention(query, key, value, log_scale, *, implementation):
     """The kernel over two scales, with normalised queries and keys."""
     order, heads = "batch n (heads dim) -> batch heads n dim", len(log_scale)
     return scale_attention(
@@ -132,7 +135,7 @@ def attention(query, key, value, log_scale):
         softmax_scale=1.0,
         reach="scale",
         log_scale=log_scale,
-        implementation="pallas_tpu",
+        implementation=implementation,
     )
 
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from jax.experimental import pallas as pl
+from jax.typing import DTypeLike
 
 from mvar_jax.array_types import Array, Float
 from mvar_jax.ops.attention import Reach
@@ -63,7 +64,7 @@ def _attention(query, key, value, temperature, static):
 
 def _attention_forward(query, key, value, temperature, static):
     inputs = (query, key, value, temperature)
-    block = _block(query)
+    block = _block(query.dtype)
     flops = 2 * _flops(static, block, block, _keys)
     shape = (len(query), static.heads, 3 if static.normalize else 1, static.total)
     mixed, rows = heads_call(
@@ -78,7 +79,7 @@ def _attention_forward(query, key, value, temperature, static):
 
 def _attention_backward(static, saved, gradient):
     *inputs, mixed, rows = saved
-    inputs, block = list(zip(KINDS, inputs)), _block(gradient)
+    inputs, block = list(zip(KINDS, inputs)), _block(gradient.dtype)
     # The mean of a row's gradients by its weights, since that of its values is the output.
     means = mixed.astype(jnp.float32) * gradient.astype(jnp.float32)
     means = jnp.sum(rearrange(means, "b n (h d) -> b n h d", h=static.heads), axis=-1)
@@ -99,13 +100,13 @@ def _attention_backward(static, saved, gradient):
 _attention.defvjp(_attention_forward, _attention_backward)
 
 
-def _block(array: Array) -> int:
+def _block(dtype: DTypeLike) -> int:
     """Tokens of a program; with more, its registers would not do."""
-    return 128 // array.dtype.itemsize
+    return 128 // jnp.dtype(dtype).itemsize
 
 
 def _forward(query_ref, key_ref, value_ref, temperature_ref, mixed_ref, rows_ref, *, static):
-    blocks, size = Blocks(static.total), _block(query_ref)
+    blocks, size = Blocks(static.total), _block(query_ref.dtype)
     own = pl.program_id(0) * size
     query, seen = blocks.load(query_ref, own, size), _spans(own, size, _keys, static)
     inverse = _inverse(query, static)
@@ -141,7 +142,7 @@ def _backward(
 
     In a history early tokens see few others and are seen by many: programs take about equally long.
     """
-    blocks, size = Blocks(static.total), _block(query_ref)
+    blocks, size = Blocks(static.total), _block(query_ref.dtype)
     own, strength = pl.program_id(0) * size, _strength(temperature_ref, static)
     seen, seeing = (_spans(own, size, others, static) for others in (_keys, _queries))
 
@@ -260,10 +261,15 @@ def _inside(spans, start, size):
     return (position >= spans.first[:, None]) & (position < spans.stop[:, None])
 
 
-def _loop(spans, size, step, carry):
-    """Carries a value through the blocks of `size` tokens that the program needs."""
+def _steps(spans, size):
+    """The (first, stop) of the blocks of `size` tokens that a program needs."""
     first, stop = spans.all
-    first, stop = jax.lax.div(first, size), jax.lax.div(stop + size - 1, size)
+    return jax.lax.div(first, size), jax.lax.div(stop + size - 1, size)
+
+
+def _loop(spans, size, step, carry):
+    """Carries a value through the blocks that a program needs; `step` gets a block's start."""
+    first, stop = _steps(spans, size)
     return jax.lax.fori_loop(first, stop, lambda i, carry: step(i * size, carry), carry)
 
 

@@ -1,0 +1,90 @@
+"""The attention kernels for GPUs: precision, visited blocks, and what the compiler says."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mvar_jax.compilation.program import Program
+from mvar_jax.compilation.topology import get_chip, topology_devices
+from mvar_jax.config import MeshConfig
+from mvar_jax.mesh.sharding import make_mesh
+from mvar_jax.ops.kernels import scale_attention_gpu as kernel
+from mvar_jax.ops.kernels.joined_scales import Static
+from mvar_jax.ops.scale_attention import scale_attention
+from mvar_jax.scales import ScaleSchedule
+from tests.ops.agreement import value_and_gradients
+
+GPU_COMPILER = "jax_cuda12_plugin"
+NO_SPILLS = {"xla_gpu_fail_ptx_compilation_on_register_spilling": True}
+SLICES = ((0, 1), (1, 150), (150, 300))
+
+
+def compute(arrays, schedule, implementation):
+    """Attention over the history, of normalised queries and keys."""
+    rest = {"slices": schedule.slices, "softmax_scale": 1.0, "reach": "history"}
+    *vectors, log_scale = arrays
+    return scale_attention(*vectors, **rest, log_scale=log_scale, implementation=implementation)
+
+
+def test_in_bfloat16_it_is_as_exact_as_the_plain_form():
+    schedule = ScaleSchedule(((1, 1), (6, 7), (6, 8)))
+    keys = jax.random.split(jax.random.key(0), 3)
+    shape = (1, 1, schedule.total, 64)
+    vectors = [jax.random.normal(key, shape, jnp.bfloat16) for key in keys]
+    arrays = (*vectors, jnp.full(1, 2.0))
+    exact = jax.tree.map(lambda array: array.astype(jnp.float32), arrays)
+    results = []
+    for given, name in ((exact, "xla"), (arrays, "xla"), (arrays, "pallas_gpu")):
+        run = partial(compute, schedule=schedule, implementation=name)
+        results.append(jax.jit(partial(value_and_gradients, run))(given))
+    for expected, plain, ours in zip(*map(jax.tree.leaves, results), strict=True):
+        assert ours.dtype == plain.dtype
+        plain_error, error = (
+            np.linalg.norm(np.float32(array) - np.float32(expected)) for array in (plain, ours)
+        )
+        assert error < 1.2 * plain_error
+
+
+@pytest.mark.parametrize(
+    ("reach", "others", "steps"),
+    [
+        ("history", kernel._keys, [(0, 5), (0, 5), (0, 10), (0, 10), (0, 10)]),
+        ("history", kernel._queries, [(0, 10), (0, 10), (0, 10), (4, 10), (4, 10)]),
+        ("scale", kernel._keys, [(0, 5), (0, 5), (0, 10), (4, 10), (4, 10)]),
+    ],
+)
+def test_a_program_visits_only_blocks_that_it_needs(reach, others, steps):
+    static = Static(SLICES, 2, 16, 1.0, reach, False)
+    visited = []
+    for own in range(0, 300, 64):
+        spans = kernel._spans(jnp.int32(own), 64, others, static)
+        visited.append(tuple(map(int, kernel._steps(spans, 32))))
+    assert visited == steps
+    count = sum(stop - start for start, stop in steps)
+    assert kernel._flops(static, 64, 32, others) == count * 2 * 64 * 32 * 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("dim", [64, 128])
+@pytest.mark.parametrize("chip", ["h100", "a100"])
+def test_no_register_is_spilled(chip, dim, dtype):
+    pytest.importorskip(GPU_COMPILER, reason="it comes with the extra [gpu_compiler]")
+    topology, schedule = f"{chip}:1x1", ScaleSchedule(((1, 1), (8, 8), (16, 16)))
+
+    def gradients(arrays, by_output):
+        run = partial(compute, schedule=schedule, implementation="auto")
+        return jax.vjp(run, arrays)[1](by_output)
+
+    with jax.set_mesh(make_mesh(MeshConfig(), topology_devices(topology))):
+        place = jax.NamedSharding(jax.sharding.get_mesh(), jax.P())
+        vector = jax.ShapeDtypeStruct((2, 2, schedule.total, dim), dtype, sharding=place)
+        log_scale = jax.ShapeDtypeStruct((2,), jnp.float32, sharding=place)
+        options = {**get_chip(topology).compiler.options, **NO_SPILLS}
+        program = Program(gradients, (*(vector,) * 3, log_scale), vector, options=options)
+        flops = program.cost.flops
+    seen = sum(length * stop for length, stop in ((1, 1), (64, 65), (256, 321)))
+    assert flops > 2 * 9 * 4 * seen * dim  # nine matmuls for every head of every image

@@ -72,7 +72,7 @@ def _attention_forward(query, key, value, temperature, static):
         list(zip(KINDS, inputs)),
         [("tokens", query), ("rows", jax.ShapeDtypeStruct(shape, jnp.float32))],
         heads=static.heads,
-        launch=Launch(block, 4, flops),
+        launch=Launch(block, 4 if static.dim <= 64 else 8, flops),
     )
     return mixed, (*inputs, mixed, rows)
 

@@ -251,8 +251,8 @@ def _spans(own, size, others: Callable, static) -> _Spans:
             stop = jnp.where(position >= scale[0], scale[1], stop)
         return others((start, stop), static)
 
-    bounds = (jnp.broadcast_to(bound, size) for bound in span(own + jnp.arange(size)))
-    return _Spans(*bounds, (span(own)[0], span(own + size - 1)[1]))
+    first, stop = (jnp.broadcast_to(bound, size) for bound in span(own + jnp.arange(size)))
+    return _Spans(first, stop, (span(own)[0], span(own + size - 1)[1]))
 
 
 def _inside(spans, start, size):

@@ -9,7 +9,7 @@ so that training repeats bit by bit.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -21,7 +21,8 @@ from jax.typing import DTypeLike
 from mvar_jax.array_types import Array, Float
 from mvar_jax.ops.attention import Reach
 from mvar_jax.ops.kernels.blocks_gpu import Blocks, Kind, Launch, heads_call, product
-from mvar_jax.ops.kernels.joined_scales import Static, with_flat_heads
+from mvar_jax.ops.kernels.joined_scales import with_flat_heads
+from mvar_jax.ops.kernels.spans_gpu import flops_of, inside, keys_of, loop, queries_of, spans_of
 
 STEP = 32  # tokens of a step of the backward loops, which hold more at a time than a forward step
 LOWEST = -1e30  # below every logit, and finite: its difference to itself is 0
@@ -65,7 +66,7 @@ def _attention(query, key, value, temperature, static):
 def _attention_forward(query, key, value, temperature, static):
     inputs = (query, key, value, temperature)
     block = _block(query.dtype)
-    flops = 2 * _flops(static, block, block, _keys)
+    flops = 2 * flops_of(static, block, block, keys_of)
     shape = (len(query), static.heads, 3 if static.normalize else 1, static.total)
     mixed, rows = heads_call(
         functools.partial(_forward, static=static),
@@ -86,7 +87,9 @@ def _attention_backward(static, saved, gradient):
     means = rearrange(means, "b n h -> b h 1 n")
     # Of the temperature every block gives a part.
     parts = (len(gradient), pl.cdiv(static.total, block), static.heads)
-    flops = 3 * _flops(static, block, STEP, _keys) + 4 * _flops(static, block, STEP, _queries)
+    flops = 3 * flops_of(static, block, STEP, keys_of) + 4 * flops_of(
+        static, block, STEP, queries_of
+    )
     *by_vectors, by_temperature = heads_call(
         functools.partial(_backward, static=static),
         [*inputs, ("rows", rows), ("rows", means), ("tokens", gradient)],
@@ -108,7 +111,7 @@ def _block(dtype: DTypeLike) -> int:
 def _forward(query_ref, key_ref, value_ref, temperature_ref, mixed_ref, rows_ref, *, static):
     blocks, size = Blocks(static.total), _block(query_ref.dtype)
     own = pl.program_id(0) * size
-    query, seen = blocks.load(query_ref, own, size), _spans(own, size, _keys, static)
+    query, seen = blocks.load(query_ref, own, size), spans_of(own, size, keys_of, static)
     inverse = _inverse(query, static)
     query = _Vectors(query, inverse, inverse * _strength(temperature_ref, static))
 
@@ -117,14 +120,14 @@ def _forward(query_ref, key_ref, value_ref, temperature_ref, mixed_ref, rows_ref
         key, value = (blocks.load(ref, start, size) for ref in (key_ref, value_ref))
         inverse = _inverse(key, static)
         logits = _logits(query, _Vectors(key, inverse, inverse))
-        logits = jnp.where(_inside(seen, start, size), logits, -jnp.inf)
+        logits = jnp.where(inside(seen, start, size), logits, -jnp.inf)
         now = jnp.maximum(largest, jnp.max(logits, axis=1))
         weights, kept = jnp.exp(logits - now[:, None]), jnp.exp(largest - now)
         mixed = mixed * kept[:, None] + product(weights.astype(value.dtype), value)
         return mixed, now, total * kept + jnp.sum(weights, axis=1)
 
     carry = jnp.zeros((size, static.dim)), jnp.full(size, LOWEST), jnp.zeros(size)
-    mixed, largest, total = _loop(seen, size, step, carry)
+    mixed, largest, total = loop(seen, size, step, carry)
     blocks.store(mixed_ref, own, mixed / total[:, None])
     blocks.store(rows_ref, own, largest + jnp.log(total), LOG_SUMS)
     if static.normalize:
@@ -144,7 +147,7 @@ def _backward(
     """
     blocks, size = Blocks(static.total), _block(query_ref.dtype)
     own, strength = pl.program_id(0) * size, _strength(temperature_ref, static)
-    seen, seeing = (_spans(own, size, others, static) for others in (_keys, _queries))
+    seen, seeing = (spans_of(own, size, others, static) for others in (keys_of, queries_of))
 
     def load_vectors(ref, start, size, row, strength=1.0):
         inverse = blocks.load(rows_ref, start, size, row) if static.normalize else jnp.ones(size)
@@ -167,11 +170,11 @@ def _backward(
     def by_keys(start, dquery):
         key, value = load_keys(start, STEP)
         weights = jnp.exp(_logits(query, key) - sums[:, None])
-        weights = jnp.where(_inside(seen, start, STEP), weights, 0)
+        weights = jnp.where(inside(seen, start, STEP), weights, 0)
         dlogits = weights * (product(gradient, value.T) - means[:, None])
         return dquery + product((dlogits * key.factor).astype(value.dtype), key.array)
 
-    dquery = _loop(seen, STEP, by_keys, jnp.zeros((size, static.dim)))
+    dquery = loop(seen, STEP, by_keys, jnp.zeros((size, static.dim)))
     by_temperature = jnp.sum(dquery * query.array * query.inverse[:, None]) * static.softmax_scale
     dtemperature_ref[pl.program_id(0), pl.program_id(1)] = by_temperature
     blocks.store(dquery_ref, own, _through_unit(strength * dquery, query, static))
@@ -182,12 +185,12 @@ def _backward(
         dkey, dvalue = carry
         query, gradient, sums, means = load_queries(start, STEP)
         weights = jnp.exp(_logits(key, query) - sums)
-        weights = jnp.where(_inside(seeing, start, STEP), weights, 0)
+        weights = jnp.where(inside(seeing, start, STEP), weights, 0)
         dlogits = weights * (product(value, gradient.T) - means)
         dkey += product((dlogits * query.factor).astype(value.dtype), query.array)
         return dkey, dvalue + product(weights.astype(value.dtype), gradient)
 
-    dkey, dvalue = _loop(seeing, STEP, by_queries, (jnp.zeros((size, static.dim)),) * 2)
+    dkey, dvalue = loop(seeing, STEP, by_queries, (jnp.zeros((size, static.dim)),) * 2)
     blocks.store(dkey_ref, own, _through_unit(dkey, key, static))
     blocks.store(dvalue_ref, own, dvalue)
 
@@ -223,65 +226,3 @@ def _strength(temperature_ref, static):
 
 def _logits(left, right):
     return product(left.array, right.array.T) * left.factor[:, None] * right.factor
-
-
-def _keys(scale: tuple, static: Static) -> tuple:
-    """The (start, stop) of the keys that queries of a scale see, from that of the scale."""
-    return scale if static.reach == "scale" else (0, scale[1])
-
-
-def _queries(scale: tuple, static: Static) -> tuple:
-    """The same of the queries that see keys of a scale."""
-    return scale if static.reach == "scale" else (scale[0], static.total)
-
-
-class _Spans(NamedTuple):
-    """What each token of a program sees, or is seen by, and what all of them together."""
-
-    first: Array  # [n]
-    stop: Array  # [n]
-    all: tuple[Array, Array]
-
-
-def _spans(own, size, others: Callable, static) -> _Spans:
-    def span(position):
-        start, stop = jnp.zeros_like(position), jnp.full_like(position, static.slices[0][1])
-        for scale in static.slices[1:]:
-            start = jnp.where(position >= scale[0], scale[0], start)
-            stop = jnp.where(position >= scale[0], scale[1], stop)
-        return others((start, stop), static)
-
-    first, stop = (jnp.broadcast_to(bound, size) for bound in span(own + jnp.arange(size)))
-    return _Spans(first, stop, (span(own)[0], span(own + size - 1)[1]))
-
-
-def _inside(spans, start, size):
-    """Which tokens of a block lie within each row's span, bool [n, size]."""
-    position = start + jnp.arange(size)
-    return (position >= spans.first[:, None]) & (position < spans.stop[:, None])
-
-
-def _steps(spans, size):
-    """The (first, stop) of the blocks of `size` tokens that a program needs."""
-    first, stop = spans.all
-    return jax.lax.div(first, size), jax.lax.div(stop + size - 1, size)
-
-
-def _loop(spans, size, step, carry):
-    """Carries a value through the blocks that a program needs; `step` gets a block's start."""
-    first, stop = _steps(spans, size)
-    return jax.lax.fori_loop(first, stop, lambda i, carry: step(i * size, carry), carry)
-
-
-def _flops(static, block, step, others) -> int:
-    """FLOPs of one matmul per pair of blocks, of one head of one image."""
-
-    def scale(position):
-        return next(own for own in static.slices if position < own[1])
-
-    steps = 0
-    for own in range(0, static.total, block):
-        last = min(own + block, static.total) - 1
-        first, stop = others(scale(own), static)[0], others(scale(last), static)[1]
-        steps += pl.cdiv(stop, step) - first // step
-    return 2 * steps * block * step * static.dim

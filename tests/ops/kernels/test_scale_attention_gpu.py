@@ -11,8 +11,8 @@ from mvar_jax.compilation.program import Program
 from mvar_jax.compilation.topology import get_chip, topology_devices
 from mvar_jax.config import MeshConfig
 from mvar_jax.mesh.sharding import make_mesh
-from mvar_jax.ops.kernels import scale_attention_gpu as kernel
 from mvar_jax.ops.kernels.joined_scales import Static
+from mvar_jax.ops.kernels.spans_gpu import flops_of, keys_of, queries_of, spans_of, steps
 from mvar_jax.ops.scale_attention import scale_attention
 from mvar_jax.scales import ScaleSchedule
 from tests.ops.agreement import value_and_gradients
@@ -49,22 +49,22 @@ def test_in_bfloat16_it_is_as_exact_as_the_plain_form():
 
 
 @pytest.mark.parametrize(
-    ("reach", "others", "steps"),
+    ("reach", "others", "expected"),
     [
-        ("history", kernel._keys, [(0, 5), (0, 5), (0, 10), (0, 10), (0, 10)]),
-        ("history", kernel._queries, [(0, 10), (0, 10), (0, 10), (4, 10), (4, 10)]),
-        ("scale", kernel._keys, [(0, 5), (0, 5), (0, 10), (4, 10), (4, 10)]),
+        ("history", keys_of, [(0, 5), (0, 5), (0, 10), (0, 10), (0, 10)]),
+        ("history", queries_of, [(0, 10), (0, 10), (0, 10), (4, 10), (4, 10)]),
+        ("scale", keys_of, [(0, 5), (0, 5), (0, 10), (4, 10), (4, 10)]),
     ],
 )
-def test_a_program_visits_only_blocks_that_it_needs(reach, others, steps):
+def test_a_program_visits_only_blocks_that_it_needs(reach, others, expected):
     static = Static(SLICES, 2, 16, 1.0, reach, False)
     visited = []
     for own in range(0, 300, 64):
-        spans = kernel._spans(jnp.int32(own), 64, others, static)
-        visited.append(tuple(map(int, kernel._steps(spans, 32))))
-    assert visited == steps
-    count = sum(stop - start for start, stop in steps)
-    assert kernel._flops(static, 64, 32, others) == count * 2 * 64 * 32 * 16
+        spans = spans_of(jnp.int32(own), 64, others, static)
+        visited.append(tuple(map(int, steps(spans, 32))))
+    assert visited == expected
+    count = sum(stop - start for start, stop in expected)
+    assert flops_of(static, 64, 32, others) == count * 2 * 64 * 32 * 16
 
 
 @pytest.mark.slow

@@ -29,7 +29,11 @@ from mvar_jax.training.weights import load_tokenizer
 from mvar_jax.workdir import Workdir
 
 ARMS = {
-    "squared error": ("codebook.restart_below=0.0", "codebook.dropout_rate=0.0"),
+    "squared error": (
+        "tokenizer_loss.lpips=0.0",
+        "codebook.restart_below=0.0",
+        "codebook.dropout_rate=0.0",
+    ),
     "and codes from data, restarts": ("codebook.start_batches=32", "codebook.restart_below=0.2"),
     "and dropped scales": ("codebook.dropout_rate=0.1",),
     "and LPIPS of VGG16": ("tokenizer_loss.lpips=0.2",),

@@ -22,7 +22,7 @@ def get_config(preset: str = "var64", file: str = "shapes.py"):
     config = to_config_dict(Config())
     config.model.num_classes = 10
     config.model.pattern = PATTERNS["mvar" if preset.startswith("mvar") else "var"]
-    config.sampling.update(guidance=1.0, top_k=0, top_p=0.95)
+    config.sampling.update(guidance=2.5, top_k=0, top_p=0.95)
     if preset.endswith("256"):
         _large(config)
     else:

@@ -93,7 +93,7 @@ def _bsq():
 def _for_looks(base):
     config = load_config(base)
     config.codebook.dropout_rate = 0.1
-    config.tokenizer_loss.update(lpips=0.2, lpips_optional=True)
+    config.tokenizer_loss.update(lpips=0.2, lpips_start=0.5, lpips_optional=True)
     return config
 
 

@@ -102,7 +102,7 @@ class TextConfig:
 
 CONDITIONS = ("class", "text")
 POSITIONS = ("learned", "rotary")
-KERNELS = ("auto", "xla", "pallas_tpu")
+KERNELS = ("auto", "xla", "pallas_tpu", "pallas_gpu")
 RENAMED_KERNELS = {"none": "xla", "pallas": "pallas_tpu"}  # as saved configs have them
 REMATS = ("none", "products", "full")
 

@@ -1,4 +1,4 @@
-"""What the state-space kernels for TPUs and GPUs share: their arguments, from those of `ops.ssd`."""
+"""The arguments of the state-space kernels, for TPUs and GPUs, from those of `ops.ssd`."""
 
 from collections.abc import Callable
 

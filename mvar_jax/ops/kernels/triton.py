@@ -21,7 +21,7 @@ def triton_call(
     *,
     grid: tuple[int, ...],
     flops: int,
-) -> list[Array]:
+) -> tuple[Array, ...]:
     """Runs a kernel on one device; on other platforms than GPUs it is interpreted, slowly.
 
     body: the kernel; its references are those of the inputs and of the outputs.

@@ -26,7 +26,7 @@ SSD = Op(
         Implementation("xla", "mvar_jax.ops._xla_ssd:ssd"),
     ),
 )
-"""`pick` takes the sizes `heads`, `dim`, the channels of a head, and `state_size`, the `dtype` of x,
+"""`pick` takes the sizes `heads`, `dim` (the channels of a head) and `state_size`, the `dtype` of x,
 and `stateful`: whether an initial state is given or the last one is to be returned."""
 
 

@@ -26,8 +26,8 @@ SSD = Op(
         Implementation("xla", "mvar_jax.ops._xla_ssd:ssd"),
     ),
 )
-"""`pick` takes the sizes `heads`, `dim` (the channels of a head) and `state_size`, the `dtype` of x,
-and `stateful`: whether an initial state is given or the last one is to be returned."""
+"""`pick` takes the sizes `heads`, `dim` (channels of a head), `state_size`, the `dtype` of x, and
+`stateful`: whether an initial state is given or the last one is to be returned."""
 
 
 def ssd(

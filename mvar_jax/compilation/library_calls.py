@@ -1,21 +1,25 @@
-"""FLOPs and bytes of calls into libraries of GPUs, which XLA's cost analysis does not know."""
+"""FLOPs and bytes of calls into libraries and kernels of GPUs, unknown to XLA's cost analysis."""
 
 import math
 import re
 from collections.abc import Sequence
 
 from mvar_jax.compilation.program_text import ArrayType, Line, array_types, instructions
+from mvar_jax.ops.kernels.costs import declared_flops
 
+# Kernels of Pallas, as JAX calls them: compiled by XLA, or in later versions by JAX.
+KERNELS = ("__gpu$xla.gpu.triton", "triton_kernel_call_ffi", "triton_kernel_call")
 TARGET = re.compile(r'custom_call_target="([^"]*)"')
 CONTRACTED = re.compile(r'"lhs_contracting_dimensions":\[([^\]]*)\]')
 LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
 
 
 def library_cost(text: str) -> tuple[int, int]:
-    """FLOPs and bytes of all calls into libraries, from the text of a program for GPUs.
+    """FLOPs and bytes of all calls into libraries and kernels, from the text of a program for GPUs.
 
-    FLOPs are those of cuBLAS's products and cuDNN's convolutions; of other calls none are counted.
-    Bytes are those of operands and results, without workspace.
+    FLOPs are those of cuBLAS's products and cuDNN's convolutions, and what kernels of Pallas
+    declare; of other calls none are counted. Bytes are those of operands and results, each once,
+    without workspace.
     """
     found = instructions(text)
     types = {row.name: array_types(row.result) for row in found}
@@ -45,7 +49,7 @@ def _results_and_flops(
         kernel, result = _kernel_and_result(name, operands, results[0])
         outputs = kernel.shape[labels[2].index("o")]
         return results[:1], 2 * math.prod(result.shape) * math.prod(kernel.shape) // outputs
-    return results, 0
+    return results, declared_flops(row.rest) if name in KERNELS else 0
 
 
 def _kernel_and_result(

@@ -86,8 +86,9 @@ class Program:
 
     `arguments` are trees of `jax.ShapeDtypeStruct` with shardings, `options` those of the chip's
     compiler. Costs are the compiler's own estimate for one chip, which counts the body of a loop
-    once and of a kernel what it declares. For GPUs it knows no calls into libraries: cuBLAS's
-    products and cuDNN's convolutions are counted from the program's text.
+    once and of a kernel what it declares. For GPUs it knows no calls into libraries and no kernels:
+    cuBLAS's products, cuDNN's convolutions, and what kernels declare, are counted from the
+    program's text.
     """
 
     def __init__(self, function: Callable, *arguments: Any, options: Options | None = None):

@@ -102,7 +102,7 @@ class TextConfig:
 
 CONDITIONS = ("class", "text")
 POSITIONS = ("learned", "rotary")
-KERNELS = ("auto", "xla", "pallas_tpu")
+KERNELS = ("auto", "xla", "pallas_tpu", "pallas_gpu")
 RENAMED_KERNELS = {"none": "xla", "pallas": "pallas_tpu"}  # as saved configs have them
 REMATS = ("none", "products", "full")
 
@@ -124,8 +124,9 @@ class ModelConfig:
     qk_norm: cosine attention with a learned scale per head (`attn_l2_norm` in the official code);
         without it the softmax scale is 0.25 / sqrt(head_dim).
     kernels: the implementation of attention and the SSM in training. "xla" is plain JAX,
-        "pallas_tpu" are fused kernels for TPUs (interpreted, and slow, on other platforms), "auto"
-        uses the kernels where they are compiled and accept the sizes. Results are the same.
+        "pallas_tpu" are fused kernels for TPUs and "pallas_gpu" for NVIDIA's GPUs (interpreted, and
+        slow, on other platforms), "auto" uses the kernels where they are compiled and accept the
+        sizes. Results are the same.
     remat: what the backward pass recomputes to save memory: "none", the fastest for small models,
         "products" (everything except matmuls with weights) or "full"
         (everything inside a repetition of the pattern).

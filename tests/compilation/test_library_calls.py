@@ -1,6 +1,11 @@
-"""FLOPs and bytes of calls into cuBLAS and cuDNN, against arithmetic by hand."""
+"""FLOPs and bytes of calls into cuBLAS, cuDNN and kernels, against arithmetic by hand."""
+
+import jax
+import jax.numpy as jnp
 
 from mvar_jax.compilation.library_calls import library_cost
+from mvar_jax.compilation.program_text import instructions
+from mvar_jax.ops.kernels.costs import declare_flops, declared_flops
 
 HEADER = """
 ENTRY %main (a: bf16[4,64,32]) -> f32[8] {
@@ -31,6 +36,10 @@ TOP_K = """
   ROOT %top = (f32[8,10]{1,0}, s32[8,10]{1,0}) custom-call(%logits), \
 custom_call_target="__gpu$TopK", called_computations={%compare}
 """
+TRITON = """
+  %softmax = (f32[8,4096]{1,0}, f32[8]{0}) custom-call(%logits), \
+custom_call_target="__gpu$xla.gpu.triton", metadata={op_name="jit(f)/kernel_flops=123/softmax"}
+"""
 IMAGE, KERNEL, RESULT = 2 * 16 * 16 * 8, 24 * 3 * 3 * 8, 2 * 8 * 8 * 24
 CONVOLUTION_FLOPS = 2 * RESULT * 3 * 3 * 8
 
@@ -55,6 +64,21 @@ def test_gradients_of_a_convolution_cost_what_it_costs():
 
 def test_other_calls_move_their_operands_and_results():
     assert cost(TOP_K) == (0, 4 * (8 * 4096 + 2 * 8 * 10))
+
+
+def test_a_kernel_costs_what_it_declares():
+    assert cost(TRITON) == (123, 4 * (2 * 8 * 4096 + 8))
+    assert cost(TRITON.replace("kernel_flops=", "")) == (0, 4 * (2 * 8 * 4096 + 8))
+
+
+def test_declared_flops_survive_into_the_compiled_program():
+    def halves(x):
+        with declare_flops(456):
+            return jnp.tanh(x) / 2
+
+    text = jax.jit(jax.grad(lambda x: jnp.sum(halves(x)))).lower(jnp.ones(8)).compile().as_text()
+    declared = {declared_flops(row.rest) for row in instructions(text) if "tanh" in row.kind}
+    assert declared == {456}
 
 
 def test_a_program_without_calls_costs_nothing_here():

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -118,8 +119,9 @@ def check_kernels(mesh) -> None:
     for batch, groups in ((BATCH, 2), (3, 1)):
         x = jax.random.normal(jax.random.key(0), (batch, 6, groups * LANES))
         by_head = jax.random.uniform(jax.random.key(1), (batch, 6, 2 * groups))
-        b, c = x[..., 2:6], x[..., 6:10]
-        check_kernel(state_space, (x, by_head, -by_head[0, 0], b, c, by_head[0, 1]), mesh)
+        inputs = (x, by_head, -by_head[0, 0], x[..., :32], x[..., 32:64], by_head[0, 1])
+        for implementation in ("pallas_tpu", "pallas_gpu"):
+            check_kernel(partial(state_space, implementation=implementation), inputs, mesh)
         check_kernel(attention, (x, x + 1, x - 1, by_head[0, 0]), mesh)
 
 
@@ -136,10 +138,10 @@ def attention(query, key, value, log_scale):
     )
 
 
-def state_space(x, dt, decay_rate, b, c, skip):
-    """The kernel, with its skip."""
+def state_space(x, dt, decay_rate, b, c, skip, implementation):
+    """A kernel, with its skip."""
     x = rearrange(x, "batch n (heads dim) -> batch n heads dim", heads=len(skip))
-    options = {"skip": skip, "return_state": False, "implementation": "pallas_tpu"}
+    options = {"skip": skip, "return_state": False, "implementation": implementation}
     return ssd(x, dt, decay_rate, b, c, **options)[0]
 
 

@@ -3,7 +3,7 @@
     python -m mvar_jax.train_tokenizer --config=configs/shapes.py:var64 --workdir=runs/shapes
     python -m mvar_jax.train --config=configs/shapes.py:var64 --workdir=runs/shapes
 
-`var64` and `mvar64` are sized for half an hour on two CPU cores. `var256` and `mvar256`, with the
+`var64` and `mvar64` are sized for under an hour on two CPU cores. `var256` and `mvar256`, with the
 ten scales of the published models, are for one accelerator. `runlocal` is a smoke run on 200
 images, on an untrained tokenizer if need be.
 """
@@ -22,7 +22,7 @@ def get_config(preset: str = "var64", file: str = "shapes.py"):
     config = to_config_dict(Config())
     config.model.num_classes = 10
     config.model.pattern = PATTERNS["mvar" if preset.startswith("mvar") else "var"]
-    config.sampling.update(guidance=1.0, top_k=0, top_p=0.95)
+    config.sampling.update(guidance=2.5, top_k=0, top_p=0.95)
     if preset.endswith("256"):
         _large(config)
     else:
@@ -43,19 +43,20 @@ def _small(config):
         scales=ScaleSchedule.squares(1, 2, 3, 4, 5, 6, 8).sizes,
         vocabulary=512,
         code_channels=8,
-        base_channels=96,
-        channel_multipliers=(1,),
+        base_channels=32,
+        channel_multipliers=(1, 2, 4),
         blocks_per_level=1,
-        stem_stride=8,
+        stem_stride=2,  # at full resolution most of the time would go to two layers
         norm_groups=16,
         attention=False,
     )
     rates = {"warmup_fraction": 0.05, "final_fraction": 0.01}
     intervals = {"log_every": 100, "validate_every": 500, "save_every": 500}
     config.tokenizer_optimizer.update(
-        learning_rate=80e-3, weight_decay=0.0, final_weight_decay=0.0, **rates
+        learning_rate=32e-3, weight_decay=0.0, final_weight_decay=0.0, **rates
     )
-    config.tokenizer_training.update(steps=8000, **intervals)
+    config.tokenizer_training.update(steps=3000, **intervals)
+    config.codebook.restart_below = 0.2
     config.model.update(depth=8, width=128, heads=4, scan=False, remat="none")
     config.model.ssm.update(state_size=32, head_dim=64)
     config.model.init.gate = 0.1

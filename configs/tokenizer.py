@@ -11,9 +11,9 @@ in place of a discriminator on DINO's features; `bsq_imagenet256`, of 32 bits, w
 Infinity's (FoundationVision/InfinityStar), whose batch and length are not published.
 
 `shapes64` (rendered scenes) and `photos64` (a folder of your own images) are for two CPU cores,
-`photos128` for one accelerator. Three levels of convolutions stand between pixels and tokens, where
-`shapes.py:var64` has one layer of patches, whose edges its pictures show. The models that learn
-from them are those of `shapes.py` and `folder.py`. docs/tokenizers.md says what each setting does.
+`photos128` for one accelerator: the tokenizers and models of `shapes.py` and `folder.py`, with the
+losses that docs/tokenizers.md found to help photographs. Where the weights of LPIPS are missing,
+they are trained without. docs/tokenizers.md says what each setting does.
 """
 
 from mvar_jax.config import Config, infinity_schedule
@@ -28,8 +28,8 @@ def get_config(preset: str = "vq_imagenet256"):
     presets = {
         "vq_imagenet256": _vq,
         "bsq_imagenet256": _bsq,
-        "shapes64": lambda: _small("shapes.py:var64"),
-        "photos64": lambda: _small("folder.py:var64"),
+        "shapes64": lambda: _for_looks("shapes.py:var64"),
+        "photos64": lambda: _for_looks("folder.py:var64"),
         "photos128": _photos128,
     }
     check_preset(preset, presets, "tokenizer.py")
@@ -90,21 +90,16 @@ def _bsq():
     return config
 
 
-def _small(base):
+def _for_looks(base):
     config = load_config(base)
-    # Pixels are folded two by two: at full resolution most of the time would go to two layers.
-    config.tokenizer.update(
-        stem_stride=2, base_channels=32, channel_multipliers=(1, 2, 4), norm_groups=16
-    )
-    # The rate of a batch of 256: the peak is 1e-3.
-    config.tokenizer_optimizer.learning_rate = 32e-3
-    config.codebook.update(restart_below=0.2, dropout_rate=0.1)
+    config.codebook.dropout_rate = 0.1
+    config.tokenizer_loss.update(lpips=0.2, lpips_start=0.5, lpips_optional=True)
     return config
 
 
 def _photos128():
     """Twice the side in four times the tokens, and the model of `folder.py:var256`."""
-    config, large = _small("folder.py:var64"), load_config("folder.py:var256")
+    config, large = _for_looks("folder.py:var64"), load_config("folder.py:var256")
     config.update({name: large[name] for name in ("batch_size", "model", "optimizer", "training")})
     config.tokenizer.update(
         image_size=(128, 128),
@@ -115,4 +110,5 @@ def _photos128():
         attention=True,
     )
     config.tokenizer_optimizer.learning_rate = 2e-3
+    config.tokenizer_training.steps = 8000
     return config

@@ -5,8 +5,9 @@ r"""Draws a part of an image anew: what is white in a mask, for a label or a pro
 
 A model of texts takes `--prompt`; without either it is drawn without a condition. Outside of the
 mask the output has the pixels of the input, exactly; `--nopaste` leaves them to the decoder.
-`--strength=0.5` keeps the first half of the scales. `--source_label` (or `--source_prompt`) says
-what the image shows: the noise is found under which it would be drawn, and used, to keep layout.
+The coarsest quarter of the scales is kept: `--strength=1` draws all. `--source_label` (or
+`--source_prompt`) says what the image shows: the noise is found under which it would be drawn, and
+used, to keep layout.
 """
 
 from absl import flags
@@ -17,7 +18,7 @@ from mvar_jax.cli import asked
 from mvar_jax.files import input_path
 from mvar_jax.pictures.canvas import Canvas
 from mvar_jax.pictures.image_files import KINDS, save_picture
-from mvar_jax.sampling.editing import THRESHOLD
+from mvar_jax.sampling.editing import STRENGTH, THRESHOLD
 
 
 def define_flags() -> None:
@@ -29,7 +30,7 @@ def define_flags() -> None:
     flags.DEFINE_string("mask", None, "An image: what is white in it is drawn anew.")
     flags.DEFINE_string("out", None, "A .png, .jpg or .webp to write.", required=True)
     flags.DEFINE_integer("seed", 0, "Seed of the randomness.", lower_bound=0)
-    flags.DEFINE_float("strength", 1.0, "Share of the scales to draw.", 0.0, 1.0)
+    flags.DEFINE_float("strength", STRENGTH, "Share of the scales to draw.", 0.0, 1.0)
     flags.DEFINE_float("threshold", THRESHOLD, "Tokens whiter than that are drawn.", 0.0, 1.0)
     flags.DEFINE_bool("paste", True, "Keep the input's own pixels outside of the mask.")
     flags.DEFINE_float("feather", None, "Pixels over which the edge fades.", lower_bound=0.0)
@@ -44,7 +45,8 @@ def main() -> None:
     sources = cli.given("source_label", "source_prompt")
     check(
         values.mask is not None or values.strength < 1 or bool(sources),
-        "expected --mask, --strength or --source_label: without them nothing of the image stays.",
+        "--strength: got 1 without --mask or --source_label, expected one of them or less: nothing "
+        "of the image would stay.",
     )
     out = cli.output_file(*KINDS)
     files = [input_path(name) for name in (values.image, values.mask) if name is not None]

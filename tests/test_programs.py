@@ -503,8 +503,8 @@ BAD = {
         "draft: scales: got 5, expected a whole number from 0 to 4",
     ),
     "edit of nothing": (
-        "edit --workdir={trained} --image={trained}/samples.png --out={new}.png",
-        "expected --mask, --strength or --source_label",
+        "edit --workdir={trained} --image={trained}/samples.png --strength=1 --out={new}.png",
+        "--strength: got 1 without --mask or --source_label, expected one of them or less",
     ),
     "no image to edit": (
         "edit --workdir={trained} --image={new}.png --strength=0.5 --out={new}.png",

@@ -120,7 +120,9 @@ def state_space_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) 
         return apart(lambda *inputs: ssd(*inputs, **options)[0])
 
     forms = {"scan over tokens": apart(ssd_by_scan), "chunked": ours("xla")}
-    picked = SSD.pick(config.kernels, heads=heads, dim=ssm.head_dim, stateful=False).name
+    sizes = {"heads": heads, "dim": ssm.head_dim, "state_size": ssm.state_size}
+    dtype = config.compute_dtype
+    picked = SSD.pick(config.kernels, **sizes, stateful=False, dtype=dtype).name
     if picked != "xla":
         forms["fused kernel"] = ours(picked)
 

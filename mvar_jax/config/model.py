@@ -124,7 +124,7 @@ class ModelConfig:
     qk_norm: cosine attention with a learned scale per head (`attn_l2_norm` in the official code);
         without it the softmax scale is 0.25 / sqrt(head_dim).
     kernels: the implementation of attention and the SSM in training. "xla" is plain JAX,
-        "pallas_tpu" and "pallas_gpu" are fused kernels for TPUs and for GPUs (interpreted, and
+        "pallas_tpu" are fused kernels for TPUs and "pallas_gpu" for NVIDIA's GPUs (interpreted, and
         slow, on other platforms), "auto" uses the kernels where they are compiled and accept the
         sizes. Results are the same.
     remat: what the backward pass recomputes to save memory: "none", the fastest for small models,

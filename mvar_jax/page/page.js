@@ -44,9 +44,10 @@ async function begin() {
 }
 
 function chooseModel() {
-  const { sampling, class_names: names, threshold, feather, most_images: most } = offer();
+  const { sampling, class_names: names, strength, threshold, feather, most_images: most } = offer();
   for (const name of SETTINGS) byId(name).value = sampling[name];
   byId("smooth").checked = sampling.smooth;
+  byId("strength").value = strength;
   byId("threshold").value = threshold;
   byId("feather").value = feather;
   byId("columns").max = most;

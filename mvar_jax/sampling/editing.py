@@ -21,6 +21,7 @@ from mvar_jax.ops.resize import resize_area
 from mvar_jax.sampling.batches import in_batches
 from mvar_jax.sampling.request import Forced, Sampler, Weights
 
+STRENGTH = 0.75  # the coarsest scales hold colour and light, which what is drawn should share
 THRESHOLD = 0.05  # nearly any white: coarse tokens that stay also keep what the image shows
 
 

@@ -18,7 +18,14 @@ from mvar_jax.sampling.asked import Labels, Prompts, label_indices, parse_labels
 from mvar_jax.sampling.batches import draw, in_batches, stream_whole
 from mvar_jax.sampling.carried_bytes import cache_bytes, carried_bytes
 from mvar_jax.sampling.draft import with_draft
-from mvar_jax.sampling.editing import THRESHOLD, check_edited, keep_tokens, paste_back, source_of
+from mvar_jax.sampling.editing import (
+    STRENGTH,
+    THRESHOLD,
+    check_edited,
+    keep_tokens,
+    paste_back,
+    source_of,
+)
 from mvar_jax.sampling.generate import generate, grow
 from mvar_jax.sampling.inversion import invert
 from mvar_jax.sampling.request import Forced, NumberedRequest, Sampler, Weights, forced_for
@@ -228,7 +235,7 @@ class Model:
         paste: bool = True,
         feather: int | float | None = None,
         noise: Sequence[Forced] | None = None,
-        strength: int | float = 1.0,
+        strength: int | float = STRENGTH,
         threshold: int | float = THRESHOLD,
         batch_size: int = BATCH_SIZE,
         **arguments: Any,
@@ -260,7 +267,7 @@ class Model:
         masks: Float[HostArray, "masks _ _"],
         *,
         noise: Sequence[Forced] | None = None,
-        strength: int | float = 1.0,
+        strength: int | float = STRENGTH,
         threshold: int | float = THRESHOLD,
         batch_size: int = BATCH_SIZE,
     ) -> tuple[Forced, ...]:

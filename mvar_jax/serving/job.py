@@ -47,11 +47,11 @@ class Edit:
     """An image to edit, its mask, and how: see `Model.edit`."""
 
     feather: float
+    strength: float
     threshold: float
     image: str = ""  # encoded, in base64, with or without "data:image/png;base64," before it
     mask: str = ""
     source: str = ""  # the label or prompt of the image, to draw with its noise; "" for none
-    strength: float = 1.0
     paste: bool = True
 
     def __post_init__(self):
@@ -129,7 +129,7 @@ class Job:
         offer = offers[asked.model]
         if not asked.edit:
             return cls(asked, offer)
-        defaults = {"feather": offer.feather, "threshold": offer.threshold}
+        defaults = {name: getattr(offer, name) for name in ("feather", "strength", "threshold")}
         edit = from_config_dict(defaults | asked.edit, Edit, "edit")
         return cls(asked, offer, edit, edit.canvas())
 

@@ -8,7 +8,7 @@ from mvar_jax.checks import check
 from mvar_jax.config import SamplingConfig
 from mvar_jax.hub import open_workdir
 from mvar_jax.models import build_trunk
-from mvar_jax.sampling.editing import THRESHOLD
+from mvar_jax.sampling.editing import STRENGTH, THRESHOLD
 from mvar_jax.serving.limits import most_images
 from mvar_jax.training.adapted import whole_classes
 
@@ -26,6 +26,7 @@ class Offer:
     feather: float  # pixels over which edits fade in by default
     most_images: int  # of one request
     sampling: SamplingConfig
+    strength: float = STRENGTH
     threshold: float = THRESHOLD
 
     @classmethod

@@ -61,12 +61,12 @@ class Programs:
     evaluate: Callable[[TrainState, Batch], Metrics]
     # Writes a picture of samples to a path; returns its pixels, uint8 [height, width, 3].
     draw: Callable[[TrainState, Path], np.ndarray] | None = None
-    # From a step on, counted from 0, another one takes the place of `step`.
-    later: tuple[int, Step] | None = None
+    # From a step on, counted from 0, another one takes the place of the one before.
+    later: tuple[tuple[int, Step], ...] = ()
 
     def step_at(self, step: int) -> Step:
         """That of step number `step`, counted from 0."""
-        return self.later[1] if self.later is not None and step >= self.later[0] else self.step
+        return [self.step, *(program for start, program in self.later if step >= start)][-1]
 
 
 @runtime_checkable
@@ -263,7 +263,7 @@ class _Steps:
 
 def _timed(programs: Programs, clock: Stopwatch, throughput: Throughput) -> Programs:
     timed = partial(_Program, clock=clock, compiles=throughput.leave_out)
-    later = programs.later and (programs.later[0], timed(programs.later[1]))
+    later = tuple((start, timed(program)) for start, program in programs.later)
     evaluate = _Program(programs.evaluate, clock)
     return replace(programs, step=timed(programs.step), evaluate=evaluate, later=later)
 

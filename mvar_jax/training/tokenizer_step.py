@@ -33,15 +33,16 @@ from mvar_jax.training.step import update
 class Objective:
     """What a tokenizer is trained for, with what its settings alone do not say.
 
-    The steps before the adversary begins are those of the objective `without_adversary`, which
-    leave its part of the state alone: a program of their own, since XLA on CPUs computes the
-    convolutions of a branch far more slowly.
+    Losses may begin late. The steps until then are those of another objective, `at` the step, which
+    leave the adversary's part of the state alone: a program of their own, since XLA on CPUs
+    computes the convolutions of a branch far more slowly.
     """
 
     config: TokenizerLossConfig = SQUARED_ERROR
     backbone: Backbone | None = None  # of LPIPS
     adversary: Adversary | None = None
     frozen: str = "none"  # parts of the tokenizer, as `Config.tokenizer_frozen` says
+    lpips_first: int = 0  # step that LPIPS begins with, counted from 0
 
     def start(self, image_size: tuple[int, int]) -> dict[str, PyTree] | None:
         """What a training state keeps besides, before the first update; None for nothing.
@@ -50,9 +51,19 @@ class Objective:
         """
         return None if self.adversary is None else {KEPT: self.adversary.start(image_size)}
 
-    def without_adversary(self) -> "Objective":
-        """The same, before the adversary begins."""
-        return replace(self, adversary=None)
+    def starts(self) -> list[int]:
+        """The steps, counted from 0, from which on it is another one: 0 and what begins later."""
+        lpips = self.lpips_first if self.backbone is not None else 0
+        return sorted({0, lpips, 0 if self.adversary is None else self.adversary.first})
+
+    def at(self, step: int) -> "Objective":
+        """The losses that have begun at a step, counted from 0."""
+        begun = self
+        if self.backbone is not None and step < self.lpips_first:
+            begun = replace(begun, backbone=None, config=replace(self.config, lpips=0.0))
+        if self.adversary is not None and step < self.adversary.first:
+            begun = replace(begun, adversary=None)
+        return begun
 
     def distance(self, perceptual: Params | None, precision: Precision) -> Distance | None:
         """LPIPS with its parameters, None without it."""

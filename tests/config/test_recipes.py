@@ -67,8 +67,8 @@ def test_the_average_that_is_sampled_has_left_its_random_start(file, preset):
 
 # Parameters in millions: trunk and tokenizer.
 SIZES = {
-    "var64": ((2, 3.5), (1, 2)),
-    "mvar64": ((2.5, 5), (1, 2)),
+    "var64": ((2, 3.5), (2, 3)),
+    "mvar64": ((2.5, 5), (2, 3)),
     "var256": ((50, 80), (15, 25)),
     "mvar256": ((70, 120), (15, 25)),
 }

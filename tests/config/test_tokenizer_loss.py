@@ -25,6 +25,12 @@ def test_by_default_the_squared_error_alone():
         ({"lecam": float("nan")}, r"tokenizer_loss\.lecam: got nan"),
         ({"l2": 0.0}, "got l1, l2 and lpips of 0, expected one above 0"),
         ({"lpips_network": "vgg19"}, r"lpips_network: got 'vgg19', expected one of \('vgg', 'alex"),
+        ({"lpips_start": -0.1}, r"lpips_start: got -0\.1, expected a number from 0"),
+        ({"lpips": 0.5, "lpips_start": 1.0}, r"lpips_start: got 1\.0, the end of the run"),
+        (
+            {"lpips": 0.5, "lpips_start": 0.5, "l2": 0.0},
+            "got 0.5 with l1 and l2 of 0, expected one",
+        ),
         ({"adversarial": 0.5, "adversarial_start": 1.0}, r"got 1\.0 .* end beyond the run"),
         (
             {"adversarial": 0.5, "adversarial_start": 0.9, "adversarial_ramp": 0.2},

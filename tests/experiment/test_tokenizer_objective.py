@@ -12,7 +12,7 @@ from mvar_jax.config.files import load_config
 from mvar_jax.config.tree import from_config_dict
 from mvar_jax.convert import network_files
 from mvar_jax.experiment import tokenizer_objective
-from mvar_jax.experiment.tokenizer_objective import find_lpips
+from mvar_jax.experiment.tokenizer_objective import find_lpips, make_objective
 from mvar_jax.experiment.tokenizer_training import train_tokenizer
 from mvar_jax.networks.lpips import ALEXNET
 from mvar_jax.training.weights import load_tokenizer
@@ -72,6 +72,7 @@ def test_a_whole_training_with_all_losses(tmp_path, digits_directory):
         l1=0.2,
         lpips=0.5,
         lpips_network="alex",
+        lpips_start=0.25,
         adversarial=0.4,
         adversarial_start=0.5,
         lecam=0.01,
@@ -94,6 +95,7 @@ def test_a_whole_training_with_all_losses(tmp_path, digits_directory):
     log = (workdir.tokenizer.path / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in log]
     assert [row.get("adaptive_weight", 0) > 0 for row in rows] == [False, False, True, True]
+    assert [row.get("lpips", 0) > 0 for row in rows] == [False, True, True, True]
     assert {"validation_loss", "validation_lpips", "validation_psnr"} <= set(rows[-1])
     assert "validation_discriminator_loss" not in rows[-1]
     assert load_tokenizer(config, workdir)  # as a trunk and its sampler read it
@@ -102,3 +104,10 @@ def test_a_whole_training_with_all_losses(tmp_path, digits_directory):
     with pytest.raises(ValueError, match=r"config\.tokenizer_loss\.lecam=0\.01, got 0\.02"):
         stronger = replace(config, tokenizer_loss=replace(loss, lecam=0.02))
         train_tokenizer(stronger, workdir, perceptual=alex())
+
+
+def test_lpips_that_would_start_at_the_end_is_refused():
+    config, network = with_loss(replace(LPIPS, lpips_start=0.6)), alex()
+    assert make_objective(config, network, 10).starts() == [0, 6]
+    with pytest.raises(ValueError, match=r"lpips_start: got 0\.6, which is step 1 of 1, expected"):
+        make_objective(config, network, 1)

@@ -112,10 +112,29 @@ def test_heads_that_tensor_cores_do_not_take_are_refused_by_gpu_kernels():
         scale_attention(array, array, array, **rest, implementation="pallas_gpu")
 
 
-def test_a_state_is_refused_by_tpu_kernels():
-    x, by_head, b = jnp.ones((1, 2, 2, 64)), jnp.ones((1, 2, 2)), jnp.ones((1, 2, 4))
-    with pytest.raises(ValueError, match="ssd: implementation 'pallas_tpu' got a state to start"):
-        ssd(x, by_head, -by_head[0, 0], b, b, implementation="pallas_tpu")
+@pytest.mark.parametrize("name", ["pallas_tpu", "pallas_gpu"])
+def test_a_state_is_refused_by_kernels(name):
+    x, by_head, b = jnp.ones((1, 2, 2, 64)), jnp.ones((1, 2, 2)), jnp.ones((1, 2, 32))
+    with pytest.raises(ValueError, match=f"ssd: implementation '{name}' got a state to start"):
+        ssd(x, by_head, -by_head[0, 0], b, b, implementation=name)
+
+
+@pytest.mark.parametrize(
+    ("dim", "state_size", "dtype", "name"),
+    [
+        (64, 64, "bfloat16", "pallas_gpu"),
+        (32, 32, "float16", "pallas_gpu"),
+        (64, 64, "float32", "xla"),
+        (128, 64, "bfloat16", "xla"),
+        (64, 128, "bfloat16", "xla"),
+    ],
+)
+def test_the_state_space_kernel_for_gpus_is_picked_where_it_fits(dim, state_size, dtype, name):
+    sizes = {"heads": 2, "dim": dim, "state_size": state_size}
+    device = jax.sharding.AbstractDevice("NVIDIA H100 80GB HBM3", num_cores=1, platform="gpu")
+    mesh = AbstractMesh((1,), ("data",), abstract_device=device)
+    with jax.sharding.use_abstract_mesh(mesh):
+        assert SSD.pick("auto", **sizes, stateful=False, dtype=dtype).name == name
 
 
 def test_plain_jax_imports_no_pallas():

@@ -103,7 +103,7 @@ class TestImplementations(ImplementationsAgree):
         x = jax.random.normal(keys[0], (2, length, 4, 64))
         dt = jax.nn.softplus(jax.random.normal(keys[1], (2, length, 4)) - 2)
         decay_rate = -jnp.exp(jax.random.normal(keys[2], (4,)))
-        b, c = (jax.random.normal(key, (2, length, 16)) for key in keys[3:5])
+        b, c = (jax.random.normal(key, (2, length, 32)) for key in keys[3:5])
         return x, dt, decay_rate, b, c, jax.random.normal(keys[5], (4,)) if skip else None
 
     def compute(self, case, arrays, implementation):

@@ -30,7 +30,7 @@ def tokens_of(model):
 @pytest.mark.parametrize("kind", KINDS)
 def test_kept_tokens_and_pixels_are_those_of_the_image(kind):
     model, images = model_of(kind), two_images()
-    edited = model.edit(images, RIGHT, asked_of(kind), seed=2, threshold=0.6)
+    edited = model.edit(images, RIGHT, asked_of(kind), seed=2, strength=1, threshold=0.6)
     kept = ([False], [True, False], [True, False, False] * 2)  # white: 7/12, 1/6, 1, 1/4, 1, 1
     for drawn, own, mask in zip(edited.tokens, tokens_of(model), kept, strict=True):
         mask = np.array(mask) | (len(mask) == 1)  # 7/12 is less than 0.6
@@ -107,10 +107,10 @@ def test_a_draft_edits():
 
 def test_one_image_is_edited_for_many_labels_and_without_one():
     model, images = model_of("VAR"), two_images()[:1]
-    edited = model.edit(images, WHITE, [0, 1, 2], seed=1)
+    edited = model.edit(images, WHITE, [0, 1, 2], seed=1, strength=1)
     assert_same(edited.tokens, model.sample([0, 1, 2], seed=1).tokens)
-    free = model.edit(images, WHITE, seed=1)
-    unguided = model.edit(images, WHITE, seed=1, guidance=0.0)
+    free = model.edit(images, WHITE, seed=1, strength=1)
+    unguided = model.edit(images, WHITE, seed=1, strength=1, guidance=0.0)
     assert_same(free.tokens, unguided.tokens)  # guidance leads away from the same
     assert any(np.any(one != two[:1]) for one, two in zip(free.tokens, edited.tokens))
     with pytest.raises(ValueError, match="labels: got None, expected labels, prompts or given"):

@@ -119,11 +119,11 @@ def check_kernels(mesh) -> None:
     for batch, groups in ((BATCH, 2), (3, 1)):
         x = jax.random.normal(jax.random.key(0), (batch, 6, groups * LANES))
         by_head = jax.random.uniform(jax.random.key(1), (batch, 6, 2 * groups))
-        b, c = x[..., 2:6], x[..., 6:10]
-        check_kernel(state_space, (x, by_head, -by_head[0, 0], b, c, by_head[0, 1]), mesh)
+        inputs = (x, by_head, -by_head[0, 0], x[..., :32], x[..., 32:64], by_head[0, 1])
         for implementation in ("pallas_tpu", "pallas_gpu"):
-            kernel = partial(attention, implementation=implementation)
-            check_kernel(kernel, (x, x + 1, x - 1, by_head[0, 0]), mesh)
+            check_kernel(partial(state_space, implementation=implementation), inputs, mesh)
+            vectors = (x, x + 1, x - 1, by_head[0, 0])
+            check_kernel(partial(attention, implementation=implementation), vectors, mesh)
 
 
 def attention(query, key, value, log_scale, *, implementation):
@@ -139,10 +139,10 @@ def attention(query, key, value, log_scale, *, implementation):
     )
 
 
-def state_space(x, dt, decay_rate, b, c, skip):
-    """The kernel, with its skip."""
+def state_space(x, dt, decay_rate, b, c, skip, implementation):
+    """A kernel, with its skip."""
     x = rearrange(x, "batch n (heads dim) -> batch n heads dim", heads=len(skip))
-    options = {"skip": skip, "return_state": False, "implementation": "pallas_tpu"}
+    options = {"skip": skip, "return_state": False, "implementation": implementation}
     return ssd(x, dt, decay_rate, b, c, **options)[0]
 
 

@@ -62,7 +62,7 @@ def step(accumulate=1, **changes):
 @functools.cache
 def early_step():
     """That of the steps before `FIRST`."""
-    early = objective().without_adversary()
+    early = objective().at(FIRST - 1)
     return make_tokenizer_step(TOKENIZER, optimizer(), CONFIG.training, early)
 
 
@@ -85,6 +85,6 @@ def fit_with_all(directory, **data):
     programs = Programs(
         functools.partial(early_step(), perceptual=perceptual()),
         functools.partial(evaluation(), perceptual=perceptual()),
-        later=(FIRST, functools.partial(step(), perceptual=perceptual())),
+        later=((FIRST, functools.partial(step(), perceptual=perceptual())),),
     )
     return fit_in("tokenizer", directory, programs, InitialState(state(), state), **data)

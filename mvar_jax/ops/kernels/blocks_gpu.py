@@ -1,7 +1,7 @@
 """What a GPU kernel over the tokens of every head needs: its call, and blocks of tokens."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +9,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
 from mvar_jax.array_types import Array, Bool, Float, Leaf
-from mvar_jax.mesh.axes import batch_axes, head_axis
-from mvar_jax.ops.implementations import platform
-from mvar_jax.ops.kernels.costs import declare_flops
-
-Kind = Literal["tokens", "rows", "heads"]
+from mvar_jax.ops.kernels.shared import Kind, on_every_device
+from mvar_jax.ops.kernels.triton import triton_call
 
 
 class Launch(NamedTuple):
@@ -40,12 +37,12 @@ def heads_call(
     """Runs a kernel over blocks of tokens, heads and images: the axes of its grid, in this order.
 
     body: the kernel; its references are those of the inputs and the outputs.
-    inputs: arrays, each with its kind; the first one is of the kind "tokens".
+    inputs: arrays, each with its kind; the first one is of the kind "lanes".
     outputs: shapes and dtypes, or arrays that have them, each with its kind.
 
     | kind | shape | what a program gets |
     |---|---|---|
-    | "tokens" | [batch, total, heads * dim] | the sequence of its head, [total, dim] |
+    | "lanes" | [batch, total, heads * dim] | the sequence of its head, [total, dim] |
     | "rows" | [batch, heads, n, total] | numbers of its head's tokens, [n, total] |
     | "heads" | [batch, n, heads] | those of its image, [n, heads] |
 
@@ -53,25 +50,14 @@ def heads_call(
     its own heads.
     """
     kinds, arrays = zip(*inputs)
-    mesh = jax.sharding.get_abstract_mesh()
-    # The compiler cannot split a kernel: an axis that does not divide is replicated.
-    images, own_heads = batch_axes(len(arrays[0])) or None, head_axis(heads)
-    parts = mesh.shape[own_heads] if own_heads else 1
+    width = arrays[0].shape[2]
 
     def on_device(*own):
+        parts = width // own[0].shape[2]
         made = [_share(kind, array, len(own[0]), parts) for kind, array in outputs]
         return _call(body, list(zip(kinds, own)), made, heads // parts, launch)
 
-    def specs(pairs):
-        axes = {"rows": (images, own_heads, None, None)}
-        whole = (images, None, own_heads)
-        return tuple(jax.sharding.PartitionSpec(*axes.get(kind, whole)) for kind, _ in pairs)
-
-    if mesh.empty:
-        return on_device(*arrays)
-    return jax.shard_map(
-        on_device, in_specs=specs(inputs), out_specs=specs(outputs), check_vma=False
-    )(*arrays)
+    return on_every_device(on_device, inputs, [kind for kind, _ in outputs], groups=heads)
 
 
 def _share(kind, array, batch, parts):
@@ -83,13 +69,11 @@ def _share(kind, array, batch, parts):
 
 def _call(body, inputs, outputs, heads, launch):
     """Runs a kernel on one device."""
-    arrays, shapes = ([array for _, array in pairs] for pairs in (inputs, outputs))
-    batch, total, width = arrays[0].shape
+    batch, total, width = inputs[0][1].shape
 
-    def spec(pair):
-        kind, array = pair
+    def spec(kind, array):
         *_, rows, columns = array.shape
-        if kind == "tokens":
+        if kind == "lanes":
             own = (None, rows, width // heads)
             return pl.BlockSpec(own, lambda block, head, image: (image, 0, head))
         if kind == "rows":
@@ -97,16 +81,14 @@ def _call(body, inputs, outputs, heads, launch):
             return pl.BlockSpec(own, lambda block, head, image: (image, head, 0, 0))
         return pl.BlockSpec((None, rows, columns), lambda block, head, image: (image, 0, 0))
 
-    with declare_flops(batch * heads * launch.flops):
-        return pl.pallas_call(
-            body,
-            grid=(pl.cdiv(total, launch.block), heads, batch),
-            in_specs=[spec(pair) for pair in inputs],
-            out_specs=[spec(pair) for pair in outputs],
-            out_shape=shapes,
-            compiler_params=plgpu.CompilerParams(num_warps=launch.warps, num_stages=2),
-            interpret=platform() != "gpu",
-        )(*arrays)
+    return triton_call(
+        body,
+        [(array, spec(kind, array)) for kind, array in inputs],
+        [(array, spec(kind, array)) for kind, array in outputs],
+        grid=(pl.cdiv(total, launch.block), heads, batch),
+        flops=batch * heads * launch.flops,
+        warps=launch.warps,
+    )
 
 
 class Blocks(NamedTuple):

@@ -6,7 +6,6 @@ A head of 64 channels fills half a register. Instead of separating heads, kernel
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +13,10 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from mvar_jax.array_types import Array, Leaf
-from mvar_jax.mesh.axes import batch_axes, head_axis
 from mvar_jax.ops.implementations import on_tpu
 from mvar_jax.ops.kernels.requirements import LANES
+from mvar_jax.ops.kernels.shared import Kind, on_every_device
 
-Kind = Literal["lanes", "heads", "shared"]
 Heads = list[tuple[Array, Array]]
 
 
@@ -57,14 +55,6 @@ def add_column(ref: Leaf, rows: Leaf, head: Array, own: Array) -> None:
     ref[0, rows] += jnp.where(head, own, 0)
 
 
-def product(equation: str, left: Array, right: Array) -> Array:
-    """A matmul with float32 result; float32 inputs are not rounded."""
-    precision = jax.lax.Precision.HIGHEST if left.dtype == jnp.float32 else None
-    return jnp.einsum(
-        equation, left, right, precision=precision, preferred_element_type=jnp.float32
-    )
-
-
 def sequence_call(
     body: Callable,
     inputs: Sequence[tuple[Kind, Leaf]],
@@ -88,31 +78,18 @@ def sequence_call(
 
     Outputs of the kinds "heads" and "shared" are accumulated over the groups by the body. On a mesh
     every device runs the kernel on its own images and, if `tensor` divides the groups, on its own
-    heads.
+    heads (`on_every_device`).
     """
     kinds, arrays = zip(*inputs)
-    mesh = jax.sharding.get_abstract_mesh()
-    # The compiler cannot split a kernel: an axis that does not divide is replicated.
-    images, heads = batch_axes(len(arrays[0])) or None, head_axis(arrays[0].shape[2] // LANES)
-    parts = mesh.shape[heads] if heads else 1
+    width = arrays[0].shape[2]
 
     def on_device(*own):
+        parts = width // own[0].shape[2]
         made = [_share(pair, len(own[0]), parts) for pair in outputs]
-        results = _call(body, list(zip(kinds, own)), made, scratch, flops // parts)
-        return tuple(
-            jax.lax.psum(result, heads) if heads and kind == "shared" else result
-            for result, (kind, _) in zip(results, outputs)
-        )
+        return _call(body, list(zip(kinds, own)), made, scratch, flops // parts)
 
-    def specs(pairs):
-        axes = [None if kind == "shared" else heads for kind, _ in pairs]
-        return tuple(jax.sharding.PartitionSpec(images, None, axis) for axis in axes)
-
-    if mesh.empty:
-        return on_device(*arrays)
-    return jax.shard_map(
-        on_device, in_specs=specs(inputs), out_specs=specs(outputs), check_vma=False
-    )(*arrays)
+    made_kinds = [kind for kind, _ in outputs]
+    return on_every_device(on_device, inputs, made_kinds, groups=width // LANES)
 
 
 def _share(pair: tuple[Kind, Leaf], batch: int, parts: int) -> tuple[Kind, jax.ShapeDtypeStruct]:

@@ -21,10 +21,10 @@ from mvar_jax.ops.kernels.lanes import (
     group_heads,
     lane_sum,
     lanewise,
-    product,
     sequence_call,
 )
 from mvar_jax.ops.kernels.requirements import LANES
+from mvar_jax.ops.kernels.shared import product
 
 QUERIES = 128  # in a block
 KINDS = ("lanes", "lanes", "lanes", "heads")  # query, key, value, temperature

@@ -20,13 +20,14 @@ from jax.typing import DTypeLike
 
 from mvar_jax.array_types import Array, Float
 from mvar_jax.ops.attention import Reach
-from mvar_jax.ops.kernels.blocks_gpu import Blocks, Kind, Launch, heads_call, product
+from mvar_jax.ops.kernels.blocks_gpu import Blocks, Launch, heads_call, product
 from mvar_jax.ops.kernels.joined_scales import with_flat_heads
+from mvar_jax.ops.kernels.shared import Kind
 from mvar_jax.ops.kernels.spans_gpu import flops_of, inside, keys_of, loop, queries_of, spans_of
 
 STEP = 32  # tokens of a step of the backward loops, which hold more at a time than a forward step
 LOWEST = -1e30  # below every logit, and finite: its difference to itself is 0
-KINDS: tuple[Kind, ...] = ("tokens", "tokens", "tokens", "heads")  # query, key, value, temperature
+KINDS: tuple[Kind, ...] = ("lanes", "lanes", "lanes", "heads")  # query, key, value, temperature
 # The rows that the forward pass leaves for the backward pass, the last two if it normalises.
 LOG_SUMS, QUERY_INVERSES, KEY_INVERSES = range(3)
 
@@ -71,7 +72,7 @@ def _attention_forward(query, key, value, temperature, static):
     mixed, rows = heads_call(
         functools.partial(_forward, static=static),
         list(zip(KINDS, inputs)),
-        [("tokens", query), ("rows", jax.ShapeDtypeStruct(shape, jnp.float32))],
+        [("lanes", query), ("rows", jax.ShapeDtypeStruct(shape, jnp.float32))],
         heads=static.heads,
         launch=Launch(block, 4 if static.dim <= 64 else 8, flops),
     )
@@ -92,7 +93,7 @@ def _attention_backward(static, saved, gradient):
     )
     *by_vectors, by_temperature = heads_call(
         functools.partial(_backward, static=static),
-        [*inputs, ("rows", rows), ("rows", means), ("tokens", gradient)],
+        [*inputs, ("rows", rows), ("rows", means), ("lanes", gradient)],
         [*inputs[:3], ("heads", jax.ShapeDtypeStruct(parts, jnp.float32))],
         heads=static.heads,
         launch=Launch(block, 8, flops),

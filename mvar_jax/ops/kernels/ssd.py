@@ -11,7 +11,6 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from jax.experimental import pallas as pl
 
 from mvar_jax.array_types import Array, Float
@@ -21,10 +20,11 @@ from mvar_jax.ops.kernels.lanes import (
     group_heads,
     lane_sum,
     lanewise,
-    product,
     sequence_call,
 )
+from mvar_jax.ops.kernels.recurrence import on_flat_heads
 from mvar_jax.ops.kernels.requirements import LANES
+from mvar_jax.ops.kernels.shared import product
 
 CHUNK = 128  # tokens that are mixed by one matmul
 KINDS = ("lanes", "heads", "heads", "shared", "shared", "heads")  # x, dt, decay, b, c, skip
@@ -44,23 +44,9 @@ def ssd(
 ) -> tuple[Float[Array, "batch n heads dim"], None]:
     """See `ops.ssd`; without initial and final state, in chunks of `CHUNK` tokens.
 
-    It computes on [batch, n, heads * dim], the memory layout of x. On other platforms than TPUs it
-    is interpreted, slowly.
+    On other platforms than TPUs it is interpreted, slowly.
     """
-    heads, dt = x.shape[2], dt.astype(jnp.float32)
-    skip = jnp.zeros(heads) if skip is None else skip
-    skip = jnp.broadcast_to(skip, (x.shape[0], 1, heads))
-    flat = rearrange(x, "b n h d -> b n (h d)")
-    y = _ssd(flat, dt, _decay_in_chunk(dt * decay_rate), b, c, skip)
-    return rearrange(y, "b n (h d) -> b n h d", h=heads), None
-
-
-def _decay_in_chunk(steps):
-    """Log decay from the start of the token's chunk up to and including the token."""
-    batch, length, heads = steps.shape
-    padded = jnp.pad(steps, ((0, 0), (0, -length % CHUNK), (0, 0)))
-    sums = jnp.cumsum(padded.reshape(batch, -1, CHUNK, heads), axis=2)
-    return sums.reshape(batch, -1, heads)[:, :length]
+    return on_flat_heads(_ssd, x, dt, decay_rate, b, c, skip=skip, chunk=CHUNK), None
 
 
 @jax.custom_vjp

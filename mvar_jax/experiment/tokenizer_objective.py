@@ -61,7 +61,7 @@ def make_objective(config: Config, network: PerceptualNetwork | None, steps: int
     check(
         backbone is None or first < steps,
         f"tokenizer_loss.lpips_start: got {loss.lpips_start}, which is step {first} of {steps}, "
-        "expected one before the last; start earlier, or train for longer.",
+        "expected one before the end; start earlier, or train for longer.",
     )
     adversary = Adversary.of(config, steps)
     return Objective(loss, backbone, adversary, config.tokenizer_frozen, first)

@@ -15,6 +15,7 @@ import jax
 from mvar_jax.checks import check
 
 PLATFORMS = ("cpu", "gpu", "tpu")
+TRITON_CAPABILITY = 8.0  # the least that XLA compiles Triton kernels for
 
 
 def platform() -> str:
@@ -22,11 +23,27 @@ def platform() -> str:
 
     It is that of the ambient mesh, whose devices need not exist, or else of the default device.
     """
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    kind = (device or jax.devices()[0]).device_kind
+    kind = device_kind()
     if kind.startswith("TPU"):
         return "tpu"
     return "cpu" if kind == "cpu" else "gpu"
+
+
+def device_kind() -> str:
+    """What JAX calls the devices that the traced program will run on, as "NVIDIA H100 PCIe"."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return (device or jax.devices()[0]).device_kind
+
+
+def takes_triton() -> bool:
+    """Whether the GPU of the traced program is NVIDIA's and runs Triton: from Ampere on, 8.0.
+
+    A GPU that is not there, for which is only compiled, is taken for one that does.
+    """
+    kind = device_kind()
+    here = (device for device in jax.devices() if device.device_kind == kind)
+    capability = getattr(next(here, None), "compute_capability", "8.0")
+    return kind.startswith("NVIDIA") and float(capability) >= TRITON_CAPABILITY
 
 
 def on_tpu() -> bool:

@@ -54,7 +54,7 @@ class Adversary:
         check(
             first < total_steps,
             f"tokenizer_loss.adversarial_start: got {own.adversarial_start}, which is step {first} "
-            f"of {total_steps}, expected one before the last; start earlier, or train for longer.",
+            f"of {total_steps}, expected one before the end; start earlier, or train for longer.",
         )
         return cls(
             own,

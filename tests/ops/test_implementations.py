@@ -4,6 +4,7 @@ import inspect
 import subprocess
 import sys
 from importlib import import_module
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -135,6 +136,27 @@ def test_the_state_space_kernel_for_gpus_is_picked_where_it_fits(dim, state_size
     mesh = AbstractMesh((1,), ("data",), abstract_device=device)
     with jax.sharding.use_abstract_mesh(mesh):
         assert SSD.pick("auto", **sizes, stateful=False, dtype=dtype).name == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "capability", "name"),
+    [
+        ("NVIDIA A10G", "8.6", "pallas_gpu"),
+        ("NVIDIA B200", "10.0", "pallas_gpu"),
+        ("NVIDIA GeForce RTX 2080 Ti", "7.5", "xla"),
+        ("Tesla T4", "7.5", "xla"),
+        ("AMD Instinct MI300X", "gfx942", "xla"),
+    ],
+)
+def test_gpus_that_triton_is_not_compiled_for_run_plain_jax(monkeypatch, kind, capability, name):
+    device = SimpleNamespace(device_kind=kind, compute_capability=capability)
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    assert SCALE_ATTENTION.pick("auto", heads=2, dim=64).name == name
+    sizes = {"heads": 2, "dim": 64, "state_size": 64, "stateful": False, "dtype": "bfloat16"}
+    assert SSD.pick("auto", **sizes).name == name
+    if name == "xla":
+        with pytest.raises(ValueError, match=f"got a {kind}, expected NVIDIA's GPU of compute"):
+            SSD.pick("pallas_gpu", **sizes)
 
 
 def test_plain_jax_imports_no_pallas():

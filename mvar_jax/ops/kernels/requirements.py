@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from mvar_jax.ops.implementations import platform
+from mvar_jax.ops.implementations import device_kind, platform, takes_triton
 
 LANES = 128  # channels in a vector register of a TPU
 GPU_DIMS = (16, 32, 64, 128)  # channels of a head that a GPU's tensor cores and registers take
@@ -36,8 +36,9 @@ def gpu_recurrence_mismatch(
     In float32 matmuls would need more; where the kernel is interpreted, that does not matter.
     """
     del heads
-    if stateful:
-        return _state_mismatch(stateful)
+    problem = _state_mismatch(stateful) or _triton_mismatch()
+    if problem:
+        return problem
     if dim not in (32, 64) or state_size not in (32, 64):
         return f"heads of {dim} channels and states of {state_size}, expected 32 or 64 of each"
     if platform() == "gpu" and jnp.dtype(dtype).itemsize != 2:
@@ -51,6 +52,13 @@ def _state_mismatch(stateful):
 
 def gpu_heads_mismatch(*, heads: int, dim: int) -> str | None:
     """Why GPUs cannot take heads of `dim` channels; None if they can."""
-    if dim in GPU_DIMS:
+    del heads
+    if dim not in GPU_DIMS:
+        return f"heads of {dim} channels, expected one of {', '.join(map(str, GPU_DIMS))}"
+    return _triton_mismatch()
+
+
+def _triton_mismatch():
+    if platform() != "gpu" or takes_triton():
         return None
-    return f"heads of {dim} channels, expected one of {', '.join(map(str, GPU_DIMS))}"
+    return f"a {device_kind()}, expected NVIDIA's GPU of compute capability 8.0 or more"

@@ -114,7 +114,7 @@ def _forward(query_ref, key_ref, value_ref, temperature_ref, mixed_ref, rows_ref
     own = pl.program_id(0) * size
     query, seen = blocks.load(query_ref, own, size), spans_of(own, size, keys_of, static)
     inverse = _inverse(query, static)
-    query = _Vectors(query, inverse, inverse * _strength(temperature_ref, static))
+    query = _Vectors(query, inverse, inverse * _logit_factor(temperature_ref, static))
 
     def step(start, carry):
         mixed, largest, total = carry
@@ -147,15 +147,15 @@ def _backward(
     In a history early tokens see few others and are seen by many: programs take about equally long.
     """
     blocks, size = Blocks(static.total), _block(query_ref.dtype)
-    own, strength = pl.program_id(0) * size, _strength(temperature_ref, static)
+    own, factor = pl.program_id(0) * size, _logit_factor(temperature_ref, static)
     seen, seeing = (spans_of(own, size, others, static) for others in (keys_of, queries_of))
 
-    def load_vectors(ref, start, size, row, strength=1.0):
+    def load_vectors(ref, start, size, row, factor=1.0):
         inverse = blocks.load(rows_ref, start, size, row) if static.normalize else jnp.ones(size)
-        return _Vectors(blocks.load(ref, start, size), inverse, inverse * strength)
+        return _Vectors(blocks.load(ref, start, size), inverse, inverse * factor)
 
     def load_queries(start, size):
-        query = load_vectors(query_ref, start, size, QUERY_INVERSES, strength)
+        query = load_vectors(query_ref, start, size, QUERY_INVERSES, factor)
         sums, means = (
             blocks.load(rows_ref, start, size, LOG_SUMS),
             blocks.load(means_ref, start, size, 0),
@@ -178,7 +178,7 @@ def _backward(
     dquery = loop(seen, STEP, by_keys, jnp.zeros((size, static.dim)))
     by_temperature = jnp.sum(dquery * query.array * query.inverse[:, None]) * static.softmax_scale
     dtemperature_ref[pl.program_id(0), pl.program_id(1)] = by_temperature
-    blocks.store(dquery_ref, own, _through_unit(strength * dquery, query, static))
+    blocks.store(dquery_ref, own, _through_unit(factor * dquery, query, static))
 
     key, value = load_keys(own, size)
 
@@ -220,7 +220,7 @@ def _through_unit(gradient, vectors, static):
     return inverse * (gradient - unit * jnp.sum(gradient * unit, axis=1)[:, None])
 
 
-def _strength(temperature_ref, static):
+def _logit_factor(temperature_ref, static):
     """What the logits of this program's head are multiplied by."""
     return temperature_ref[0, pl.program_id(1)] * static.softmax_scale
 

@@ -68,7 +68,9 @@ def _ssd_forward(*inputs):
 def _ssd_backward(saved, gradient):
     inputs, states = saved
     arguments = [("lanes", gradient), ("lanes", states), *_with_kinds(inputs)]
-    return on_every_device(_backward_call, arguments, KINDS, groups=inputs[1].shape[2])
+    groups, b = inputs[1].shape[2], inputs[3]
+    *others, db, dc, dskip = on_every_device(_backward_call, arguments, KINDS, groups=groups)
+    return *others, db.astype(b.dtype), dc.astype(b.dtype), dskip
 
 
 _ssd.defvjp(_ssd_forward, _ssd_backward)
@@ -112,7 +114,7 @@ def _forward_call(x, dt, decay, b, c, skip, *, save):
 
 
 def _backward_call(dy, states, x, dt, decay, b, c, skip):
-    """The gradients of all inputs, in their shapes."""
+    """The gradients of all inputs, in their shapes; those of b and c are float32."""
     (batch, length, inner), heads, size = x.shape, dt.shape[2], b.shape[2]
     chunks, dim = -(-length // CHUNK), inner // heads
     by_head = [_by_head(dt), _by_head(decay)]
@@ -142,8 +144,10 @@ def _backward_call(dy, states, x, dt, decay, b, c, skip):
         grid=(heads, chunks, batch),
         flops=_flops(x, b, heads, overlap=3, mixing=2, with_state=3),
     )
+    # What the state after the sequence gives, to the last token of its chunk, which may be cut off
+    # here, is 0: no state is returned.
     ddt, ddecay = (jnp.moveaxis(a, 1, 2)[:, :length] for a in (ddt, within + across))
-    db, dc = (jnp.sum(a, axis=1, dtype=jnp.float32).astype(b.dtype) for a in (db, dc))
+    db, dc = (jnp.sum(a, axis=1, dtype=jnp.float32) for a in (db, dc))
     return dx, ddt, ddecay, db, dc, jnp.sum(dskip, axis=2)[:, None]
 
 
@@ -224,7 +228,7 @@ def _backward(
         return triton.load(ref.at[:, own], mask=keep, other=0)
 
     def store(ref, own, array):
-        triton.store(ref.at[:, own], array.astype(dtype), mask=keep)
+        triton.store(ref.at[:, own], array.astype(ref.dtype), mask=keep)
 
     step, decay, total = dt_ref[...], decay_ref[...], decay_ref[CHUNK - 1]
     token, write = jnp.arange(CHUNK), jnp.exp(total - decay)

@@ -29,6 +29,7 @@ def test_in_16_bits_it_is_as_accurate_as_plain_jax():
         assert np.sqrt(np.mean((own - true) ** 2)) < 1.5 * allowed
 
 
+@pytest.mark.slow
 def test_no_register_is_spilled_and_matmuls_are_counted():
     pytest.importorskip(GPU_COMPILER, reason="it comes with the extra [gpu_compiler]")
     # In a process of its own, where JAX looks for no GPU.

@@ -1,6 +1,7 @@
 """The FLOPs of a program that is traced and not compiled."""
 
 import math
+from typing import Any
 
 import jax
 import jax.extend.core
@@ -30,5 +31,6 @@ def traced_flops(program: jax.extend.core.Jaxpr) -> int:
 
 def _matmul_flops(equation: jax.extend.core.JaxprEqn) -> int:
     (contracted, _), _ = equation.params["dimension_numbers"]
-    depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-    return 2 * depth * math.prod(equation.outvars[0].aval.shape)
+    left: Any = equation.invars[0].aval
+    result: Any = equation.outvars[0].aval
+    return 2 * math.prod(left.shape[axis] for axis in contracted) * math.prod(result.shape)

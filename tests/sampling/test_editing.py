@@ -122,6 +122,8 @@ def test_strength_keeps_the_first_scales():
     for strength, first in ((0.0, 3), (0.3, 2), (0.7, 1), (1.0, 0)):
         masks = [own.mask for own in model.keep(images, WHITE, strength=strength)]
         assert [bool(mask.all()) for mask in masks] == [scale < first for scale in range(3)]
+    default = [own.mask for own in model.keep(images, WHITE)]  # a quarter, rounded
+    assert [bool(mask.all()) for mask in default] == [True, False, False]
     half = model.edit(images, WHITE, [0, 1], strength=0.3)
     assert_same(half.tokens[:2], tokens_of(model)[:2])
 

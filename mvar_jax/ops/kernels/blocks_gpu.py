@@ -3,13 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton as plgpu
+from jax.experimental.pallas import triton
 
 from mvar_jax.array_types import Array, Bool, Float, Leaf
-from mvar_jax.ops.kernels.shared import Kind, on_every_device
+from mvar_jax.ops.kernels.shared import Kind, on_every_device, share_of
 from mvar_jax.ops.kernels.triton import triton_call
 
 
@@ -54,17 +53,10 @@ def heads_call(
 
     def on_device(*own):
         parts = width // own[0].shape[2]
-        made = [_share(kind, array, len(own[0]), parts) for kind, array in outputs]
+        made = [(kind, share_of(kind, array, len(own[0]), parts)) for kind, array in outputs]
         return _call(body, list(zip(kinds, own)), made, heads // parts, launch)
 
     return on_every_device(on_device, inputs, [kind for kind, _ in outputs], groups=heads)
-
-
-def _share(kind, array, batch, parts):
-    """A device's part of an output: `batch` images, and one of `parts` parts of the heads."""
-    shape = [batch, *array.shape[1:]]
-    shape[1 if kind == "rows" else 2] //= parts
-    return kind, jax.ShapeDtypeStruct(shape, array.dtype)
 
 
 def _call(body, inputs, outputs, heads, launch):
@@ -102,12 +94,12 @@ class Blocks(NamedTuple):
     def load(self, ref: Leaf, start: Leaf, size: int, row: int | None = None) -> Array:
         """Tokens from `start` on, [size, dim] or [size], with zeros beyond the end."""
         block, mask = self._select(ref, start, size, row)
-        return plgpu.load(block, mask=mask, other=0)
+        return triton.load(block, mask=mask, other=0)
 
     def store(self, ref: Leaf, start: Leaf, values: Array, row: int | None = None) -> None:
         """Writes as many of the values as there are tokens, in the reference's dtype."""
         block, mask = self._select(ref, start, len(values), row)
-        plgpu.store(block, values.astype(ref.dtype), mask=mask)
+        triton.store(block, values.astype(ref.dtype), mask=mask)
 
     def _select(self, ref, start, size, row) -> tuple[Leaf, Bool[Array, "..."]]:
         before_end = start + jnp.arange(size) < self.total
@@ -117,6 +109,9 @@ class Blocks(NamedTuple):
         return ref.at[jnp.int32(row), pl.ds(start, size)], before_end
 
 
-def product(left: Float[Array, "m k"], right: Float[Array, "k n"]) -> Float[Array, "m n"]:
-    """A matmul with float32 result, of float32 inputs in JAX's precision for this platform."""
+def matmul(left: Float[Array, "m k"], right: Float[Array, "k n"]) -> Float[Array, "m n"]:
+    """A matmul with float32 result, of float32 inputs in JAX's precision for this platform.
+
+    On GPUs that is TF32, as in plain JAX: more precise ones would need more registers.
+    """
     return jnp.dot(left, right, preferred_element_type=jnp.float32)

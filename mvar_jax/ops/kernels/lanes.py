@@ -15,7 +15,7 @@ from jax.experimental.pallas import tpu as pltpu
 from mvar_jax.array_types import Array, Leaf
 from mvar_jax.ops.implementations import on_tpu
 from mvar_jax.ops.kernels.requirements import LANES
-from mvar_jax.ops.kernels.shared import Kind, on_every_device
+from mvar_jax.ops.kernels.shared import Kind, on_every_device, share_of
 
 Heads = list[tuple[Array, Array]]
 
@@ -85,19 +85,11 @@ def sequence_call(
 
     def on_device(*own):
         parts = width // own[0].shape[2]
-        made = [_share(pair, len(own[0]), parts) for pair in outputs]
+        made = [(kind, share_of(kind, array, len(own[0]), parts)) for kind, array in outputs]
         return _call(body, list(zip(kinds, own)), made, scratch, flops // parts)
 
     made_kinds = [kind for kind, _ in outputs]
     return on_every_device(on_device, inputs, made_kinds, groups=width // LANES)
-
-
-def _share(pair: tuple[Kind, Leaf], batch: int, parts: int) -> tuple[Kind, jax.ShapeDtypeStruct]:
-    """A device's part of an output: `batch` images, and one of `parts` parts of the heads."""
-    kind, array = pair
-    n, width = array.shape[1:]
-    shape = (batch, n, width if kind == "shared" else width // parts)
-    return kind, jax.ShapeDtypeStruct(shape, array.dtype)
 
 
 def _call(body, inputs, outputs, scratch, flops):

@@ -20,7 +20,7 @@ from jax.typing import DTypeLike
 
 from mvar_jax.array_types import Array, Float
 from mvar_jax.ops.attention import Reach
-from mvar_jax.ops.kernels.blocks_gpu import Blocks, Launch, heads_call, product
+from mvar_jax.ops.kernels.blocks_gpu import Blocks, Launch, heads_call, matmul
 from mvar_jax.ops.kernels.joined_scales import with_flat_heads
 from mvar_jax.ops.kernels.shared import Kind
 from mvar_jax.ops.kernels.spans_gpu import flops_of, inside, keys_of, loop, queries_of, spans_of
@@ -124,7 +124,7 @@ def _forward(query_ref, key_ref, value_ref, temperature_ref, mixed_ref, rows_ref
         logits = jnp.where(inside(seen, start, size), logits, -jnp.inf)
         now = jnp.maximum(largest, jnp.max(logits, axis=1))
         weights, kept = jnp.exp(logits - now[:, None]), jnp.exp(largest - now)
-        mixed = mixed * kept[:, None] + product(weights.astype(value.dtype), value)
+        mixed = mixed * kept[:, None] + matmul(weights.astype(value.dtype), value)
         return mixed, now, total * kept + jnp.sum(weights, axis=1)
 
     carry = jnp.zeros((size, static.dim)), jnp.full(size, LOWEST), jnp.zeros(size)
@@ -172,8 +172,8 @@ def _backward(
         key, value = load_keys(start, STEP)
         weights = jnp.exp(_logits(query, key) - sums[:, None])
         weights = jnp.where(inside(seen, start, STEP), weights, 0)
-        dlogits = weights * (product(gradient, value.T) - means[:, None])
-        return dquery + product((dlogits * key.factor).astype(value.dtype), key.array)
+        dlogits = weights * (matmul(gradient, value.T) - means[:, None])
+        return dquery + matmul((dlogits * key.factor).astype(value.dtype), key.array)
 
     dquery = loop(seen, STEP, by_keys, jnp.zeros((size, static.dim)))
     by_temperature = jnp.sum(dquery * query.array * query.inverse[:, None]) * static.softmax_scale
@@ -187,9 +187,9 @@ def _backward(
         query, gradient, sums, means = load_queries(start, STEP)
         weights = jnp.exp(_logits(key, query) - sums)
         weights = jnp.where(inside(seeing, start, STEP), weights, 0)
-        dlogits = weights * (product(value, gradient.T) - means)
-        dkey += product((dlogits * query.factor).astype(value.dtype), query.array)
-        return dkey, dvalue + product(weights.astype(value.dtype), gradient)
+        dlogits = weights * (matmul(value, gradient.T) - means)
+        dkey += matmul((dlogits * query.factor).astype(value.dtype), query.array)
+        return dkey, dvalue + matmul(weights.astype(value.dtype), gradient)
 
     dkey, dvalue = loop(seeing, STEP, by_queries, (jnp.zeros((size, static.dim)),) * 2)
     blocks.store(dkey_ref, own, _through_unit(dkey, key, static))
@@ -226,4 +226,4 @@ def _logit_factor(temperature_ref, static):
 
 
 def _logits(left, right):
-    return product(left.array, right.array.T) * left.factor[:, None] * right.factor
+    return matmul(left.array, right.array.T) * left.factor[:, None] * right.factor

@@ -1,4 +1,4 @@
-"""What kernels for TPUs and for GPUs share: their matmul, and how a mesh splits them."""
+"""What kernels for TPUs and GPUs share: their matmul, and how a mesh splits what they compute."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -18,6 +18,14 @@ def product(equation: str, left: Array, right: Array) -> Array:
     return jnp.einsum(
         equation, left, right, precision=precision, preferred_element_type=jnp.float32
     )
+
+
+def share_of(kind: Kind, array: Leaf, batch: int, parts: int) -> jax.ShapeDtypeStruct:
+    """A device's part of an output: `batch` images, and one of `parts` parts of the heads."""
+    shape = [batch, *array.shape[1:]]
+    if kind != "shared":
+        shape[1 if kind == "rows" else 2] //= parts
+    return jax.ShapeDtypeStruct(tuple(shape), array.dtype)
 
 
 def on_every_device(

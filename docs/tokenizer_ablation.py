@@ -31,30 +31,21 @@ from mvar_jax.training.weights import load_tokenizer
 from mvar_jax.workdir import Workdir
 
 ARMS: dict[str, dict[str, Any]] = {
-    "squared error, one layer of patches": {
-        "tokenizer.base_channels": 96,
-        "tokenizer.channel_multipliers": (1,),
-        "tokenizer.stem_stride": 8,
-        "tokenizer_optimizer.learning_rate": 0.08,
+    "squared error": {
         "tokenizer_loss.lpips": 0.0,
+        "codebook.start_batches": 0,
         "codebook.restart_below": 0.0,
         "codebook.dropout_rate": 0.0,
-    },
-    "three levels of convolutions": {
-        "tokenizer.base_channels": 32,
-        "tokenizer.channel_multipliers": (1, 2, 4),
-        "tokenizer.stem_stride": 2,
-        "tokenizer_optimizer.learning_rate": 0.032,
     },
     "and codes from data, restarts": {
         "codebook.start_batches": 32,
         "codebook.restart_below": 0.2,
     },
     "and dropped scales": {"codebook.dropout_rate": 0.1},
-    "and LPIPS of VGG16, from half of the steps on": {"tokenizer_loss.lpips": 0.2},
+    "and LPIPS of VGG16, in the last 15% of the steps": {"tokenizer_loss.lpips": 0.2},
     "and a discriminator": {
         "tokenizer_loss.adversarial": 0.4,
-        "tokenizer_loss.adversarial_start": 0.5,
+        "tokenizer_loss.adversarial_start": 0.85,
         "tokenizer_loss.diffaug": True,
         "tokenizer_loss.discriminator_channels": 32,
         "tokenizer_loss.discriminator_layers": 2,

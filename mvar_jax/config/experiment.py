@@ -82,21 +82,30 @@ class MeshConfig:
 
     Images are split over `data` and `fsdp`, parameters over `fsdp` (gathered layer by layer) and
     `tensor` (heads and hidden channels). The product of the axes is the number of devices.
+
+    Both `data` and `fsdp` may be -1: then `fsdp` takes as many of the remaining devices of one
+    slice or node as divide them, at most `most_fsdp`, and `data` the rest. Sums over more than 128
+    chips are compiled for TPUs as all-reduces, of which each chip keeps a piece.
     """
 
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
+    most_fsdp: int = 128
 
     def __post_init__(self):
-        sizes = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        sizes = {name: getattr(self, name) for name in ("data", "fsdp", "tensor")}
         for name, size in sizes.items():
             check(
                 size >= 1 or size == -1,
                 f"mesh.{name}: got {size}, expected at least 1, or -1 for all remaining devices.",
             )
         rest = [name for name, size in sizes.items() if size == -1]
-        check(len(rest) <= 1, f"mesh: got -1 for {' and '.join(rest)}, expected it once at most.")
+        check(
+            len(rest) <= 1 or rest == ["data", "fsdp"],
+            f"mesh: got -1 for {' and '.join(rest)}, expected it once, or for data and fsdp.",
+        )
+        check(self.most_fsdp >= 1, f"mesh.most_fsdp: got {self.most_fsdp}, expected at least 1.")
 
 
 # The beginnings of the names of parameters, by what is frozen of a tokenizer.

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from mvar_jax.checks import check
 from mvar_jax.config import Config, infinity_schedule
 from mvar_jax.config.infinity_schedules import BUDGETS, STRIDE
+from mvar_jax.config.recipes import sharded_parameters
 from mvar_jax.config.tree import to_config_dict
 from mvar_jax.scales import ScaleSchedule
 
@@ -67,7 +68,7 @@ def infinity(preset: str) -> ConfigDict:
     )
     size, schedule = SIZES[name], infinity_schedule("1", pixels or "1M")
     config = to_config_dict(Config())
-    config.mesh.update(data=1, fsdp=-1)
+    config.mesh.update(sharded_parameters(size.width))
     config.tokenizer.update(tokenizer_settings(size.token_bits, schedule))
     config.model.update(
         MODEL,

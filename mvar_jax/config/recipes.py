@@ -1,5 +1,6 @@
 """The official ImageNet recipes of VAR and M-VAR, as data."""
 
+import math
 from dataclasses import dataclass
 
 from ml_collections import ConfigDict
@@ -34,6 +35,15 @@ RECIPES = {
 }
 
 
+def sharded_parameters(width: int) -> dict[str, int]:
+    """The mesh of a model of which no chip holds the optimizer state.
+
+    Its matrices are cut into pieces of whole tiles, 8 rows: others are padded and copied wherever
+    they are exchanged.
+    """
+    return {"data": -1, "fsdp": -1, "most_fsdp": math.gcd(width // 8, 128)}
+
+
 def imagenet256(
     preset: str, pattern: tuple[str, ...], depths: tuple[int, ...], *, file: str
 ) -> ConfigDict:
@@ -46,7 +56,7 @@ def imagenet256(
     recipe = RECIPES[depth]
     config = to_config_dict(Config())
     config.batch_size = recipe.batch_size
-    config.mesh.update(data=1, fsdp=-1)  # no chip holds the largest models' optimizer state
+    config.mesh.update(sharded_parameters(64 * depth))
     config.model.update(
         depth=depth,
         width=64 * depth,

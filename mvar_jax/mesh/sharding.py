@@ -20,9 +20,8 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     Raises ValueError unless the product of the axes is the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    sizes = [config.data, config.fsdp, config.tensor]
-    fixed = math.prod(size for size in sizes if size != -1)
-    shape = tuple(len(devices) // fixed if size == -1 else size for size in sizes)
+    slices = {getattr(device, "slice_index", 0) for device in devices}
+    shape = _shape(config, len(devices), len(slices))
     check(
         math.prod(shape) == len(devices),
         f"mesh: data={config.data} x fsdp={config.fsdp} x tensor={config.tensor} does not make "
@@ -30,7 +29,6 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         "rest on one axis.",
     )
     names, types = ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3
-    slices = {getattr(device, "slice_index", 0) for device in devices}
     if len(slices) == 1:
         return jax.make_mesh(shape, names, axis_types=types, devices=devices)
     # TPU slices and GPU nodes are consecutive along `data`, so that what is gathered layer by layer
@@ -42,6 +40,18 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     )
     order = sorted(devices, key=lambda device: (device.slice_index, device.id))
     return Mesh(np.array(order).reshape(shape), names, axis_types=types)
+
+
+def _shape(config: MeshConfig, devices: int, slices: int) -> tuple[int, int, int]:
+    """The sizes of the axes, of which those of -1 take what the others leave."""
+    sizes = (config.data, config.fsdp, config.tensor)
+    rest = devices // math.prod(size for size in sizes if size != -1)
+    if config.data == config.fsdp == -1:
+        within = rest // slices
+        fsdp = max(size for size in range(1, config.most_fsdp + 1) if within % size == 0)
+        return rest // fsdp, fsdp, config.tensor
+    data, fsdp, tensor = (rest if size == -1 else size for size in sizes)
+    return data, fsdp, tensor
 
 
 @dataclass(frozen=True)

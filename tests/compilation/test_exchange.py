@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from mvar_jax.compilation.exchange import bytes_between_hosts, exchanged_bytes, replica_groups
+from mvar_jax.compilation.exchange import (
+    bytes_beside_arithmetic,
+    bytes_between_hosts,
+    exchanged_bytes,
+    replica_groups,
+)
 
 EXCHANGES = """
 %fused (p: bf16[4,8]) -> bf16[4,128] {
@@ -23,6 +28,41 @@ ENTRY %main () -> f32[8] {
 }
 """
 
+# As the compiler for TPUs writes the sum of a gradient whose pieces are kept by 4 chips.
+SCATTERED = """
+%all-reduce-scatter.1 (input: bf16[16,8]) -> bf16[4,8] {
+  %input = bf16[16,8]{1,0:T(8,128)(2,1)} parameter(0)
+  %all-reduce.2 = bf16[16,8]{1,0:T(8,128)(2,1)} all-reduce(%input), channel_id=2, to_apply=%add
+  %constant.1 = u32[] constant(0)
+  ROOT %slice.5 = bf16[4,8]{1,0:T(8,128)} dynamic-slice(%all-reduce.2, %constant.1, %constant.1)
+}
+
+ENTRY %main () -> bf16[4,8] {
+  %a = bf16[16,8]{1,0} parameter(0)
+  %fusion.1 = bf16[4,8]{1,0} fusion(%a), kind=kCustom, calls=%all-reduce-scatter.1
+  ROOT %all-reduce.3 = bf16[4,8]{1,0} all-reduce(%fusion.1), channel_id=3, to_apply=%add
+}
+"""
+# A gather in two steps, of which the second is a fusion with arithmetic, and one by itself.
+OVERLAPPED = """
+%fused_computation.1 (p: bf16[4,8]) -> bf16[16,8] {
+  %p = bf16[4,8]{1,0} parameter(0)
+  ROOT %all-gather.1 = bf16[16,8]{1,0} all-gather(%p), channel_id=1, dimensions={0}
+}
+
+%async_collective_fusion.2 (q: bf16[4,8]) -> bf16[16,8] {
+  %q = bf16[4,8]{1,0} parameter(0)
+  ROOT %all-gather.2 = bf16[16,8]{1,0} all-gather(%q), channel_id=1, dimensions={0}
+}
+
+ENTRY %main () -> bf16[32,8] {
+  %a = bf16[4,8]{1,0} parameter(0)
+  %start = bf16[16,8]{1,0} fusion(%a), kind=kCustom, calls=%fused_computation.1
+  %end = bf16[16,8]{1,0} fusion(%a), kind=kOutput, calls=%async_collective_fusion.2
+  %b = bf16[8,8]{1,0} parameter(1)
+  ROOT %all-gather.3 = bf16[32,8]{1,0} all-gather(%b), channel_id=2, dimensions={0}
+}
+"""
 
 # Two hosts of four GPUs. Each row of the table is one collective of 64 bytes.
 HOSTS = [0, 0, 0, 0, 1, 1, 1, 1]
@@ -40,6 +80,17 @@ def test_a_collective_counts_once_by_the_larger_of_input_and_output():
         "reduce-scatter": 16 * 4,
         "all-reduce": 2 * (8 + 16) * 4,
     }
+
+
+def test_an_all_reduce_of_which_a_piece_is_kept_is_a_reduce_scatter():
+    expected = {"reduce-scatter": 16 * 8 * 2, "all-reduce": 2 * 4 * 8 * 2}
+    assert exchanged_bytes(SCATTERED) == expected
+
+
+def test_collectives_in_steps_of_fusions_are_beside_arithmetic():
+    assert exchanged_bytes(OVERLAPPED) == {"all-gather": (16 + 32) * 8 * 2}
+    assert bytes_beside_arithmetic(OVERLAPPED) == 16 * 8 * 2
+    assert bytes_beside_arithmetic(EXCHANGES) == 0
 
 
 @pytest.mark.parametrize(

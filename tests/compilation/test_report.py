@@ -61,6 +61,17 @@ def test_utilisation_says_whose_flops_it_counts():
     assert figures["model_flops_per_step"] is None and figures["roofline_mfu_of"] == "program"
 
 
+def test_what_runs_beside_arithmetic_is_told():
+    assert REPORT.hidden_seconds == 0 and "beside arithmetic" not in REPORT.as_text()
+    blocks = Part("block", Cost(200.0, 10.0, {"all-gather": 4.0}, beside_arithmetic=3.0), times=3)
+    longer = Part("head", Cost(100.0, 1.0, {"all-gather": 9.0}, beside_arithmetic=9.0))
+    report = replace(REPORT, parts=[blocks, longer])
+    assert report.seconds == pytest.approx(3 * (2 + 2) + 1 + 4.5)
+    assert report.hidden_seconds == pytest.approx(3 * 1.5 + 1)  # of the head as long as it computes
+    assert "of it 5500.0 ms are exchange that the program runs beside" in report.as_text()
+    assert report.as_json()["roofline_hidden_seconds"] == report.hidden_seconds
+
+
 def test_between_hosts_the_slower_of_links_and_network_counts():
     slow = replace(CHIP, network_bandwidth=0.5)
     part = Part("block", Cost(0, 0, {"all-gather": 4.0}, between_hosts=2.0), times=3)

@@ -139,3 +139,13 @@ def test_mvar_at_512_shares_one_modulation_of_nine_vectors():
 def test_sampling_starts_from_the_published_settings():
     sampling = from_config_dict(get_config("mvar_imagenet256", "d16")).sampling
     assert sampling == SamplingConfig(1.5, 900, 0.96, 1.0, smooth=False)
+
+
+@pytest.mark.parametrize(
+    ("file", "preset"),
+    [(file, preset) for file in PRESETS if "imagenet" in file for preset in PRESETS[file]],
+)
+def test_matrices_are_cut_into_whole_tiles(file, preset):
+    config = from_config_dict(get_config(file, preset))
+    rows = config.model.width / config.mesh.most_fsdp
+    assert rows % 8 == 0 and 16 <= config.mesh.most_fsdp <= 128

@@ -25,7 +25,12 @@ def test_mesh_takes_all_devices():
 
 
 @pytest.mark.parametrize(
-    "sizes, word", [({"fsdp": 0}, "mesh.fsdp: got 0"), ({"fsdp": -1}, "-1 for data and fsdp")]
+    "sizes, word",
+    [
+        ({"fsdp": 0}, "mesh.fsdp: got 0"),
+        ({"tensor": -1}, "-1 for data and tensor, expected it once"),
+        ({"most_fsdp": 0}, "mesh.most_fsdp: got 0"),
+    ],
 )
 def test_mesh_config_is_checked(sizes, word):
     with pytest.raises(ValueError, match=word):
@@ -61,6 +66,21 @@ def device(number, each):
     """What stands for a device of a slice of TPUs, or of a node of GPUs."""
     place = {"slice_index": number // each, "process_index": number // each}
     return Mock(spec=jax.Device, id=number, platform="gpu", device_kind="fake", **place)
+
+
+@pytest.mark.parametrize(
+    "count, each, config, expected",
+    [
+        (256, 256, MeshConfig(-1, -1), (2, 128, 1)),
+        (64, 64, MeshConfig(-1, -1), (1, 64, 1)),
+        (256, 256, MeshConfig(-1, -1, most_fsdp=16), (16, 16, 1)),
+        (96, 96, MeshConfig(-1, -1, tensor=2, most_fsdp=32), (2, 24, 2)),
+        (32, 16, MeshConfig(-1, -1), (2, 16, 1)),
+    ],
+)
+def test_fsdp_takes_up_to_so_many_devices_of_a_slice(count, each, config, expected):
+    devices = [device(number, each) for number in range(count)]
+    assert tuple(make_mesh(config, devices).shape.values()) == expected
 
 
 def test_slices_follow_each_other_on_the_data_axis():

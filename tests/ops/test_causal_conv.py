@@ -1,5 +1,6 @@
 """The causal convolution equals its definition, however the sequence is cut."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -35,6 +36,23 @@ def test_equals_the_definition(inputs):
     y, after = causal_conv(x, kernel, bias, tail)
     np.testing.assert_allclose(y, plain(*inputs), atol=1e-6)
     np.testing.assert_array_equal(after, x[:, -3:])
+
+
+def test_gradients_are_those_of_the_definition(inputs):
+    """The output is linear in the tokens and in the kernel: its gradients are sums of outputs."""
+    x, kernel, bias, tail = inputs
+    weights = jnp.float32(np.random.default_rng(1).standard_normal(x.shape))
+
+    def loss(x, kernel, bias, tail):
+        return jnp.sum(causal_conv(x, kernel, bias, tail)[0] * weights)
+
+    actual = jax.grad(loss, argnums=(0, 1, 2, 3))(x, kernel, bias, tail)
+    for index, gradient in enumerate(actual):
+        for place in np.ndindex(*gradient.shape):
+            moved = [np.float64(array) for array in inputs]
+            moved[index][place] += 1
+            expected = np.sum((plain(*moved) - plain(*inputs)) * np.float64(weights))
+            np.testing.assert_allclose(gradient[place], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_without_a_tail_zeros_come_before(inputs):

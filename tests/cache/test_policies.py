@@ -68,18 +68,18 @@ def prepared(name, schedule, share):
 
 @pytest.mark.parametrize("name", ["hack@before", "hackpp@before", "scalekv@after+int8"])
 def test_kernels_for_gpus_attend_to_what_is_chosen(name):
-    compression = prepare(name, SCHEDULE, budget=12)
     # Heads of 16 channels, the fewest that the kernels take.
     tokens = [jnp.tile(part, 2) for part in random_tokens(SCHEDULE, batch=2)]
 
-    def run(implementation):
-        cache, outputs = compression.empty_layer(0, 2, 2 * DIM, jnp.float32), []
+    def run(compression, implementation):
+        cache, outputs = compression.empty_layer(0, 2, 2 * DIM, tokens[0].dtype), []
         for scale, (query, key, value, raw) in enumerate(tokens):
             mixed, cache = cache.attend(query, key, value, raw, 0.5, scale, implementation)
             outputs.append(mixed)
         return outputs
 
-    plain, ours = (jax.jit(run, static_argnums=0)(name) for name in ("xla", "pallas_gpu"))
+    compression, run = prepare(name, SCHEDULE, budget=12), jax.jit(run, static_argnums=1)
+    plain, ours = (run(compression, implementation) for implementation in ("xla", "pallas_gpu"))
     for expected, mixed in zip(plain, ours, strict=True):
         np.testing.assert_allclose(mixed, expected, rtol=0, atol=1e-5)
 

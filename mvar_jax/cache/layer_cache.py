@@ -1,6 +1,7 @@
 """The cache of one attention layer under a policy, which selects what is attended to and kept."""
 
 from dataclasses import replace
+from functools import partial
 
 import flax.struct
 import jax
@@ -35,6 +36,7 @@ class LayerCache:
         raw_query: Float[Array, "batch heads n dim"],
         softmax_scale: float,
         scale: int,
+        implementation: str = "auto",
     ) -> tuple[Float[Array, "batch heads n dim"], "LayerCache"]:
         """Attention of one scale's queries, and the cache that the next scale inherits.
 
@@ -43,9 +45,11 @@ class LayerCache:
             code scores tokens.
         softmax_scale: factor of the logits.
         scale: index of the scale, static.
+        implementation: of `ops.attention`.
 
         After the last scale the groups are empty, since nothing would read them.
         """
+        attend = partial(attention, softmax_scale=softmax_scale, implementation=implementation)
         outputs, groups, first = [], [], 0
         for plan, held in zip(self.plan, self.groups):
             own = slice(first, first + plan.heads)
@@ -58,14 +62,15 @@ class LayerCache:
                 softmax_scale=softmax_scale,
                 table=None if self.table is None else self.table[own],
             )
-            mixed, cache = _attend_group(self.policy, plan, held, probe, key[:, own], value[:, own])
-            outputs.append(mixed)
+            new = key[:, own], value[:, own]
+            seen, cache = _seen_and_kept(self.policy, plan, held, probe, *new)
+            outputs.append(attend(probe.query, *seen))
             groups.append(cache)
         return jnp.concatenate(outputs, axis=1), replace(self, groups=tuple(groups))
 
 
-def _attend_group(policy, plan, cache, probe, key, value):
-    """Attention of one group of heads over its cache and the new tokens, and what it keeps."""
+def _seen_and_kept(policy, plan, cache, probe, key, value):
+    """Keys and values that one group of heads attends to, and the cache that it keeps."""
     scale = probe.scale
     union = cache.append(key, value, probe.schedule.offsets[scale])
     # The scale's own tokens are used unquantized; only what is kept is stored.
@@ -75,9 +80,8 @@ def _attend_group(policy, plan, cache, probe, key, value):
     selection = policy.select(replace(union, key=keys, value=values), probe, plan)
     if selection.attend is not None:
         keys, values = policy.gather(keys, values, selection.attend, probe, plan)
-    mixed = attention(probe.query, keys, values, softmax_scale=probe.softmax_scale)
     if selection.score is not None:
         union = replace(union, score=selection.score)
     if plan.keep[scale] == 0:
-        return mixed, jax.tree.map(lambda array: array[:, :, :0], union)
-    return mixed, union if selection.keep is None else union.take(selection.keep)
+        return (keys, values), jax.tree.map(lambda array: array[:, :, :0], union)
+    return (keys, values), union if selection.keep is None else union.take(selection.keep)

@@ -45,10 +45,13 @@ class ObservedCache(LayerCache):
         raw_query: Float[Array, "batch heads n dim"],
         softmax_scale: float,
         scale: int,
+        implementation: str = "auto",
     ) -> tuple[Float[Array, "batch heads n dim"], "ObservedCache"]:
         """As `LayerCache.attend`, with the scale's attention added to the statistics."""
         keys = jnp.concatenate([self.groups[0].key, key], axis=2)[::2]
-        mixed, cache = super().attend(query, key, value, raw_query, softmax_scale, scale)
+        mixed, cache = super().attend(
+            query, key, value, raw_query, softmax_scale, scale, implementation
+        )
         statistics = _observe(
             self.statistics, query[::2], keys, softmax_scale, self.schedule, scale
         )

@@ -123,11 +123,11 @@ class ModelConfig:
     class_drop_rate: the share of classes or texts that training replaces by the unconditional one.
     qk_norm: cosine attention with a learned scale per head (`attn_l2_norm` in the official code);
         without it the softmax scale is 0.25 / sqrt(head_dim).
-    kernels: the implementation of attention without a cache and of the SSM without a state: in
-        training, and of attention inside scales in sampling. "xla" is plain JAX, "pallas_tpu" are
-        fused kernels for TPUs and "pallas_gpu" for NVIDIA's GPUs (interpreted, and slow, on other
-        platforms), "auto" uses the kernels where they are compiled and accept the sizes. Results
-        are the same.
+    kernels: the implementation of attention, and of the SSM without a state, as in training. "xla"
+        is plain JAX, "pallas_tpu" are fused kernels for TPUs and "pallas_gpu" for NVIDIA's GPUs
+        (interpreted, and slow, on other platforms), "auto" uses the kernels where they are compiled
+        and accept the sizes; so do ops without a kernel of that name, as attention over a cache or
+        a text on TPUs. Results are the same.
     remat: what the backward pass recomputes to save memory: "none", the fastest for small models,
         "products" (everything except matmuls with weights) or "full"
         (everything inside a repetition of the pattern).

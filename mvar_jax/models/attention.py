@@ -9,7 +9,7 @@ from mvar_jax.cache import LayerCache
 from mvar_jax.config import ModelConfig
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layers import Projection, flat_product, linear_std
-from mvar_jax.ops.attention import cosine_normalize
+from mvar_jax.ops.attention import ATTENTION, cosine_normalize
 from mvar_jax.ops.module import Module
 from mvar_jax.ops.scale_attention import SCALE_ATTENTION, scale_attention
 
@@ -49,8 +49,9 @@ class SelfAttention(Module):
             query, key, value, raw_query = self._project(x, *projection)
             if query_scale is not None:
                 query, key = cosine_normalize(query, key, query_scale, angles)
+            implementation = ATTENTION.own(config.kernels)
             mixed, cache = cache.attend(
-                query, key, value, raw_query, config.softmax_scale, context.scale
+                query, key, value, raw_query, config.softmax_scale, context.scale, implementation
             )
         mixed = rearrange(mixed, "batch heads n dim -> batch n (heads dim)")
         std = linear_std(config.width) / (2 * config.depth) ** 0.5

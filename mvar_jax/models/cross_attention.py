@@ -9,7 +9,7 @@ from mvar_jax.array_types import Array, Float
 from mvar_jax.config import ModelConfig
 from mvar_jax.models.conditioner import Text
 from mvar_jax.models.layers import Projection, linear_std
-from mvar_jax.ops.attention import attention
+from mvar_jax.ops.attention import ATTENTION, attention
 from mvar_jax.ops.module import Module
 
 
@@ -53,6 +53,11 @@ class CrossAttention(Module):
         query = self.query(x)
         query = rearrange(query, "batch n (heads dim) -> batch heads n dim", heads=config.heads)
         mixed = attention(
-            query, text.key, text.value, softmax_scale=config.head_dim**-0.5, mask=text.mask
+            query,
+            text.key,
+            text.value,
+            softmax_scale=config.head_dim**-0.5,
+            mask=text.mask,
+            implementation=ATTENTION.own(config.kernels),
         )
         return self.out(rearrange(mixed, "batch heads n dim -> batch n (heads dim)"))

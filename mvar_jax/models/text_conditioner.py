@@ -91,7 +91,12 @@ class TextPool(Module):
         key, value = rearrange(joined, order, two=2, heads=heads)
         query = jnp.broadcast_to(query[None, :, None], (len(features), heads, 1, shape[1]))
         pooled = attention(
-            query, key, value + value_bias[:, None], softmax_scale=shape[1] ** -0.5, mask=mask
+            query,
+            key,
+            value + value_bias[:, None],
+            softmax_scale=shape[1] ** -0.5,
+            mask=mask,
+            implementation="xla",  # with one query there are no logits to save
         )
         pooled = rearrange(pooled, "batch heads one dim -> batch (one heads dim)")
         return Projection(shape, (self.config.width,), std, name="out")(pooled)

@@ -6,7 +6,8 @@ from functools import partial
 import jax.numpy as jnp
 
 from mvar_jax.array_types import Array, Float
-from mvar_jax.ops.attention import Reach, attention, cosine_normalize
+from mvar_jax.ops._xla_attention import attention
+from mvar_jax.ops.attention import Reach, cosine_normalize
 
 
 def scale_attention(

@@ -93,6 +93,11 @@ class Op:
     name: str
     implementations: tuple[Implementation, ...]
 
+    def own(self, implementation: str) -> str:
+        """That name, or "auto" if this op has none such: configs give one name for all ops."""
+        names = (row.name for row in self.implementations)
+        return implementation if implementation in names else "auto"
+
     def pick(self, implementation: str, **problem: Any) -> Implementation:
         """The implementation of that name; for "auto" the first one compiled for this platform.
 

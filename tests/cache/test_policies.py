@@ -1,5 +1,6 @@
 """Policies keep what they promise, as much as they say, and nothing changes where all fits."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -63,6 +64,24 @@ def prepared(name, schedule, share):
     """A policy whose budget is a share of the way from the smallest to the whole."""
     low = least(name, schedule)
     return prepare(name, schedule, budget=round(low + share * max(schedule.total - 1 - low, 0)))
+
+
+@pytest.mark.parametrize("name", ["hack@before", "hackpp@before", "scalekv@after+int8"])
+def test_kernels_for_gpus_attend_to_what_is_chosen(name):
+    # Heads of 16 channels, the fewest that the kernels take.
+    tokens = [jnp.tile(part, 2) for part in random_tokens(SCHEDULE, batch=2)]
+
+    def run(compression, implementation):
+        cache, outputs = compression.empty_layer(0, 2, 2 * DIM, tokens[0].dtype), []
+        for scale, (query, key, value, raw) in enumerate(tokens):
+            mixed, cache = cache.attend(query, key, value, raw, 0.5, scale, implementation)
+            outputs.append(mixed)
+        return outputs
+
+    compression, run = prepare(name, SCHEDULE, budget=12), jax.jit(run, static_argnums=1)
+    plain, ours = (run(compression, implementation) for implementation in ("xla", "pallas_gpu"))
+    for expected, mixed in zip(plain, ours, strict=True):
+        np.testing.assert_allclose(mixed, expected, rtol=0, atol=1e-5)
 
 
 @BOTH_ORDERS

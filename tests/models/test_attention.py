@@ -19,8 +19,8 @@ SCHEDULE = ScaleSchedule.squares(1, 2, 3)
 X = jnp.asarray(recipe_array("x", (2, SCHEDULE.total, WIDTH)))
 
 
-def layer_and_params(qk_norm, reach):
-    config = ModelConfig(depth=1, width=WIDTH, heads=HEADS, qk_norm=qk_norm)
+def layer_and_params(qk_norm, reach, kernels="auto"):
+    config = ModelConfig(depth=1, width=WIDTH, heads=HEADS, qk_norm=qk_norm, kernels=kernels)
     entries = list(attention_entries("attention", (), config))
     weights = recipe_weights({entry.official: entry.official_shape for entry in entries})
     return SelfAttention(config, reach), {"params": read_params(entries, weights)}
@@ -37,9 +37,10 @@ def joined(layer, variables):
     return np.asarray(mixed)
 
 
+@pytest.mark.parametrize("kernels", ["xla", "pallas_tpu", "pallas_gpu"])
 @pytest.mark.parametrize("qk_norm", [True, False], ids=["l2", "nol2"])
-def test_scale_by_scale_with_cached_keys_and_values(qk_norm):
-    layer, variables = layer_and_params(qk_norm, "history")
+def test_scale_by_scale_with_cached_keys_and_values(qk_norm, kernels):
+    layer, variables = layer_and_params(qk_norm, "history", kernels)
 
     @jax.jit
     def run(variables, x):

@@ -68,6 +68,20 @@ def test_scale_by_scale_equals_teacher_forced(pattern, schedule):
     np.testing.assert_allclose(run(params), expected, rtol=0, atol=2e-5 * largest)
 
 
+def test_kernels_for_gpus_change_no_number():
+    """Teacher-forced and scale by scale, over the history and over texts."""
+    condition, inputs, results = texts(), inputs_of(SCHEDULE), []
+    for kernels in ("xla", "pallas_gpu"):
+        trunk = tiny(("history+text",), kernels=kernels, width=32)
+        params = random_params(trunk)
+        results.append(logits(trunk, condition))
+        run = jax.jit(lambda params, trunk=trunk: decode(trunk, params, condition, inputs)[0])
+        results.append(run(params))
+    largest = float(jnp.abs(results[0]).max())
+    for result in results[1:]:
+        np.testing.assert_allclose(result, results[0], rtol=0, atol=2e-5 * largest)
+
+
 def test_padding_and_other_texts_change_nothing():
     trunk = tiny(("history+text",))
     alone = texts((5, 2)).padded(5)

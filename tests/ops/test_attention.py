@@ -1,18 +1,28 @@
-"""Attention with the queries in parts, its precision, and cosine attention."""
+"""Attention in all its forms, its precision, and cosine attention."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mvar_jax.ops._xla_attention import attend_in_parts
 from mvar_jax.ops.attention import (
-    attend_in_parts,
+    ATTENTION,
     attention,
     biased_attention,
     cosine_normalize,
 )
+from tests.ops.agreement import ImplementationsAgree
 
 SCALE = 0.3
+# Numbers of queries, keys and channels of a head, and whether keys are masked.
+CASES = {
+    "one key": (1, 1, 64, False),
+    "less than a block": (9, 14, 32, False),
+    "cut blocks": (33, 70, 128, False),
+    "whole blocks": (32, 64, 16, False),
+    "masked": (5, 77, 64, True),
+}
 
 
 @pytest.mark.parametrize("parts", [2, 3, 7])
@@ -26,7 +36,7 @@ def test_queries_in_parts_change_nothing(parts):
 def test_many_logits_change_nothing(monkeypatch):
     query, key, value = jnp.float32(np.random.default_rng(0).standard_normal((3, 2, 2, 7, 4)))
     whole = attention(query, key, value, softmax_scale=SCALE)
-    monkeypatch.setattr("mvar_jax.ops.attention.LOGITS_AT_ONCE", 10)
+    monkeypatch.setattr("mvar_jax.ops._xla_attention.LOGITS_AT_ONCE", 10)
     np.testing.assert_allclose(
         attention(query, key, value, softmax_scale=SCALE), whole, rtol=0, atol=1e-6
     )
@@ -78,3 +88,21 @@ def test_zero_vectors_have_finite_gradients():
         lambda q, k: sum(map(jnp.sum, cosine_normalize(q, k, jnp.zeros(1)))), (0, 1)
     )
     assert all(jnp.isfinite(array).all() for array in gradients(zero, zero))
+
+
+class TestImplementations(ImplementationsAgree):
+    op = ATTENTION
+    tolerance = 3e-6
+    cases = CASES
+
+    def arrays(self, case):
+        queries, keys, dim, _ = case
+        chosen = zip(jax.random.split(jax.random.key(0), 3), (queries, keys, keys))
+        return tuple(jax.random.normal(key, (2, 2, length, dim)) for key, length in chosen)
+
+    def compute(self, case, arrays, implementation):
+        mask = None
+        if case[3]:  # one row sees no key of the first and of the last block
+            mask = jnp.array([1, 33])[:, None] <= jnp.arange(case[1])
+            mask &= jnp.arange(case[1]) < jnp.array([77, 60])[:, None]
+        return attention(*arrays, softmax_scale=SCALE, mask=mask, implementation=implementation)

@@ -13,11 +13,12 @@ from jax.sharding import AbstractMesh
 
 from mvar_jax.config.model import KERNELS
 from mvar_jax.ops import implementations
+from mvar_jax.ops.attention import ATTENTION, attention
 from mvar_jax.ops.implementations import Implementation, Op, platform
 from mvar_jax.ops.scale_attention import SCALE_ATTENTION, scale_attention
 from mvar_jax.ops.ssd import SSD, ssd
 
-OPS = {SCALE_ATTENTION: scale_attention, SSD: ssd}
+OPS = {ATTENTION: attention, SCALE_ATTENTION: scale_attention, SSD: ssd}
 ROWS = [
     pytest.param(op, row, id=f"{op.name}-{row.name}") for op in OPS for row in op.implementations
 ]
@@ -50,6 +51,11 @@ def test_a_named_implementation_is_picked_where_it_runs():
     picked = TABLE.pick("fast", n=3)
     assert picked.name == "fast"  # interpreted
     assert picked([1, 2, 3]) == 3
+
+
+def test_a_name_that_another_op_has_is_left_to_auto():
+    assert TABLE.own("cuda") == "cuda"
+    assert TABLE.own("pallas_tpu") == "auto"
 
 
 @pytest.mark.parametrize(
@@ -151,6 +157,7 @@ def test_the_state_space_kernel_for_gpus_is_picked_where_it_fits(dim, state_size
 def test_gpus_that_triton_is_not_compiled_for_run_plain_jax(monkeypatch, kind, capability, name):
     device = SimpleNamespace(device_kind=kind, compute_capability=capability)
     monkeypatch.setattr(jax, "devices", lambda: [device])
+    assert ATTENTION.pick("auto", heads=2, dim=64).name == name
     assert SCALE_ATTENTION.pick("auto", heads=2, dim=64).name == name
     sizes = {"heads": 2, "dim": 64, "state_size": 64, "stateful": False, "dtype": "bfloat16"}
     assert SSD.pick("auto", **sizes).name == name

@@ -16,6 +16,7 @@ from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.models import build_trunk
 from mvar_jax.models.adapter import draw_adapter
 from mvar_jax.models.parameters import param_shardings
+from mvar_jax.ops.attention import attention
 from mvar_jax.ops.kernels.requirements import LANES
 from mvar_jax.ops.scale_attention import scale_attention
 from mvar_jax.ops.ssd import ssd
@@ -123,10 +124,21 @@ def check_kernels(mesh) -> None:
         for implementation in ("pallas_tpu", "pallas_gpu"):
             check_kernel(partial(state_space, implementation=implementation), inputs, mesh)
             vectors = (x, x + 1, x - 1, by_head[0, 0])
-            check_kernel(partial(attention, implementation=implementation), vectors, mesh)
+            check_kernel(partial(among_scales, implementation=implementation), vectors, mesh)
+        check_kernel(over_keys, vectors[:3], mesh)
 
 
-def attention(query, key, value, log_scale, *, implementation):
+def over_keys(query, key, value):
+    """The kernel of some queries over all keys but one."""
+    split = (
+        rearrange(x, "batch n (heads dim) -> batch heads n dim", dim=64)
+        for x in (query, key, value)
+    )
+    mask = jnp.broadcast_to(jnp.arange(6) != 3, (len(query), 6))
+    return attention(*split, softmax_scale=0.1, mask=mask, implementation="pallas_gpu")
+
+
+def among_scales(query, key, value, log_scale, *, implementation):
     """The kernel over two scales, with normalised queries and keys."""
     order, heads = "batch n (heads dim) -> batch heads n dim", len(log_scale)
     return scale_attention(

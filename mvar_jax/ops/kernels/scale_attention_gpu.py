@@ -23,10 +23,10 @@ from mvar_jax.ops.attention import Reach
 from mvar_jax.ops.kernels.blocks_gpu import Blocks, Launch, heads_call, matmul
 from mvar_jax.ops.kernels.joined_scales import with_flat_heads
 from mvar_jax.ops.kernels.shared import Kind
+from mvar_jax.ops.kernels.softmax_gpu import Mixture
 from mvar_jax.ops.kernels.spans_gpu import flops_of, inside, keys_of, loop, queries_of, spans_of
 
 STEP = 32  # tokens of a step of the backward loops, which hold more at a time than a forward step
-LOWEST = -1e30  # below every logit, and finite: its difference to itself is 0
 KINDS: tuple[Kind, ...] = ("lanes", "lanes", "lanes", "heads")  # query, key, value, temperature
 # The rows that the forward pass leaves for the backward pass, the last two if it normalises.
 LOG_SUMS, QUERY_INVERSES, KEY_INVERSES = range(3)
@@ -116,21 +116,15 @@ def _forward(query_ref, key_ref, value_ref, temperature_ref, mixed_ref, rows_ref
     inverse = _inverse(query, static)
     query = _Vectors(query, inverse, inverse * _logit_factor(temperature_ref, static))
 
-    def step(start, carry):
-        mixed, largest, total = carry
+    def step(start, mixture):
         key, value = (blocks.load(ref, start, size) for ref in (key_ref, value_ref))
         inverse = _inverse(key, static)
         logits = _logits(query, _Vectors(key, inverse, inverse))
-        logits = jnp.where(inside(seen, start, size), logits, -jnp.inf)
-        now = jnp.maximum(largest, jnp.max(logits, axis=1))
-        weights, kept = jnp.exp(logits - now[:, None]), jnp.exp(largest - now)
-        mixed = mixed * kept[:, None] + matmul(weights.astype(value.dtype), value)
-        return mixed, now, total * kept + jnp.sum(weights, axis=1)
+        return mixture.add(jnp.where(inside(seen, start, size), logits, -jnp.inf), value)
 
-    carry = jnp.zeros((size, static.dim)), jnp.full(size, LOWEST), jnp.zeros(size)
-    mixed, largest, total = loop(seen, size, step, carry)
-    blocks.store(mixed_ref, own, mixed / total[:, None])
-    blocks.store(rows_ref, own, largest + jnp.log(total), LOG_SUMS)
+    mixture = loop(seen, size, step, Mixture.empty(size, static.dim))
+    blocks.store(mixed_ref, own, mixture.mean)
+    blocks.store(rows_ref, own, mixture.log_sums, LOG_SUMS)
     if static.normalize:
         blocks.store(rows_ref, own, query.inverse, QUERY_INVERSES)
         key = blocks.load(key_ref, own, size)

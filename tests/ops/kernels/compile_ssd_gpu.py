@@ -11,15 +11,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from mvar_jax.compilation.program import Program
-from mvar_jax.compilation.topology import get_chip, topology_devices
-from mvar_jax.config import MeshConfig
-from mvar_jax.mesh.sharding import make_mesh
 from mvar_jax.ops.kernels.ssd_gpu import CHUNK
 from mvar_jax.ops.ssd import ssd
 from tests.ops.agreement import value_and_gradients
+from tests.ops.kernels.gpu_compiler import cost_without_spills
 
-NO_SPILLS = {"xla_gpu_fail_ptx_compilation_on_register_spilling": True}
 BATCH, LENGTH, HEADS, DIM, STATE = 2, 100, 4, 64, 64
 
 
@@ -40,16 +36,9 @@ def compute(arrays, implementation):
 
 def check_compiled(chip: str) -> None:
     """Compiles value and gradients for one GPU."""
-    mesh = make_mesh(MeshConfig(), topology_devices(f"{chip}:1x1"))
-    with jax.set_mesh(mesh):
-        sharding = jax.sharding.NamedSharding(mesh, jax.P())
-        arrays = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            jax.eval_shape(partial(inputs, "bfloat16")),
-        )
-        training = partial(value_and_gradients, partial(compute, implementation="auto"))
-        options = {**get_chip(f"{chip}:1x1").compiler.options, **NO_SPILLS}
-        cost = Program(training, arrays, options=options).cost
+    arrays = jax.eval_shape(partial(inputs, "bfloat16"))
+    training = partial(value_and_gradients, partial(compute, implementation="auto"))
+    cost = cost_without_spills(chip, training, (arrays,))
     tokens = BATCH * 2 * CHUNK  # in two whole chunks
     matmuls = 2 * tokens * HEADS * CHUNK * (2 * STATE + DIM + 3 * STATE + 2 * DIM)
     matmuls += 2 * tokens * HEADS * STATE * DIM * (2 + 1 + 3)

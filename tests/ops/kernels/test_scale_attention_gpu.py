@@ -7,18 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mvar_jax.compilation.program import Program
-from mvar_jax.compilation.topology import get_chip, topology_devices
-from mvar_jax.config import MeshConfig
-from mvar_jax.mesh.sharding import make_mesh
 from mvar_jax.ops.kernels.joined_scales import Static
 from mvar_jax.ops.kernels.spans_gpu import flops_of, keys_of, queries_of, spans_of, steps
 from mvar_jax.ops.scale_attention import scale_attention
 from mvar_jax.scales import ScaleSchedule
 from tests.ops.agreement import value_and_gradients
+from tests.ops.kernels.gpu_compiler import cost_without_spills, need_gpu_compiler
 
-GPU_COMPILER = "jax_cuda12_plugin"
-NO_SPILLS = {"xla_gpu_fail_ptx_compilation_on_register_spilling": True}
 SLICES = ((0, 1), (1, 150), (150, 300))
 
 
@@ -72,19 +67,15 @@ def test_a_program_visits_only_blocks_that_it_needs(reach, others, expected):
 @pytest.mark.parametrize("dim", [64, 128])
 @pytest.mark.parametrize("chip", ["h100", "a100"])
 def test_no_register_is_spilled(chip, dim, dtype):
-    pytest.importorskip(GPU_COMPILER, reason="it comes with the extra [gpu_compiler]")
-    topology, schedule = f"{chip}:1x1", ScaleSchedule(((1, 1), (8, 8), (16, 16)))
+    need_gpu_compiler()
+    schedule = ScaleSchedule(((1, 1), (8, 8), (16, 16)))
 
     def gradients(arrays, by_output):
         run = partial(compute, schedule=schedule, implementation="auto")
         return jax.vjp(run, arrays)[1](by_output)
 
-    with jax.set_mesh(make_mesh(MeshConfig(), topology_devices(topology))):
-        place = jax.NamedSharding(jax.sharding.get_mesh(), jax.P())
-        vector = jax.ShapeDtypeStruct((2, 2, schedule.total, dim), dtype, sharding=place)
-        log_scale = jax.ShapeDtypeStruct((2,), jnp.float32, sharding=place)
-        options = {**get_chip(topology).compiler.options, **NO_SPILLS}
-        program = Program(gradients, (*(vector,) * 3, log_scale), vector, options=options)
-        flops = program.cost.flops
+    vector = jax.ShapeDtypeStruct((2, 2, schedule.total, dim), dtype)
+    log_scale = jax.ShapeDtypeStruct((2,), jnp.float32)
+    flops = cost_without_spills(chip, gradients, ((*(vector,) * 3, log_scale), vector)).flops
     seen = sum(length * stop for length, stop in ((1, 1), (64, 65), (256, 321)))
     assert flops > 2 * 9 * 4 * seen * dim  # nine matmuls for every head of every image

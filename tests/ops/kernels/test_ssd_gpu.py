@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from tests.ops.kernels.compile_ssd_gpu import compute, inputs
-
-GPU_COMPILER = "jax_cuda12_plugin"
+from tests.ops.kernels.gpu_compiler import need_gpu_compiler
 
 
 def test_in_16_bits_it_is_as_accurate_as_plain_jax():
@@ -31,7 +30,7 @@ def test_in_16_bits_it_is_as_accurate_as_plain_jax():
 
 @pytest.mark.slow
 def test_no_register_is_spilled_and_matmuls_are_counted():
-    pytest.importorskip(GPU_COMPILER, reason="it comes with the extra [gpu_compiler]")
+    need_gpu_compiler()
     # In a process of its own, where JAX looks for no GPU.
     program = [sys.executable, "-m", "tests.ops.kernels.compile_ssd_gpu", "h100", "a100"]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}

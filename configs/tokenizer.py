@@ -11,9 +11,9 @@ in place of a discriminator on DINO's features; `bsq_imagenet256`, of 32 bits, w
 Infinity's (FoundationVision/InfinityStar), whose batch and length are not published.
 
 `shapes64` (rendered scenes) and `photos64` (a folder of your own images) are for two CPU cores,
-`photos128` for one accelerator: the models of `shapes.py` and `folder.py` with tokenizers that are
-trained by the LPIPS of VGG16 late in the run, and with dropped scales. Where the weights of LPIPS
-are missing, they are trained without. docs/tokenizers.md says what each setting does.
+`photos128` for one accelerator: the models of `shapes.py` and `folder.py` with tokenizers of their
+own. `shapes64` and `photos128` weigh the LPIPS of VGG16 late in the run, or train without where its
+weights are missing, and drop scales. docs/tokenizers.md says what each setting does.
 """
 
 from mvar_jax.config import Config, infinity_schedule
@@ -28,7 +28,7 @@ def get_config(preset: str = "vq_imagenet256"):
     presets = {
         "vq_imagenet256": _vq,
         "bsq_imagenet256": _bsq,
-        "shapes64": lambda: _for_looks("shapes.py:var64"),
+        "shapes64": _shapes64,
         "photos64": _photos64,
         "photos128": _photos128,
     }
@@ -97,13 +97,19 @@ def _for_looks(base):
     return config
 
 
+def _shapes64():
+    config = _for_looks("shapes.py:var64")
+    config.tokenizer_loss.lpips_every = 4  # two CPU cores
+    return config
+
+
 def _photos64():
-    """Patches of 8x8 pixels: on two cores, far more steps make up for fewer layers."""
-    config = _for_looks("folder.py:var64")
+    """Patches of 8x8 pixels: on two cores more steps make up for layers, and LPIPS costs too many."""
+    config = load_config("folder.py:var64")
     config.tokenizer.update(base_channels=96, channel_multipliers=(1,), stem_stride=8)
     config.tokenizer_optimizer.learning_rate = 0.08
-    config.tokenizer_loss.update(lpips_start=0.85, lpips_every=4)
-    config.tokenizer_training.steps = 7500
+    config.tokenizer_training.steps = 11000
+    config.codebook.start_batches = 32
     return config
 
 

@@ -31,18 +31,17 @@ from mvar_jax.training.weights import load_tokenizer
 from mvar_jax.workdir import Workdir
 
 ARMS: dict[str, dict[str, Any]] = {
-    "squared error": {
-        "tokenizer_loss.lpips": 0.0,
-        "codebook.start_batches": 0,
-        "codebook.restart_below": 0.0,
-        "codebook.dropout_rate": 0.0,
-    },
+    "squared error": {"codebook.start_batches": 0, "codebook.restart_below": 0.0},
     "and codes from data, restarts": {
         "codebook.start_batches": 32,
         "codebook.restart_below": 0.2,
     },
     "and dropped scales": {"codebook.dropout_rate": 0.1},
-    "and LPIPS of VGG16, in the last 15% of the steps": {"tokenizer_loss.lpips": 0.2},
+    "and LPIPS of VGG16, of a fourth of the images in the last 15% of the steps": {
+        "tokenizer_loss.lpips": 0.2,
+        "tokenizer_loss.lpips_start": 0.85,
+        "tokenizer_loss.lpips_every": 4,
+    },
     "and a discriminator": {
         "tokenizer_loss.adversarial": 0.4,
         "tokenizer_loss.adversarial_start": 0.85,

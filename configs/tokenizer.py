@@ -104,7 +104,7 @@ def _shapes64():
 
 
 def _photos64():
-    """Patches of 8x8 pixels: on two cores more steps make up for layers, and LPIPS costs too many."""
+    """Patches of 8x8 pixels: on two cores more steps make up for layers; LPIPS costs too many."""
     config = load_config("folder.py:var64")
     config.tokenizer.update(base_channels=96, channel_multipliers=(1,), stem_stride=8)
     config.tokenizer_optimizer.learning_rate = 0.08

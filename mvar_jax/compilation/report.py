@@ -38,9 +38,12 @@ class Part:
         return self.times * seconds
 
     def hidden_seconds(self, chip: Chip) -> float:
-        """The most of that time that may pass beside arithmetic, for all repetitions."""
+        """The most exchange that may pass beside arithmetic, for all repetitions.
+
+        A part that is the difference of two programs may have less of it than none.
+        """
         beside = self.times * self.cost.beside_arithmetic / chip.link_bandwidth
-        return min(beside, self.seconds(chip))
+        return max(0.0, min(beside, self.exchange_seconds(chip), self.seconds(chip)))
 
 
 def total_cost(parts: Iterable[Part]) -> Cost:

@@ -83,15 +83,15 @@ class MeshConfig:
     Images are split over `data` and `fsdp`, parameters over `fsdp` (gathered layer by layer) and
     `tensor` (heads and hidden channels). The product of the axes is the number of devices.
 
-    Both `data` and `fsdp` may be -1: then `fsdp` takes as many of the remaining devices of one
-    slice or node as divide them, at most `most_fsdp`, and `data` the rest. Sums over more than 128
-    chips are compiled for TPUs as all-reduces, of which each chip keeps a piece.
+    Both `data` and `fsdp` may be -1: then `fsdp` is the greatest common divisor of `max_fsdp` and
+    the remaining devices of one slice or node, and `data` takes the rest. It stops at 128 chips:
+    beyond, TPUs sum gradients by all-reduces, of which each chip keeps a piece.
     """
 
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
-    most_fsdp: int = 128
+    max_fsdp: int = 128
 
     def __post_init__(self):
         sizes = {name: getattr(self, name) for name in ("data", "fsdp", "tensor")}
@@ -105,7 +105,7 @@ class MeshConfig:
             len(rest) <= 1 or rest == ["data", "fsdp"],
             f"mesh: got -1 for {' and '.join(rest)}, expected it once, or for data and fsdp.",
         )
-        check(self.most_fsdp >= 1, f"mesh.most_fsdp: got {self.most_fsdp}, expected at least 1.")
+        check(self.max_fsdp >= 1, f"mesh.max_fsdp: got {self.max_fsdp}, expected at least 1.")
 
 
 # The beginnings of the names of parameters, by what is frozen of a tokenizer.
@@ -192,7 +192,7 @@ class Config:
         loss, least = self.tokenizer_loss, self.tokenizer_loss.least_side
         part = self.batch_size // self.tokenizer_training.accumulate
         check(
-            part % loss.lpips_every == 0,
+            loss.lpips == 0 or part % loss.lpips_every == 0,
             f"tokenizer_loss.lpips_every: got {loss.lpips_every}, expected a divisor of the "
             f"{part} images of a batch, or of its part where tokenizer_training.accumulate is "
             "above 1.",

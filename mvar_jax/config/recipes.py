@@ -38,10 +38,12 @@ RECIPES = {
 def sharded_parameters(width: int) -> dict[str, int]:
     """The mesh of a model of which no chip holds the optimizer state.
 
-    Its matrices are cut into pieces of whole tiles, 8 rows: others are padded and copied wherever
-    they are exchanged.
+    Matrices that are split by rows are cut into pieces of whole tiles, 8 rows: others are padded
+    and copied wherever they are exchanged. Where that would leave fewer than 16 pieces, too few for
+    such models to fit, any size of pieces is taken.
     """
-    return {"data": -1, "fsdp": -1, "most_fsdp": math.gcd(width // 8, 128)}
+    whole = math.gcd(width // 8, 128)
+    return {"data": -1, "fsdp": -1, "max_fsdp": whole if whole >= 16 else math.gcd(width, 128)}
 
 
 def imagenet256(

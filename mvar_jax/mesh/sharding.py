@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mvar_jax.array_types import HostArray
@@ -26,11 +27,13 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         math.prod(shape) == len(devices),
         f"mesh: data={config.data} x fsdp={config.fsdp} x tensor={config.tensor} does not make "
         f"{len(devices)} devices; choose sizes whose product is {len(devices)}, or -1 for the "
-        "rest on one axis.",
+        "rest on one axis, or on data and fsdp.",
     )
     names, types = ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3
     if len(slices) == 1:
-        return jax.make_mesh(shape, names, axis_types=types, devices=devices)
+        # Splitting an axis of the torus lets any shape be laid out, such as 2 x 32 on 4x4x4 chips.
+        laid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        return Mesh(laid, names, axis_types=types)
     # TPU slices and GPU nodes are consecutive along `data`, so that what is gathered layer by layer
     # stays inside one.
     check(
@@ -47,8 +50,7 @@ def _shape(config: MeshConfig, devices: int, slices: int) -> tuple[int, int, int
     sizes = (config.data, config.fsdp, config.tensor)
     rest = devices // math.prod(size for size in sizes if size != -1)
     if config.data == config.fsdp == -1:
-        within = rest // slices
-        fsdp = max(size for size in range(1, config.most_fsdp + 1) if within % size == 0)
+        fsdp = math.gcd(max(rest // slices, 1), config.max_fsdp)
         return rest // fsdp, fsdp, config.tensor
     data, fsdp, tensor = (rest if size == -1 else size for size in sizes)
     return data, fsdp, tensor

@@ -53,7 +53,7 @@ def _backward(saved, gradient):
     of_padded = _convolve(jnp.pad(gradient, ((0, 0), around, (0, 0))), kernel[::-1])
     windows = _windows(padded, len(kernel))
     of_kernel = jnp.stack([jnp.sum(gradient * taken, axis=(0, 1)) for taken in windows])
-    return of_padded, of_kernel
+    return of_padded.astype(padded.dtype), of_kernel.astype(kernel.dtype)
 
 
 _convolve.defvjp(_forward, _backward)

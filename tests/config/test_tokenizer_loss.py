@@ -27,7 +27,7 @@ def test_by_default_the_squared_error_alone():
         ({"lpips_network": "vgg19"}, r"lpips_network: got 'vgg19', expected one of \('vgg', 'alex"),
         ({"lpips_start": -0.1}, r"lpips_start: got -0\.1, expected a number from 0"),
         ({"lpips_every": 0}, r"lpips_every: got 0, expected at least 1"),
-        ({"lpips_every": 7}, r"lpips_every: got 7, expected a divisor of the \d+ images"),
+        ({"lpips": 0.5, "lpips_every": 7}, r"got 7, expected a divisor of the \d+ images"),
         ({"lpips": 0.5, "lpips_start": 1.0}, r"lpips_start: got 1\.0, the end of the run"),
         (
             {"lpips": 0.5, "lpips_start": 0.5, "l2": 0.0},

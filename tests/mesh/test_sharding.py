@@ -29,7 +29,7 @@ def test_mesh_takes_all_devices():
     [
         ({"fsdp": 0}, "mesh.fsdp: got 0"),
         ({"tensor": -1}, "-1 for data and tensor, expected it once"),
-        ({"most_fsdp": 0}, "mesh.most_fsdp: got 0"),
+        ({"max_fsdp": 0}, "mesh.max_fsdp: got 0"),
     ],
 )
 def test_mesh_config_is_checked(sizes, word):
@@ -73,14 +73,45 @@ def device(number, each):
     [
         (256, 256, MeshConfig(-1, -1), (2, 128, 1)),
         (64, 64, MeshConfig(-1, -1), (1, 64, 1)),
-        (256, 256, MeshConfig(-1, -1, most_fsdp=16), (16, 16, 1)),
-        (96, 96, MeshConfig(-1, -1, tensor=2, most_fsdp=32), (2, 24, 2)),
+        (256, 256, MeshConfig(-1, -1, max_fsdp=16), (16, 16, 1)),
+        (96, 96, MeshConfig(-1, -1, tensor=2, max_fsdp=32), (3, 16, 2)),
+        (192, 192, MeshConfig(-1, -1), (3, 64, 1)),
+        (1, 1, MeshConfig(-1, -1), (1, 1, 1)),
+        (3, 3, MeshConfig(-1, -1), (3, 1, 1)),
         (32, 16, MeshConfig(-1, -1), (2, 16, 1)),
     ],
 )
 def test_fsdp_takes_up_to_so_many_devices_of_a_slice(count, each, config, expected):
     devices = [device(number, each) for number in range(count)]
     assert tuple(make_mesh(config, devices).shape.values()) == expected
+
+
+@pytest.mark.parametrize(
+    "kind, torus, config, expected",
+    [
+        ("TPU v4", (4, 4, 4), MeshConfig(-1, -1, max_fsdp=32), (2, 32, 1)),
+        ("TPU v6 lite", (16, 16, 1), MeshConfig(-1, -1), (2, 128, 1)),
+        ("TPU v5 lite", (16, 16, 1), MeshConfig(-1, -1), (2, 128, 1)),
+    ],
+)
+def test_any_shape_is_laid_out_on_a_torus(kind, torus, config, expected):
+    devices = [
+        Mock(
+            spec=jax.Device,
+            **{"id": number, "platform": "tpu", "device_kind": kind, "process_index": 0},
+            **{"coords": place, "core_on_chip": 0, "slice_index": 0},
+        )
+        for number, place in enumerate(np.ndindex(torus))
+    ]
+    mesh = make_mesh(config, devices)
+    assert tuple(mesh.shape.values()) == expected
+    assert {d.id for d in mesh.devices.flat} == set(range(len(devices)))
+
+
+def test_a_tensor_axis_over_several_nodes_is_named():
+    devices = [device(number, 2) for number in range(16)]
+    with pytest.raises(ValueError, match="let fsdp x tensor divide the devices of one"):
+        make_mesh(MeshConfig(-1, -1, tensor=4), devices)
 
 
 def test_slices_follow_each_other_on_the_data_axis():

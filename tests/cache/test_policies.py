@@ -1,5 +1,7 @@
 """Policies keep what they promise, as much as they say, and nothing changes where all fits."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,7 @@ from tests.cache.attention import (
     random_tokens,
     run_layers,
 )
+from tests.ops.agreement import runs_kernels
 
 SCHEDULE = ScaleSchedule(((1, 1), (1, 2), (2, 2), (3, 4), (4, 5)))  # 39 tokens, 19 before the last
 DROPPING = sorted(set(POLICIES) - {"full"})
@@ -78,8 +81,14 @@ def test_kernels_for_gpus_attend_to_what_is_chosen(name):
             outputs.append(mixed)
         return outputs
 
-    compression, run = prepare(name, SCHEDULE, budget=12), jax.jit(run, static_argnums=1)
-    plain, ours = (run(compression, implementation) for implementation in ("xla", "pallas_gpu"))
+    compression, run = (
+        prepare(name, SCHEDULE, budget=12),
+        jax.jit(run, static_argnames="implementation"),
+    )
+    for implementation, kernel in (("xla", False), ("pallas_gpu", True)):
+        own = partial(run, implementation=implementation)
+        assert runs_kernels(own, compression) == kernel
+    plain, ours = (run(compression, implementation=name) for name in ("xla", "pallas_gpu"))
     for expected, mixed in zip(plain, ours, strict=True):
         np.testing.assert_allclose(mixed, expected, rtol=0, atol=1e-5)
 

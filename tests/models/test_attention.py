@@ -12,6 +12,7 @@ from mvar_jax.convert.names import read_params
 from mvar_jax.models.attention import SelfAttention
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.scales import ScaleSchedule
+from tests.ops.agreement import runs_kernels
 from tests.reference import recipe_array, recipe_weights
 
 HEADS, WIDTH = 2, 128
@@ -52,6 +53,7 @@ def test_scale_by_scale_with_cached_keys_and_values(qk_norm, kernels):
             mixed.append(result)
         return jnp.concatenate(mixed, axis=1)
 
+    assert runs_kernels(run, variables, X) == (kernels == "pallas_gpu")  # for TPUs there is none
     expected = joined(layer, variables)
     tolerance = 4e-6 * np.abs(expected).max()
     np.testing.assert_allclose(run(variables, X), expected, rtol=0, atol=tolerance)

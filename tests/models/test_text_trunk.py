@@ -11,6 +11,7 @@ from mvar_jax.models.context import ScaleContext
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.text.features import TextFeatures, token_mask
 from tests.models.test_trunk import decode, random_params
+from tests.ops.agreement import runs_kernels
 
 SCHEDULE = ScaleSchedule(((1, 1), (2, 3), (3, 4)))
 OTHER = ScaleSchedule(((1, 1), (3, 2), (5, 2)))
@@ -76,6 +77,7 @@ def test_kernels_for_gpus_change_no_number():
         params = random_params(trunk)
         results.append(logits(trunk, condition))
         run = jax.jit(lambda params, trunk=trunk: decode(trunk, params, condition, inputs)[0])
+        assert runs_kernels(run, params) == (kernels == "pallas_gpu")
         results.append(run(params))
     largest = float(jnp.abs(results[0]).max())
     for result in results[1:]:

@@ -58,3 +58,8 @@ def value_and_gradients(compute, arrays):
 def like(outputs):
     """Gradients of something by the outputs."""
     return jax.tree.map(lambda a: jax.random.normal(jax.random.key(7), a.shape, a.dtype), outputs)
+
+
+def runs_kernels(function, *arguments):
+    """Whether a function of these arguments runs a Pallas kernel, wherever it is traced to."""
+    return "pallas_call" in str(jax.make_jaxpr(function)(*arguments))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mvar_jax.array_types import Array, Float, HostArray
+from mvar_jax.mesh.axes import devices_along
 from mvar_jax.ops.matmul import matmul
 from mvar_jax.ops.module import Module
 
@@ -50,6 +51,20 @@ class Projection(Module):
 def flat_product(x: Float[Array, "..."], kernel: Float[HostArray, "..."]) -> Float[Array, "..."]:
     """Matmul of the last axis of x with a kernel; input and output axes are flattened into one."""
     return matmul(x, kernel.reshape(x.shape[-1], -1).astype(x.dtype))
+
+
+def heads_product(
+    x: Float[Array, "*batch inputs"], kernel: Float[HostArray, "inputs count heads dim"]
+) -> Float[Array, "*batch count heads dim"]:
+    """Matmul of the last axis of x with a kernel onto several arrays of heads.
+
+    Outputs are flattened into one axis, as compilers lay out best, unless devices have heads of
+    their own: these lie apart in such an axis.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.size > 1 and devices_along("tensor", mesh) > 1:
+        return jnp.tensordot(x, kernel.astype(x.dtype), axes=1)
+    return flat_product(x, kernel).reshape(*x.shape[:-1], *kernel.shape[1:])
 
 
 def linear_std(width: int) -> float:

@@ -9,16 +9,17 @@ from jax.test_util import check_grads
 from mvar_jax.ops.matmul import matmul
 
 
-def given(shape, dtype=jnp.float32):
+def given(shape, dtype=jnp.float32, sizes=(5, 7)):
     keys = jax.random.split(jax.random.key(len(shape)))
-    kernel = jax.random.normal(keys[1], (5, 7), dtype)
-    return jax.random.normal(keys[0], (*shape, 5), dtype), kernel
+    kernel = jax.random.normal(keys[1], sizes, dtype)
+    return jax.random.normal(keys[0], (*shape, sizes[0]), dtype), kernel
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 4, 3)])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_values_and_gradients_are_those_of_the_plain_product(shape, dtype):
-    x, kernel = given(shape, dtype)
+@pytest.mark.parametrize("sizes", [(5, 7), (7, 5)])
+def test_values_and_gradients_are_those_of_the_plain_product(shape, dtype, sizes):
+    x, kernel = given(shape, dtype, sizes)
     y, pull = jax.vjp(matmul, x, kernel)
     expected, pull_expected = jax.vjp(jnp.matmul, x, kernel)
     np.testing.assert_array_equal(y, expected)
@@ -43,3 +44,12 @@ def test_the_gradient_of_the_kernel_transposes_no_result():
     gradient = jax.jit(jax.grad(lambda kernel: jnp.sum(jnp.sin(matmul(x, kernel)))))
     text = gradient.lower(kernel).as_text()
     assert "transpose" not in text and "contracting_dims = [0, 1] x [0, 1]" in text
+
+
+@pytest.mark.parametrize("sizes", [(48, 16), (16, 48)])
+def test_the_narrower_factor_of_the_kernels_gradient_is_transposed(sizes):
+    """XLA's CPU compiler reads what it transposes, and computes it, a column at a time."""
+    x, kernel = given((2, 32), sizes=sizes)
+    loss = jax.jit(jax.grad(lambda kernel, x: jnp.sum(jnp.sin(matmul(jnp.tanh(x), kernel)))))
+    text = loss.lower(kernel, x).compile().as_text()
+    assert "f32[16,64]" in text and "f32[48,64]" not in text

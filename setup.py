@@ -18,7 +18,7 @@ WORDS = ["tokenizers>=0.21", "wordllama>=0.4"]
 setup(
     name="mvar_jax",
     version=VERSION,
-    description="Next-scale image generation (M-VAR, VAR) in JAX and Flax",
+    description="Next-scale image generation (M-VAR, VAR, Infinity) in JAX and Flax",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

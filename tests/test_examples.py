@@ -65,13 +65,26 @@ def test_stream(example, trained, capsys):
     assert "scale 3: 4 x 4 tokens each, 4 scales so far" in capsys.readouterr().out
 
 
-def test_judge_edits(example, trained, tmp_path, monkeypatch, capsys):
-    """On a model of digits that calls them shapes; the classifiers see few renderings."""
-    workdir = tmp_path / "named"
-    shutil.copytree(trained, workdir, ignore=shutil.ignore_patterns(NAME))
-    (workdir / "classes.json").write_text(json.dumps(CLASSES))
+@pytest.fixture
+def named(trained, tmp_path):
+    """A model of digits that calls them shapes."""
+    shutil.copytree(trained, tmp_path / "named", ignore=shutil.ignore_patterns(NAME))
+    (tmp_path / "named" / "classes.json").write_text(json.dumps(CLASSES))
+    return tmp_path / "named"
+
+
+def test_judge_new_classes(example, named, capsys):
+    example("judge_new_classes", named, 10, 1, 500)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines] == ["ring", "star"]
+    shares = np.array([line[1:] for line in lines], float)
+    assert shares.shape == (2, 3) and shares.min() >= 0 and shares.max() <= 1
+    assert shares[:, 0].mean() > 0.4  # of real scenes, of ten classes
+
+
+def test_judge_edits(example, named, monkeypatch, capsys):
     monkeypatch.setattr(edit_judge, "CaptionJudge", partial(CaptionJudge, scenes=100))
-    judged = example("judge_edits", workdir, "edits.png", 3)
+    judged = example("judge_edits", named, "edits.png", 3)
     assert size("edits.png")[1] == 3 * (64 + GAP) + GAP
     printed = capsys.readouterr().out
     assert f"as asked: {judged.followed.label:.3f} of 3" in printed

@@ -51,6 +51,7 @@ def main() -> None:
         model.sampler,
         model.weights,
         numbered.request(),
+        checksum=model.checksum,
         batch_size=min(values.batch_size, values.samples),
         progress=TaskProgress("calibration", values.samples, "image").reach,
     )

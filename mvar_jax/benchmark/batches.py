@@ -22,6 +22,7 @@ from mvar_jax.benchmark.rows import Rows
 from mvar_jax.benchmark.seconds import Run
 from mvar_jax.config import Config
 from mvar_jax.mesh.progress import TaskProgress
+from mvar_jax.models.narrowing import narrowed
 from mvar_jax.sampling import Weights
 from mvar_jax.training.weights import init_tokenizer, init_trunk
 
@@ -71,6 +72,9 @@ def measure_batches(
         official = None
         if reference:
             official = stack.enter_context(started_reference(config, weights, **reference))
+        if run == "sample":
+            trunk = narrowed(weights.trunk, config.model.compute_dtype)
+            weights = replace(weights, trunk=trunk)
         progress = stack.enter_context(TaskProgress("measuring", len(batches), "batch"))
         for batch in batches:
             own = replace(config, batch_size=batch)

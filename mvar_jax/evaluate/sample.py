@@ -57,7 +57,7 @@ def get_drawing() -> tuple[SampleDrawing, SampleManifest]:
     values = flags.FLAGS
     model, prompts = asked.get_prompt_set(asked.get_model())
     layout, count = make_layout(values.layout, prompts=prompts, count=values.num, png=values.png)
-    about = {"weights": weights_checksums(model.weights), "policy": _describe_policy()}
+    about = {"weights": weights_checksums(model), "policy": _describe_policy()}
     if values.policy is not None:
         model = model.compressed(**cli.get_policy())
     settings = cli.get_settings(model.config.tokenizer.vocabulary)

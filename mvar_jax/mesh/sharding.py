@@ -45,6 +45,14 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     return Mesh(np.array(order).reshape(shape), names, axis_types=types)
 
 
+def host_devices() -> list[jax.Device]:
+    """The host as JAX's device, or the first one where JAX was told to leave the host out."""
+    try:
+        return jax.local_devices(backend="cpu")[:1]
+    except RuntimeError:  # JAX_PLATFORMS names others only
+        return jax.local_devices()[:1]
+
+
 def _shape(config: MeshConfig, devices: int, slices: int) -> tuple[int, int, int]:
     """The sizes of the axes, of which those of -1 take what the others leave."""
     sizes = (config.data, config.fsdp, config.tensor)

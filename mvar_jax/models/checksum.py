@@ -15,10 +15,10 @@ def checksum(params: Params) -> str:
     """The SHA-256 over names, shapes and float32 values of all parameters, 64 hexadecimal digits.
 
     Two models of one config compute the same if their checksums are equal. Heads that a policy
-    reordered change it: compute it before compressing. Every array is copied to the host as a whole
-    (where JAX keeps the copy as long as the array lives); where parameters are split over devices
-    of several processes, all of these compute it together. About 1.5 GB per second with a CPU's
-    SHA instructions, 0.4 without.
+    reordered and kernels that sampling narrowed change it: compute it before. Every array is copied
+    to the host as a whole (where JAX keeps the copy as long as the array lives); where parameters
+    are split over devices of several processes, all of these compute it together. About 1.5 GB per
+    second with a CPU's SHA instructions, 0.4 without.
     """
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):  # in the order of the names
@@ -47,5 +47,5 @@ def embeddings_checksum(params: Params) -> str:
     """
     digest = hashlib.sha256()
     for name in filter(params.__contains__, EMBEDDINGS):
-        digest.update(np.asarray(params[name], np.float32).tobytes())
+        digest.update(np.asarray(on_host(params[name]), np.float32).tobytes())
     return digest.hexdigest()[:16]

@@ -1,8 +1,9 @@
-"""The table of parameters: sharding, weight decay, the axis of heads, and which are projections.
+"""The table of parameters: sharding, weight decay, the axis of heads, projections, and casts.
 
-Sharding (here), weight decay (`training.optimizer`), the order of heads (`models.heads`) and which
-kernels low-rank adapters change (`models.adapter`) follow from it. A parameter without a row is an
-error in all of them: a new parameter needs a row.
+Sharding (here), weight decay (`training.optimizer`), the order of heads (`models.heads`), which
+kernels low-rank adapters change (`models.adapter`) and which ones sampling holds in the compute
+dtype (`models.narrowing`) follow from it. A parameter without a row is an error in all of them: a
+new parameter needs a row.
 """
 
 import re
@@ -29,6 +30,10 @@ class Parameter(NamedTuple):
     # Of a projection that low-rank adapters may change, the number of dimensions, behind that of
     # layers, that are its inputs; the remaining ones are its outputs. None of any other parameter.
     inputs: int | None = None
+    # Whether every use of a kernel casts it to the compute dtype first. Modulation, head,
+    # embeddings and what embeds a text are computed in float32; biases and convolutions, which are
+    # cast too, are small.
+    cast: bool = False
 
 
 REPLICATED: Axes = ()
@@ -59,6 +64,7 @@ PARAMETERS = (
         decayed=True,
         heads=3,
         inputs=1,
+        cast=True,
     ),
     Parameter(
         r"blocks_\d+/attention/(query_bias|value_bias|query_scale)",
@@ -72,6 +78,7 @@ PARAMETERS = (
         decayed=True,
         heads=1,
         inputs=2,
+        cast=True,
     ),
     Parameter(r"blocks_\d+/attention/out/bias", REPLICATED, decayed=False),
     # Cross-attention: [layers, width, heads, dim], [layers, width, 2, heads, dim].
@@ -80,18 +87,21 @@ PARAMETERS = (
         (None, "fsdp", "tensor", None),
         decayed=True,
         inputs=1,
+        cast=True,
     ),
     Parameter(
         r"blocks_\d+/cross_attention/key_value/kernel",
         (None, "fsdp", None, "tensor", None),
         decayed=True,
         inputs=1,
+        cast=True,
     ),
     Parameter(
         r"blocks_\d+/cross_attention/out/kernel",
         (None, "tensor", None, "fsdp"),
         decayed=True,
         inputs=2,
+        cast=True,
     ),
     Parameter(
         r"blocks_\d+/(cross_attention/(value_bias|(query|out)/bias)|cross_norm/(scale|bias))",
@@ -104,16 +114,35 @@ PARAMETERS = (
         (None, "fsdp", None, "tensor", None),
         decayed=True,
         inputs=1,
+        cast=True,
     ),
-    Parameter(r"blocks_\d+/ssm/in_bc/kernel", (None, "fsdp", None, None), decayed=True, inputs=1),
-    Parameter(r"blocks_\d+/ssm/in_dt/kernel", (None, "fsdp", "tensor"), decayed=True, inputs=1),
+    Parameter(
+        r"blocks_\d+/ssm/in_bc/kernel",
+        (None, "fsdp", None, None),
+        decayed=True,
+        inputs=1,
+        cast=True,
+    ),
+    Parameter(
+        r"blocks_\d+/ssm/in_dt/kernel", (None, "fsdp", "tensor"), decayed=True, inputs=1, cast=True
+    ),
     Parameter(r"blocks_\d+/ssm/conv_(x|bc)/kernel", REPLICATED, decayed=True),
     Parameter(r"blocks_\d+/ssm/conv_(x|bc)/bias", REPLICATED, decayed=False),
     Parameter(r"blocks_\d+/ssm/(dt_bias|A_log|D|norm_scale)", REPLICATED, decayed=False),
-    Parameter(r"blocks_\d+/ssm/out/kernel", (None, "tensor", None, "fsdp"), decayed=True, inputs=2),
+    Parameter(
+        r"blocks_\d+/ssm/out/kernel",
+        (None, "tensor", None, "fsdp"),
+        decayed=True,
+        inputs=2,
+        cast=True,
+    ),
     # The feed-forward: [layers, width, hidden], [layers, hidden, width].
-    Parameter(r"blocks_\d+/ffn/up/kernel", (None, "fsdp", "tensor"), decayed=True, inputs=1),
-    Parameter(r"blocks_\d+/ffn/down/kernel", (None, "tensor", "fsdp"), decayed=True, inputs=1),
+    Parameter(
+        r"blocks_\d+/ffn/up/kernel", (None, "fsdp", "tensor"), decayed=True, inputs=1, cast=True
+    ),
+    Parameter(
+        r"blocks_\d+/ffn/down/kernel", (None, "tensor", "fsdp"), decayed=True, inputs=1, cast=True
+    ),
     Parameter(r"blocks_\d+/ffn/(up|down)/bias", REPLICATED, decayed=False),
     # Modulation, [layers, width, groups, width], is split by its outputs: vectors are computed on
     # the devices of the weights and then exchanged. They are far smaller than these weights, which

@@ -13,7 +13,6 @@ from mvar_jax.array_types import in_32_bits
 from mvar_jax.cache import Profile
 from mvar_jax.cache.observation import ObservedCache, Statistics, observe_full
 from mvar_jax.models import Memory
-from mvar_jax.models.checksum import checksum
 from mvar_jax.sampling.generate import generate_scales
 from mvar_jax.sampling.request import Request, Sampler, Weights, split_request
 
@@ -35,12 +34,14 @@ def calibrate(
     weights: Weights,
     request: Request,
     *,
+    checksum: str,
     batch_size: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Calibration:
     """Samples a request with the full cache and averages the attention of conditional rows.
 
-    `batch_size` images are drawn at a time; `progress` is called with the number of images done
+    `checksum` names the trunk's weights, as `Model.checksum` does. `batch_size` images are drawn at
+    a time; `progress` is called with the number of images done
     after every batch. No array of the size of an attention matrix is stored: queries are processed
     in pieces, and only sums are kept.
     """
@@ -55,7 +56,7 @@ def calibrate(
     assert first is not None  # a request has an image
     mean = jax.tree.map(lambda array: array / done, sums)
     profile = Profile(
-        checksum=checksum(weights.trunk),
+        checksum=checksum,
         sizes=sampler.scales.sizes,
         samples=done,
         head_variance=mean.variance,

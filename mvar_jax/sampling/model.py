@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from mvar_jax.array_types import Float, HostArray, PyTree
+from mvar_jax.array_types import Float, HostArray, Params, PyTree
 from mvar_jax.cache import Profile, prepare_compression
 from mvar_jax.checks import check, check_given
 from mvar_jax.config import Config, SamplingConfig, reshaped
@@ -35,6 +35,9 @@ from mvar_jax.text.features import TextFeatures
 from mvar_jax.tokenizers import Tokenizer
 
 BATCH_SIZE = 100
+
+Stored: TypeAlias = Callable[[], Params]
+"""Reads the float32 parameters again that a trunk's were narrowed from (`models.narrowing`)."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,11 @@ class Model:
     class_names: tuple[str, ...]
     sampler: Sampler
     weights: Weights
+    stored: Stored | None = None  # where the trunk's kernels are narrowed
     policy: str = ""  # the name that the weights' compression was asked for by
     text_encoder: TextEncoder | None = None  # of prompts
     report: Callable[[int], None] = lambda count: None  # told how many images a batch drew
+    draft_stored: Stored | None = None  # the same of the draft
 
     @property
     def trunk(self) -> Trunk:
@@ -133,7 +138,7 @@ class Model:
         self.check_remembers()
         if profile is not None:
             full = profile.names_all_weights
-            name = self._checksum if full else embeddings_checksum(self.weights.trunk)
+            name = self.checksum if full else embeddings_checksum(self.weights.trunk)
             profile.check_fits(name, schedule, *shape)
         compression = prepare_compression(
             policy, schedule, shape, ratio=ratio, budget=budget, profile=profile, **settings
@@ -157,7 +162,7 @@ class Model:
             draft.class_names == self.class_names,
             "draft: got a model of classes with other names; take one that draws the same.",
         )
-        return replace(self, sampler=sampler, weights=weights)
+        return replace(self, sampler=sampler, weights=weights, draft_stored=draft.stored)
 
     def check_remembers(self) -> None:
         """Raises ValueError for a model without attention over the history, which has no cache."""
@@ -348,6 +353,15 @@ class Model:
         """Bytes of one image's keys and values after every scale, with guidance (two rows)."""
         return cache_bytes(self.sampler, self.weights)
 
+    @cached_property
+    def checksum(self) -> str:
+        """The name of the trunk's weights (`models.checksum`), before a policy reorders its heads.
+
+        It is of the float32 weights: where they are narrowed, they are read again when it is first
+        asked for. A comparison of policies asks for it many times.
+        """
+        return checksum(self.stored() if self.stored else self.weights.trunk)
+
     def cache_summary(self) -> str:
         """What the policy keeps, in words; raises ValueError where there is none."""
         compression = check_given(
@@ -361,11 +375,6 @@ class Model:
         return RequestBuilder(
             self.config, self.class_names, self.sampler, self.weights, self.text_encoder
         )
-
-    @cached_property
-    def _checksum(self) -> str:
-        """The name of the trunk's weights; a comparison of policies asks for it many times."""
-        return checksum(self.weights.trunk)
 
     def _run(
         self,

@@ -16,6 +16,7 @@ from mvar_jax.config import AdapterConfig, Config
 from mvar_jax.hub import open_workdir
 from mvar_jax.models.adapter import class_rows, merge, spread_classes
 from mvar_jax.models.checksum import checksum
+from mvar_jax.models.narrowing import narrowed
 from mvar_jax.training.weights import load_adapter, load_trunk, model_classes
 from mvar_jax.workdir import RunRecord, Workdir
 
@@ -62,13 +63,15 @@ def load_whole_trunk(
     *,
     base: Workdir | None = None,
     verify: bool = False,
+    held: bool = False,
 ) -> WholeTrunk:
-    """The trunk of a working directory to sample with, adapters merged into it.
+    """The trunk of a working directory, adapters merged into it.
 
     workdir: that of a trunk, or of an adapter.
     adapters: more of them, of the same base. Their changes are added up, so that the order does
         not matter but for that of new classes, which come behind those of the base.
     base: where the base of the adapter in `workdir` is now, by default where it was.
+    held: whether the parameters are as sampling holds them (`models.narrowing`).
 
     Raises ValueError where the base is gone or has other weights than the adapters were trained
     on, where `adapters` are none, and as `load_trunk` does.
@@ -81,10 +84,12 @@ def load_whole_trunk(
         check(base is None, f"base: {workdir.path} is no adapter, so it has none; leave it out.")
         base = workdir
     own = base.config()
-    params, names = load_trunk(own, base, verify=verify), model_classes(own.model, base)
+    names = model_classes(own.model, base)
+    params = load_trunk(own, base, verify=verify, held=held and not weighted)
     if weighted:
         _check_base(weighted, params, base)
         params, names = _merge_all(params, names, weighted, verify=verify)
+        params = narrowed(params, config.model.compute_dtype) if held else params
     model = replace(config.model, num_classes=len(names) or config.model.num_classes)
     config = replace(config, model=model, adapter=AdapterConfig())
     return WholeTrunk(config, params, names, base, tuple(weighted))

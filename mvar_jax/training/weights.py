@@ -15,6 +15,7 @@ from mvar_jax.data.imagenet_names import imagenet_names
 from mvar_jax.models import build_trunk, example_inputs
 from mvar_jax.models.adapter import draw_adapter
 from mvar_jax.models.checksum import tokenizer_names
+from mvar_jax.models.narrowing import narrowed
 from mvar_jax.ops.noise import make_key
 from mvar_jax.tokenizers import build_tokenizer
 from mvar_jax.training.parameters import load_params
@@ -30,8 +31,14 @@ def init_trunk(config: Config) -> Params:
 
 
 @in_32_bits
+def init_held_trunk(config: Config) -> Params:
+    """The same, as sampling holds them; see `models.narrowing`."""
+    return create_placed(partial(_draw_held_trunk, config))
+
+
+@in_32_bits
 def init_adapter(config: Config) -> Params:
-    """The same of an adapter of a trunk; see `models.adapter.draw_adapter`."""
+    """Initial parameters of an adapter of a trunk; see `models.adapter.draw_adapter`."""
     return create_placed(partial(_draw_adapter, config))
 
 
@@ -59,12 +66,22 @@ def tokenizer_shapes(config: Config) -> PyTree:
     return jax.eval_shape(partial(_draw_tokenizer, config))
 
 
-def load_trunk(config: Config, workdir: Workdir, *, verify: bool = False) -> Params:
-    """The parameters of a run's trunk to sample with, sharded over the ambient mesh if any.
+@in_32_bits
+def held_trunk_shapes(config: Config) -> PyTree:
+    """The shapes of a trunk's parameters as sampling holds them; see `models.narrowing`."""
+    return jax.eval_shape(partial(_draw_held_trunk, config))
 
-    Raises ValueError as `load_params` does, or `load_shared` for a shared model.
+
+def load_trunk(
+    config: Config, workdir: Workdir, *, verify: bool = False, held: bool = False
+) -> Params:
+    """The parameters of a run's trunk that are sampled from, sharded over the ambient mesh if any.
+
+    `held` as sampling holds them, cast while they are read. Raises ValueError as `load_params`
+    does, or `load_shared` for a shared model.
     """
-    return _load(workdir, trunk_shapes(config), verify=verify)
+    shapes = held_trunk_shapes(config) if held else trunk_shapes(config)
+    return _load(workdir, shapes, verify=verify)
 
 
 def load_adapter(config: Config, workdir: Workdir, *, verify: bool = False) -> Params:
@@ -139,6 +156,10 @@ def _load(workdir: Workdir, shapes: PyTree, *, verify: bool) -> Params:
 def _draw_trunk(config: Config) -> Params:
     trunk = build_trunk(config)
     return trunk.init(make_key(config.seed), *example_inputs(trunk))["params"]
+
+
+def _draw_held_trunk(config: Config) -> Params:
+    return narrowed(_draw_trunk(config), config.model.compute_dtype)
 
 
 def _draw_adapter(config: Config) -> Params:

@@ -102,10 +102,11 @@ def test_profiles_of_batches_are_averages():
 
     def measure(rows):
         rows = np.array(rows)
-        return calibrate(*tiny_models(), request(labels[rows], keys[rows]), batch_size=2).profile
+        asked = request(labels[rows], keys[rows])
+        return calibrate(*tiny_models(), asked, checksum="tiny", batch_size=2).profile
 
     whole, halves = measure([0, 1, 2, 3]), [measure([0, 1]), measure([2, 3])]
-    assert whole.samples == 4
+    assert whole.samples == 4 and whole.checksum == "tiny"
     assert whole.head_variance.shape == (1, 2)  # one of two blocks sees the history
     for name in ("head_variance", "mass", "selectivity", "key_similarity"):
         mean = sum(getattr(half, name) for half in halves) / 2

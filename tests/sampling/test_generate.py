@@ -24,10 +24,10 @@ from tests.shared import eight_devices
 CLASSES = 3
 
 
-def tiny_models(pattern=("scale+ssm", "history"), width=16):
+def tiny_models(pattern=("scale+ssm", "history"), width=16, **changes):
     """A sampler of 8x12 pixels with a trunk of two blocks, and random parameters.
 
-    The tokenizer is the same for all trunks.
+    The tokenizer is the same for all trunks, whose other settings are `changes`.
     """
     tokenizer = TokenizerConfig(
         image_size=(8, 12),
@@ -48,6 +48,7 @@ def tiny_models(pattern=("scale+ssm", "history"), width=16):
         heads=2,
         pattern=pattern,
         ssm=SSMConfig(state_size=8, head_dim=8),
+        **changes,
     )
     trunk = Trunk(model, tokenizer.schedule, tokenizer.vocabulary, tokenizer.code_channels)
     tokenizer = VQTokenizer(tokenizer)

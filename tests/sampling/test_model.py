@@ -13,9 +13,9 @@ from tests.sampling.test_generate import tiny_models
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
-def tiny_model(*arguments):
+def tiny_model(*arguments, **changes):
     """A model of three classes, of the tiny models with random weights."""
-    sampler, weights = tiny_models(*arguments)
+    sampler, weights = tiny_models(*arguments, **changes)
     config = Config(
         tokenizer=sampler.tokenizer.config,
         model=sampler.trunk.config,

@@ -18,7 +18,7 @@ from mvar_jax.tokenizers import BSQTokenizer
 WIDTH = 8  # of text features
 
 
-def tiny_text_model():
+def tiny_text_model(**changes):
     """Two blocks with rotary positions on a bitwise tokenizer of 8x12 pixels, random weights."""
     config = Config(
         tokenizer=TokenizerConfig(
@@ -43,6 +43,7 @@ def tiny_text_model():
             positions="rotary",
             levels=4,
             shared_modulation=True,
+            **changes,
         ),
         sampling=SamplingConfig(guidance=1.0, top_k=0, top_p=0.9),
     )
@@ -77,7 +78,8 @@ def profile(model, prompts):
     """Three images, the last batch of one."""
     keys = image_keys(jnp.uint32(0), jnp.arange(3, dtype=jnp.uint32))
     request = Request(prompts, keys, Filters.of(model.config.sampling, 3))
-    return calibrate(model.sampler, model.weights, request, batch_size=2).profile
+    named = {"checksum": model.checksum, "batch_size": 2}
+    return calibrate(model.sampler, model.weights, request, **named).profile
 
 
 def test_a_model_of_texts_is_calibrated(profile):

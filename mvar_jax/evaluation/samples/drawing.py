@@ -14,7 +14,7 @@ from mvar_jax.array_types import Float
 from mvar_jax.checks import check, check_integer, check_seed
 from mvar_jax.evaluation.samples.layouts import Layout
 from mvar_jax.models.checksum import checksum
-from mvar_jax.sampling import Model, Weights
+from mvar_jax.sampling import Model
 from mvar_jax.text import StoredFeatures, TextFeatures, read_features, write_features
 from mvar_jax.text.feature_file import holds_features
 from mvar_jax.text.features import padded_length
@@ -169,7 +169,10 @@ class SampleDrawing:
         return {"name": encoder.name, "weights": checksum(getattr(encoder, "params", {}))}
 
 
-def weights_checksums(weights: Weights) -> dict[str, str]:
+def weights_checksums(model: Model) -> dict[str, str]:
     """The names of all weights, by `models.checksum`; before a policy reorders the heads."""
-    names = {"trunk": checksum(weights.trunk), "tokenizer": checksum(weights.tokenizer)}
-    return names if weights.draft is None else names | {"draft": checksum(weights.draft.trunk)}
+    names = {"trunk": model.checksum, "tokenizer": checksum(model.weights.tokenizer)}
+    draft = model.weights.draft
+    if draft is None:
+        return names
+    return names | {"draft": checksum(model.draft_stored() if model.draft_stored else draft.trunk)}

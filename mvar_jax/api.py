@@ -1,7 +1,6 @@
 """Opens trained models, as notebooks do: `mvar_jax.load(workdir).sample(labels)`."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -9,14 +8,13 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from mvar_jax.array_types import Params, in_32_bits
+from mvar_jax.array_types import in_32_bits
 from mvar_jax.checks import check
 from mvar_jax.config import MeshConfig
 from mvar_jax.hub import open_workdir
 from mvar_jax.mesh.sharding import host_devices, make_mesh
-from mvar_jax.models.checksum import embeddings_checksum
 from mvar_jax.sampling import Model, Sampler, Samples, Weights
-from mvar_jax.sampling.model import Stored
+from mvar_jax.sampling.stored_name import StoredName
 from mvar_jax.text.encoder import TextEncoder
 from mvar_jax.training.adapted import Adapters, WholeTrunk, load_whole_trunk
 from mvar_jax.training.weights import check_learned_from, load_tokenizer, with_tokenizer
@@ -47,12 +45,12 @@ def load(
     prompts by its `text_encoder`: a folder or "wordllama", as `open_text_encoder` takes them, or
     one that is loaded; by default that of its training. Without one, it draws `TextFeatures` alone.
 
+    Where the model computes in 16 bits, kernels are held in them (`models.narrowing`), for which
+    no result changes: training starts from `training.weights.load_trunk` instead.
+
     Raises ValueError, in one sentence, when there is none, its files are damaged, the two do not
     fit or, with `verify`, there is no seal to tell whether files are damaged, and for a text
     encoder that is none, or of a model of classes.
-
-    Where the model computes in 16 bits, kernels are held in them (`models.narrowing`): nothing that
-    is drawn depends on it.
     """
     directory = open_workdir(workdir)
     check(
@@ -66,7 +64,7 @@ def load(
         base=None if base is None else open_workdir(base),
         verify=verify,
     )
-    trunk = whole(held=True)
+    trunk = whole(narrow=True)
     config, other = trunk.config, trunk.base if tokenizer is None else open_workdir(tokenizer)
     if tokenizer is not None:
         config = with_tokenizer(config, other.tokenizer.config().tokenizer)
@@ -83,28 +81,19 @@ def load(
     )
 
 
-def _stored(whole: Callable[[], WholeTrunk], held: WholeTrunk) -> Stored | None:
-    """What reads the float32 parameters again that a trunk's were narrowed from, if they were.
+def _stored(read: Callable[[], WholeTrunk], trunk: WholeTrunk) -> StoredName | None:
+    """The name of the float32 parameters that a trunk's were narrowed from, if they were.
 
     Devices need not hold both: a trunk without adapters is read onto the host. One with adapters is
-    merged where it was, since other devices may round otherwise.
+    merged on the mesh that it was loaded on, since other devices may round otherwise.
     """
-    if jnp.dtype(held.config.model.compute_dtype) == jnp.float32:
+    dtype, mesh = trunk.config.model.compute_dtype, jax.sharding.get_mesh()
+    if jnp.dtype(dtype) == jnp.float32:
         return None
-    # The parameters themselves are let go with the model.
-    name, adapted, place = embeddings_checksum(held.params), bool(held.adapters), held.base.path
-
-    @in_32_bits
-    def stored() -> Params:
-        with nullcontext() if adapted else jax.set_mesh(make_mesh(MeshConfig(), host_devices())):
-            params = whole().params
-        check(
-            embeddings_checksum(params) == name,
-            f"{place}: its weights are others than when the model was loaded; load it again.",
-        )
-        return params
-
-    return stored
+    if not trunk.adapters:
+        mesh = make_mesh(MeshConfig(), host_devices())
+    place = trunk.base.path
+    return StoredName(trunk.params, lambda: read().params, dtype=dtype, place=place, mesh=mesh)
 
 
 def _text_encoder(given: str | Path | TextEncoder | None, trained: str) -> TextEncoder | None:

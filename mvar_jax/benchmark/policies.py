@@ -20,7 +20,7 @@ from mvar_jax.evaluation.programs import MIB, compile_timed, median_seconds, pro
 from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.models import build_trunk
 from mvar_jax.sampling import Sampler, Weights, generate_scales
-from mvar_jax.training.weights import init_held_trunk, init_tokenizer
+from mvar_jax.training.weights import init_narrowed_trunk, init_tokenizer
 
 COLUMNS = {
     "policy": ("policy", ""),
@@ -119,7 +119,7 @@ def sampling_seconds(
     """Median seconds of all scales of an image with guidance, without the decoder, and compile
     seconds, under every compression."""
     sampler, request = Sampler.of(config), example_request(config, 1)
-    weights = Weights(init_held_trunk(config), init_tokenizer(config))
+    weights = Weights(init_narrowed_trunk(config), init_tokenizer(config))
 
     @jax.jit
     def draw(weights, request):

@@ -30,7 +30,7 @@ from mvar_jax.sampling import Filters, Request, Sampler, Weights, generate, gene
 from mvar_jax.sampling.generate import begin, decoded_parts
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.training.placement import with_shardings
-from mvar_jax.training.weights import held_trunk_shapes, tokenizer_shapes
+from mvar_jax.training.weights import narrowed_trunk_shapes, tokenizer_shapes
 
 Plan = Callable[[ScaleSchedule, AttentionShape], Compression]
 
@@ -129,7 +129,7 @@ class _Drawing:
         if plan is not None and trunk.attention_shape.layers:
             compression = plan(self.sampler.scales, trunk.attention_shape)
         self.weights = Weights(
-            with_shardings(held_trunk_shapes(config)),
+            with_shardings(narrowed_trunk_shapes(config)),
             with_shardings(tokenizer_shapes(config)),
             compression,
         )

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from mvar_jax.array_types import Float, HostArray, Params, PyTree
+from mvar_jax.array_types import Float, HostArray, PyTree
 from mvar_jax.cache import Profile, prepare_compression
 from mvar_jax.checks import check, check_given
 from mvar_jax.config import Config, SamplingConfig, reshaped
@@ -30,14 +30,12 @@ from mvar_jax.sampling.generate import generate, grow
 from mvar_jax.sampling.inversion import invert
 from mvar_jax.sampling.request import Forced, NumberedRequest, Sampler, Weights, forced_for
 from mvar_jax.sampling.request_builder import RequestBuilder
+from mvar_jax.sampling.stored_name import StoredName
 from mvar_jax.text.encoder import TextEncoder
 from mvar_jax.text.features import TextFeatures
 from mvar_jax.tokenizers import Tokenizer
 
 BATCH_SIZE = 100
-
-Stored: TypeAlias = Callable[[], Params]
-"""Reads the float32 parameters again that a trunk's were narrowed from (`models.narrowing`)."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +68,11 @@ class Model:
     class_names: tuple[str, ...]
     sampler: Sampler
     weights: Weights
-    stored: Stored | None = None  # where the trunk's kernels are narrowed
     policy: str = ""  # the name that the weights' compression was asked for by
     text_encoder: TextEncoder | None = None  # of prompts
     report: Callable[[int], None] = lambda count: None  # told how many images a batch drew
-    draft_stored: Stored | None = None  # the same of the draft
+    stored: StoredName | None = None  # of the trunk's weights, where its kernels are narrowed
+    draft: "Model | None" = None  # what draws the first scales
 
     @property
     def trunk(self) -> Trunk:
@@ -162,7 +160,7 @@ class Model:
             draft.class_names == self.class_names,
             "draft: got a model of classes with other names; take one that draws the same.",
         )
-        return replace(self, sampler=sampler, weights=weights, draft_stored=draft.stored)
+        return replace(self, sampler=sampler, weights=weights, draft=draft)
 
     def check_remembers(self) -> None:
         """Raises ValueError for a model without attention over the history, which has no cache."""
@@ -355,12 +353,18 @@ class Model:
 
     @cached_property
     def checksum(self) -> str:
-        """The name of the trunk's weights (`models.checksum`), before a policy reorders its heads.
+        """The name of the trunk's weights (`models.checksum`).
 
-        It is of the float32 weights: where they are narrowed, they are read again when it is first
-        asked for. A comparison of policies asks for it many times.
+        It is of the float32 weights: where they are narrowed, their files are read again when it is
+        first asked for. Raises ValueError where these are gone or others, for a model whose weights
+        were replaced but not `stored`, and for one with a policy, which may have reordered heads.
         """
-        return checksum(self.stored() if self.stored else self.weights.trunk)
+        check(
+            self.weights.compression is None,
+            "checksum: the policy may have reordered heads; ask the model without one.",
+        )
+        trunk = self.weights.trunk
+        return self.stored.of(trunk) if self.stored else checksum(trunk)
 
     def cache_summary(self) -> str:
         """What the policy keeps, in words; raises ValueError where there is none."""

@@ -63,7 +63,7 @@ def load_whole_trunk(
     *,
     base: Workdir | None = None,
     verify: bool = False,
-    held: bool = False,
+    narrow: bool = False,
 ) -> WholeTrunk:
     """The trunk of a working directory, adapters merged into it.
 
@@ -71,7 +71,7 @@ def load_whole_trunk(
     adapters: more of them, of the same base. Their changes are added up, so that the order does
         not matter but for that of new classes, which come behind those of the base.
     base: where the base of the adapter in `workdir` is now, by default where it was.
-    held: whether the parameters are as sampling holds them (`models.narrowing`).
+    narrow: whether the parameters are as sampling holds them (`models.narrowing`).
 
     Raises ValueError where the base is gone or has other weights than the adapters were trained
     on, where `adapters` are none, and as `load_trunk` does.
@@ -85,11 +85,11 @@ def load_whole_trunk(
         base = workdir
     own = base.config()
     names = model_classes(own.model, base)
-    params = load_trunk(own, base, verify=verify, held=held and not weighted)
+    params = load_trunk(own, base, verify=verify, narrow=narrow and not weighted)
     if weighted:
         _check_base(weighted, params, base)
         params, names = _merge_all(params, names, weighted, verify=verify)
-        params = narrowed(params, config.model.compute_dtype) if held else params
+        params = narrowed(params, config.model.compute_dtype) if narrow else params
     model = replace(config.model, num_classes=len(names) or config.model.num_classes)
     config = replace(config, model=model, adapter=AdapterConfig())
     return WholeTrunk(config, params, names, base, tuple(weighted))

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mvar_jax.array_types import Array, Bool, Params, PyTree
+from mvar_jax.array_types import Array, Bool, Params, PyTree, path_name
+from mvar_jax.checks import check
 from mvar_jax.training.placement import create_placed, with_shardings
 
 
@@ -68,7 +69,17 @@ def new_state(
     ema_decay: float,
     make_extra: Callable[[], PyTree] = nothing,
 ) -> TrainState:
-    """The state before the first update; donates `params`."""
+    """The state before the first update; donates `params`.
+
+    Raises ValueError for parameters that are not float32, such as those of a loaded model that
+    computes in bfloat16: updates would be rounded away.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        check(
+            leaf.dtype == jnp.float32,
+            f"params: got {path_name(path)} in {leaf.dtype}, expected float32, as "
+            "training.weights.load_trunk reads it.",
+        )
     make = partial(create_state, optimizer=optimizer, ema_decay=ema_decay, make_extra=make_extra)
     return create_placed(make, params)
 

@@ -31,9 +31,9 @@ def init_trunk(config: Config) -> Params:
 
 
 @in_32_bits
-def init_held_trunk(config: Config) -> Params:
+def init_narrowed_trunk(config: Config) -> Params:
     """The same, as sampling holds them; see `models.narrowing`."""
-    return create_placed(partial(_draw_held_trunk, config))
+    return create_placed(partial(_draw_narrowed_trunk, config))
 
 
 @in_32_bits
@@ -67,20 +67,20 @@ def tokenizer_shapes(config: Config) -> PyTree:
 
 
 @in_32_bits
-def held_trunk_shapes(config: Config) -> PyTree:
+def narrowed_trunk_shapes(config: Config) -> PyTree:
     """The shapes of a trunk's parameters as sampling holds them; see `models.narrowing`."""
-    return jax.eval_shape(partial(_draw_held_trunk, config))
+    return jax.eval_shape(partial(_draw_narrowed_trunk, config))
 
 
 def load_trunk(
-    config: Config, workdir: Workdir, *, verify: bool = False, held: bool = False
+    config: Config, workdir: Workdir, *, verify: bool = False, narrow: bool = False
 ) -> Params:
     """The parameters of a run's trunk that are sampled from, sharded over the ambient mesh if any.
 
-    `held` as sampling holds them, cast while they are read. Raises ValueError as `load_params`
+    `narrow` as sampling holds them, cast while they are read. Raises ValueError as `load_params`
     does, or `load_shared` for a shared model.
     """
-    shapes = held_trunk_shapes(config) if held else trunk_shapes(config)
+    shapes = narrowed_trunk_shapes(config) if narrow else trunk_shapes(config)
     return _load(workdir, shapes, verify=verify)
 
 
@@ -158,7 +158,7 @@ def _draw_trunk(config: Config) -> Params:
     return trunk.init(make_key(config.seed), *example_inputs(trunk))["params"]
 
 
-def _draw_held_trunk(config: Config) -> Params:
+def _draw_narrowed_trunk(config: Config) -> Params:
     return narrowed(_draw_trunk(config), config.model.compute_dtype)
 
 

@@ -172,7 +172,4 @@ class SampleDrawing:
 def weights_checksums(model: Model) -> dict[str, str]:
     """The names of all weights, by `models.checksum`; before a policy reorders the heads."""
     names = {"trunk": model.checksum, "tokenizer": checksum(model.weights.tokenizer)}
-    draft = model.weights.draft
-    if draft is None:
-        return names
-    return names | {"draft": checksum(model.draft_stored() if model.draft_stored else draft.trunk)}
+    return names if model.draft is None else names | {"draft": model.draft.checksum}

@@ -18,7 +18,7 @@ from mvar_jax.models.parameters import parameter
 from mvar_jax.sampling import Model
 from mvar_jax.training.adapted import load_whole_trunk
 from mvar_jax.training.shared import save_shared
-from mvar_jax.training.weights import init_held_trunk, load_trunk
+from mvar_jax.training.weights import init_narrowed_trunk, load_trunk
 from tests.training.adapters import BASE, write_adapter, write_base
 
 COARSE = replace(BASE, model=replace(BASE.model, compute_dtype="bfloat16"))
@@ -59,7 +59,7 @@ def assert_same_images(one, other):
 
 def test_loaded_kernels_are_narrowed_and_draw_the_same_images(model, stored):
     assert_held(model.weights.trunk)
-    assert_held(init_held_trunk(COARSE))
+    assert_held(init_narrowed_trunk(COARSE))
     assert {leaf.dtype for leaf in jax.tree.leaves(model.weights.tokenizer)} == {np.dtype("f4")}
     assert_same_images(model, wide(model, stored))
 
@@ -81,6 +81,8 @@ def test_a_profile_of_the_stored_weights_fits_and_no_other(model, stored):
     small = [each.compressed("hack", **asked) for each in (model, wide(model, stored))]
     assert_held(small[0].weights.trunk)
     assert_same_images(*small)
+    with pytest.raises(ValueError, match="the policy may have reordered heads"):
+        small[0].checksum
     for other in (made_up, replace(made_up, checksum=checksum(model.weights.trunk))):
         with pytest.raises(ValueError, match="profile: it was made for the weights"):
             model.compressed("hack", **asked | {"profile": other})
@@ -115,6 +117,8 @@ def test_weights_that_were_replaced_since_are_not_named_in_place_of_those_held(t
     save_shared(run.weights, other)
     with pytest.raises(ValueError, match="weights are others than when the model was loaded"):
         model.checksum
+    with pytest.raises(ValueError, match="not those that were loaded"):
+        replace(model, weights=replace(model.weights, trunk=other)).checksum
     run.weights.unlink()
     with pytest.raises(ValueError, match="no checkpoint found"):
         model.checksum

@@ -8,23 +8,24 @@ import time
 
 import pytest
 
-# What a program does when the signal comes.
+# What a program does before it says that it has begun, and when the signal comes.
 PHASES = {
-    "waiting": "time.sleep(60)",
-    "computing": "while True: jax.numpy.ones((500, 500)) @ jax.numpy.ones((500, 500))",
-    "compiling": "jax.jit(slow).lower(1.0).compile()",
+    "waiting": ("", "time.sleep(60)"),
+    "computing": ("", "while True: jax.numpy.ones((500, 500)) @ jax.numpy.ones((500, 500))"),
+    "compiling": ("lowered = jax.jit(slow).lower(1.0)", "lowered.compile()"),
 }
 PROGRAM = """
 import sys, time
 import jax
 from mvar_jax import cli
 
-def slow(x):  # to compile
-    for i in range(5000):
+def slow(x):  # to compile, which takes seconds
+    for i in range(8000):
         x = jax.numpy.sin(x) + i
     return x
 
 def main():
+    BEFORE
     print("begun", flush=True)
     print("not flushed", end="")
     PHASE
@@ -35,10 +36,12 @@ cli.run(main)
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_ctrl_c_ends_every_phase_at_once(phase):
-    process = start([sys.executable, "-c", PROGRAM.replace("PHASE", PHASES[phase])])
+    before, then = PHASES[phase]
+    program = PROGRAM.replace("BEFORE", before).replace("PHASE", then)
+    process = start([sys.executable, "-c", program])
     while process.stdout.readline() != "begun\n":
         pass
-    time.sleep(3)  # until what is to be compiled is traced
+    time.sleep(1)  # until it is in the midst of it
     assert interrupted(process) == (130, "not flushed", "\nstopped\n")
 
 

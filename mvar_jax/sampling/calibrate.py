@@ -41,9 +41,8 @@ def calibrate(
     """Samples a request with the full cache and averages the attention of conditional rows.
 
     `checksum` names the trunk's weights, as `Model.checksum` does. `batch_size` images are drawn at
-    a time; `progress` is called with the number of images done
-    after every batch. No array of the size of an attention matrix is stored: queries are processed
-    in pieces, and only sums are kept.
+    a time; `progress` is called with the number of images done after every batch. No array of the
+    size of an attention matrix is stored: queries are processed in pieces, and only sums are kept.
     """
     sums, first, done = None, None, 0
     for part in split_request(request, batch_size):

@@ -34,7 +34,7 @@ class StoredName:
 
         They are read on `mesh`, which may be empty for the default device.
         """
-        self._glimpse, self._read, self._dtype = glimpse(trunk), read, dtype
+        self._loaded, self._read, self._dtype = trunk, read, dtype
         self._place, self._mesh = place, mesh
 
     def of(self, trunk: Params) -> str:
@@ -45,6 +45,13 @@ class StoredName:
             "stored=None.",
         )
         return self._name
+
+    @cached_property
+    def _glimpse(self) -> str:
+        """Of what was loaded. It is a program to compile, for which loading does not wait."""
+        found = glimpse(self._loaded)
+        del self._loaded  # it would be kept beside the copy whose heads a policy reorders
+        return found
 
     @cached_property
     @in_32_bits

@@ -21,6 +21,7 @@ from orbax.checkpoint import v1 as ocp
 from mvar_jax.array_types import PyTree
 from mvar_jax.checks import check
 from mvar_jax.files import BucketPath, check_manageable, move_folder
+from mvar_jax.training.saving import uncompressed
 from mvar_jax.training.seal import write_seal
 from mvar_jax.training.state import TrainState
 from mvar_jax.training.stored import (
@@ -58,6 +59,7 @@ class Checkpoints:
             kept.append(policies.EveryNSteps(keep_every))
         self._checkpointer = ocp.training.Checkpointer(
             self.directory,
+            context=uncompressed(),
             preservation_policy=policies.AnyPreservationPolicy(kept),
             cleanup_tmp_directories=True,
         )

@@ -10,6 +10,7 @@ from absl import logging
 from orbax.checkpoint import v1 as ocp
 
 from mvar_jax.array_types import Params
+from mvar_jax.training.saving import uncompressed
 from mvar_jax.training.seal import sealed_parts, write_seal
 from mvar_jax.training.stored import (
     DamagedError,
@@ -21,7 +22,7 @@ from mvar_jax.training.stored import (
 from mvar_jax.workdir import stored_steps
 
 GROUP_BYTES = 1 << 25  # bytes of arrays that `save_params` writes together
-CHUNK_BYTES = 1 << 22  # bytes of an array that are compressed together
+CHUNK_BYTES = 1 << 22  # bytes of an array that are written together
 FILE_BYTES = 1 << 25  # bytes of a file, which is in memory until it is written
 
 
@@ -81,14 +82,15 @@ def save_params(directory: Path, arrays: Iterable[tuple[tuple[str, ...], np.ndar
 def save_placed(directory: Path, params: Params) -> None:
     """Saves parameters that are sharded over all processes, as step 0; all processes call it."""
     path = directory.absolute() / "0"
-    ocp.save_checkpointables(path, {"params": params})
+    with uncompressed():
+        ocp.save_checkpointables(path, {"params": params})
     if jax.process_index() == 0:
         write_seal(path)
 
 
 def _saving_without_copies() -> ocp.Context:
     """Settings of Orbax under which saving takes little memory besides what is saved."""
-    context = ocp.Context()
+    context = uncompressed()
     context.memory.deepcopy_host_arrays = False  # only needed where arrays change meanwhile
     context.array.saving.use_zarr3 = False  # it copies all chunks before it writes one
     context.array.saving.storage_options.chunk_byte_size = CHUNK_BYTES

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from mvar_jax.training.checkpoint import Checkpoints
-from mvar_jax.training.parameters import load_params, save_params
+from mvar_jax.training.parameters import load_params, save_params, save_placed
 from mvar_jax.training.seal import SEAL
 from mvar_jax.training.state import apply_gradients, create_state
 from mvar_jax.training.stored import check_is_run
@@ -108,6 +108,17 @@ def test_parameters_saved_one_after_another_load_as_others_do(tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["0"]
     assert (tmp_path / "0" / SEAL).is_file()
     assert capfd.readouterr().err == ""
+
+
+def test_arrays_are_stored_as_they_are(tmp_path):
+    zeros = {"kernel": jnp.zeros((100_000, 4))}  # nothing compresses better
+    with Checkpoints(tmp_path / "trained", 1) as checkpoints:
+        checkpoints.save(create_state(zeros, ADAM), batches())
+    save_placed(tmp_path / "placed", zeros)
+    save_params(tmp_path / "alone", [(("kernel",), np.asarray(zeros["kernel"]))])
+    for folder in tmp_path.iterdir():
+        stored = sum(file.stat().st_size for file in folder.rglob("params/**/*") if file.is_file())
+        assert stored >= zeros["kernel"].nbytes
 
 
 def test_leftovers_of_a_killed_save_are_no_checkpoint(tmp_path):

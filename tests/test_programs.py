@@ -486,6 +486,10 @@ BAD = {
     ),
     "no base": ("train --config=digits.py --config.adapter.rank=2 --workdir={new}", "by --base"),
     "rank": ("train --config=digits.py --config.adapter.rank=-1 --workdir={new}", "adapter.rank"),
+    "adapter twice": (
+        "sample --workdir={trained} --labels=1 --out={new}.png --adapter=one --adapter=one:0.5",
+        "--adapter: got one twice, expected it once; give its weight, as one:2.",
+    ),
     "no adapter": (
         "sample --workdir={trained} --labels=1 --out={new}.png --adapter={trained}:0.5",
         "holds a whole model, expected an adapter",

@@ -129,15 +129,28 @@ def get_verify() -> bool:
 
 
 def get_adapters() -> dict[str, float]:
-    """The working directories of the adapters that the flags name, and how much of each."""
-    adapters = {}
+    """The working directories of the adapters that the flags name, and how much of each.
+
+    Raises ValueError for one that is named twice.
+    """
+    adapters: dict[str, float] = {}
     for text in flags.FLAGS.adapter:
-        path, _, weight = text.rpartition(":")
-        try:
-            adapters[path] = float(weight)
-        except ValueError:
-            adapters[text] = 1.0
+        path, weight = _weighted(text)
+        check(
+            path not in adapters,
+            f"--adapter: got {path} twice, expected it once; give its weight, as {path}:2.",
+        )
+        adapters[path] = weight
     return adapters
+
+
+def _weighted(text: str) -> tuple[str, float]:
+    """The parts of DIR:WEIGHT, or DIR and 1."""
+    path, _, weight = text.rpartition(":")
+    try:
+        return path, float(weight)
+    except ValueError:
+        return text, 1.0
 
 
 def get_profile() -> Profile | None:

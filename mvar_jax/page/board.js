@@ -44,6 +44,9 @@ const board = {
     const { width, height } = byId("mask");
     return byId("mask").getContext("2d").getImageData(0, 0, width, height);
   },
+  isBlank() {
+    return !this.painted().data.some((value, i) => i % 4 === 3 && value > 127);
+  },
   mask() {
     const pixels = this.painted();
     for (let i = 0; i < pixels.data.length; i += 4) {

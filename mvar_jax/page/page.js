@@ -73,7 +73,14 @@ function policy(run) {
   return { name: byId(`policy-${run}`).value, ratio: ratio.disabled ? 0 : Number(ratio.value) };
 }
 
+function checkFields() {
+  // The browser's own check would refuse over hidden fields too, without a word.
+  const wrong = [...byId("form").elements].find((field) => field.offsetParent && !field.checkValidity());
+  if (wrong) throw new Error(`${wrong.labels[0].firstChild.textContent.trim()}: ${wrong.validationMessage}`);
+}
+
 function asked() {
+  checkFields();
   const { texts, rotary, remembers } = offer();
   const settings = Object.fromEntries(SETTINGS.map((name) => [name, Number(byId(name).value)]));
   settings.smooth = byId("smooth").checked;
@@ -88,7 +95,9 @@ function asked() {
   if (remembers) wish.policies = byId("compare").checked ? [policy(0), policy(1)] : [policy(0)];
   if (!editing()) return { ...wish, columns: Number(byId("columns").value) };
   if (!board.image) throw new Error("There is no image to edit; open one, or choose “edit” below one that was drawn.");
-  const edit = { image: board.image, mask: board.mask(), source: byId("source").value, paste: byId("paste").checked };
+  const paste = byId("paste").checked;
+  if (paste && board.isBlank()) throw new Error("Nothing is painted, so the whole image would stay; paint over what is to be drawn anew, or press “Invert” for all of it.");
+  const edit = { image: board.image, mask: board.mask(), source: byId("source").value, paste };
   for (const name of ["strength", "threshold", "feather"]) edit[name] = Number(byId(name).value);
   return { ...wish, edit };
 }

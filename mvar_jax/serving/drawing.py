@@ -141,12 +141,15 @@ def _finished(samples: Samples, job: Job) -> list[np.ndarray]:
 
 
 def _compared(one: Samples, other: Samples, *, job: Job) -> dict[str, Any]:
-    """How close the images of two policies are: PSNR in dB, None where equal, and differences."""
+    """How close the pictures of two policies are: PSNR in dB, None where equal, and differences.
+
+    They are those that are shown: an edit's have the pixels of the image outside of the mask.
+    """
     pairs = list(zip(_finished(one, job), _finished(other, job)))
+    shown = [jnp.asarray(np.stack(pictures) / np.float32(127.5) - 1) for pictures in zip(*pairs)]
     signed = [first.astype(np.float32) - second for first, second in pairs]
-    found = np.asarray(psnr(jnp.asarray(one.images), jnp.asarray(other.images)))
     return {
-        "psnr": [float(value) if np.isfinite(value) else None for value in found],
+        "psnr": [float(dB) if np.isfinite(dB) else None for dB in np.asarray(psnr(*shown))],
         "amplified": AMPLIFIED,
         "differences": [
             _png(np.clip(AMPLIFIED * np.abs(change), 0, 255).astype(np.uint8)) for change in signed

@@ -33,13 +33,24 @@ class Adapter(NamedTuple):
 
 def _weighted(adapters: Adapters) -> list[Adapter]:
     """The adapters with their weights. Raises ValueError for one that is no finite number."""
-    weights = adapters if isinstance(adapters, Mapping) else dict.fromkeys(adapters, 1.0)
-    for path, weight in weights.items():
+    weights = adapters.values() if isinstance(adapters, Mapping) else (1.0 for _ in adapters)
+    pairs = list(zip(adapters, weights))
+    for path, weight in pairs:
         check(
             isinstance(weight, Real) and math.isfinite(weight),
             f"adapters: got the weight {weight!r} for {path}, expected a number, as 0.5.",
         )
-    return [Adapter(Workdir.of(path), float(weight)) for path, weight in weights.items()]
+    return [Adapter(Workdir.of(path), float(weight)) for path, weight in pairs]
+
+
+def _check_differ(adapters: Sequence[Adapter]) -> None:
+    """Raises ValueError for an adapter that is given twice: whether it is to count so is unsaid."""
+    paths = [adapter.workdir.path for adapter in adapters]
+    again = next((path for path in paths if paths.count(path) > 1), None)
+    check(
+        again is None,
+        f"adapters: got {again} twice, expected each of them once; weight it, as by 2.0.",
+    )
 
 
 class WholeTrunk(NamedTuple):
@@ -74,7 +85,7 @@ def load_whole_trunk(
     narrow: whether the parameters are as sampling holds them (`models.narrowing`).
 
     Raises ValueError where the base is gone or has other weights than the adapters were trained
-    on, where `adapters` are none, and as `load_trunk` does.
+    on, where `adapters` are none or one of them is given twice, and as `load_trunk` does.
     """
     config, weighted = workdir.config(), _weighted(adapters)
     if config.adapter.rank:
@@ -83,6 +94,7 @@ def load_whole_trunk(
     else:
         check(base is None, f"base: {workdir.path} is no adapter, so it has none; leave it out.")
         base = workdir
+    _check_differ(weighted)
     own = base.config()
     names = model_classes(own.model, base)
     params = load_trunk(own, base, verify=verify, narrow=narrow and not weighted)

@@ -98,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.hub.status is not None:
             self._send(self.hub.status)
         elif info:
-            self._info(info[1], info[2] or "main")
+            self._info(info[1], info[2])
         elif file:
             self._file(*file.groups())
         else:
@@ -156,14 +156,16 @@ class Handler(BaseHTTPRequestHandler):
         repository = self._repository(name)
         if repository is None:
             return
-        commit, files = repository.resolve(revision), repository.files(revision)
-        if not files:
+        asked = revision or "main"
+        commit, files = repository.resolve(asked), repository.files(asked)
+        if revision and not files:
             self._send(404, "RevisionNotFound", "Invalid rev id")
             return
         sizes = {file: len(data) for file, data in files.items()} | repository.sizes
         names = (*files, *repository.listed)
         siblings = [{"rfilename": file, "size": sizes.get(file, 1)} for file in names]
-        self._json({"id": name, "sha": repository.commit or commit, "siblings": siblings})
+        about = {"id": name, "sha": repository.commit or commit, "private": repository.private}
+        self._json({**about, "siblings": siblings})
 
     def _file(self, name, revision, file):
         repository = self._repository(name)

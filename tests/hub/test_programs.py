@@ -134,6 +134,17 @@ def test_uploading_needs_a_token(hub, shared, monkeypatch):
     assert hub.repositories["me/tiny"].files("main") == files(shared)
 
 
+def test_a_private_upload_does_not_go_where_all_may_read(hub, shared, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    public = hub.share("me/tiny", shared)
+    with pytest.raises(ValueError, match=r"hf://me/tiny: it is there already, for all to read, ex"):
+        upload(shared, "me/tiny", private=True)
+    assert len(public.commits) == 1 and not public.private
+    public.private = True
+    upload(shared, "me/tiny", private=True)
+    assert len(public.commits) == 1 and hub.asked[-1][1].endswith("/commit/main")
+
+
 def test_an_upload_without_a_connection_names_the_command_for_later(hub, shared, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ValueError, match=rf"cannot be reached .* by hf upload me/tiny {shared}"):

@@ -94,6 +94,8 @@ def test_a_drawn_image_is_edited_under_a_painted_mask(driver):
         source = page.pictures(".run img")[1]
         driver.execute_script("document.querySelectorAll('figcaption button')[1].click()")
         until(lambda: page.seen("body.editing"))
+        page.click("draw")
+        until(lambda: page.text("error").startswith("Nothing is painted, so the whole image would"))
         board = driver.find_element(By.ID, "mask")
         driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", board)
         side = board.size["width"] // 3
@@ -125,3 +127,19 @@ def test_two_policies_stand_side_by_side_and_bad_input_is_said(driver):
         page.click("draw")
         until(lambda: "labels: got 'fox', expected class indices" in page.text("error"))
         assert page.text("status").startswith("Failed")
+
+
+def test_wrong_fields_are_said_where_they_are_seen_and_nowhere_else(driver):
+    with running(drawer()) as address:
+        page = Page(driver, address)
+        page.click("mode-edit")
+        page.set("threshold", "7")
+        page.set("columns", "")
+        page.click("draw")
+        until(lambda: page.text("error").startswith("Threshold: "))
+        driver.execute_script("document.querySelector('[name=mode]').click()")
+        page.click("draw")
+        until(lambda: page.text("error").startswith("Images of each: "))
+        page.set("columns", "1")
+        page.click("draw")
+        page.until_done()

@@ -125,6 +125,15 @@ def test_an_image_is_drawn_with_its_own_noise(site):
         assert one["tokens"] == other["tokens"]
 
 
+def check_compared(compared, one, other):
+    """Compares PSNR and differences with those of two batches of pictures."""
+    difference = np.abs(one.astype(int) - other)
+    error = np.mean((difference / 127.5) ** 2, axis=(1, 2, 3))
+    np.testing.assert_allclose(compared["psnr"], 10 * np.log10(4 / error), rtol=1e-5)
+    shown = [pixels_of(picture) for picture in compared["differences"]]
+    np.testing.assert_array_equal(shown, np.minimum(4 * difference, 255))
+
+
 def test_policies_are_compared_on_the_same_noise(site):
     policies = [{}, {"name": "sliding_window", "budget": 4}]
     heard = all_events(site, policies=policies, columns=2, seed=1)
@@ -136,14 +145,25 @@ def test_policies_are_compared_on_the_same_noise(site):
     order = [(values["scale"], values["run"]) for kind, values in heard if kind == "scale"]
     assert order == [(scale, run) for scale in range(3) for run in range(2)]
     compared = dict(heard)["compared"]
-    one, other = (model.sample(["dog"] * 2, 1, **SETTINGS) for model in (model, small))
-    error = np.mean((one.images - other.images) ** 2, axis=(1, 2, 3))
-    np.testing.assert_allclose(compared["psnr"], 10 * np.log10(4 / error), rtol=1e-3)
-    first, second = (scales_of(heard, run)[-1]["images"][1] for run in range(2))
-    difference = np.abs(pixels_of(first).astype(int) - pixels_of(second))
-    shown = pixels_of(compared["differences"][1])
-    np.testing.assert_array_equal(shown, np.minimum(4 * difference, 255))
+    pictures = [
+        np.stack([pixels_of(picture) for picture in scales_of(heard, run)[-1]["images"]])
+        for run in range(2)
+    ]
+    for drawn, own in zip(pictures, (model, small)):
+        *_, last = own.stream(["dog"] * 2, 1, **SETTINGS)
+        np.testing.assert_array_equal(drawn, mvar_jax.to_uint8(last.images))
+    check_compared(compared, *pictures)
     assert compared["equal_tokens"][0] == 1.0
+
+
+def test_edits_are_compared_as_they_are_shown(site):
+    pixels, mask = half_masked()
+    edit = {"image": picture_of(pixels), "mask": picture_of(mask), "strength": 1.0}
+    policies = [{}, {"name": "sliding_window", "budget": 4}]
+    heard = all_events(site, edit=edit, policies=policies)
+    pictures = [pixels_of(scales_of(heard, run)[-1]["images"][0])[None] for run in range(2)]
+    check_compared(dict(heard)["compared"], *pictures)
+    assert all(np.all(drawn[0, :, :6] == pixels[:, :6]) for drawn in pictures)
 
 
 def test_equal_images_have_no_psnr(site):

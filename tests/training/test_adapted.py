@@ -110,6 +110,8 @@ def test_what_does_not_go_together_is_refused(styled, base, weights, tmp_path):
         ((strange,), f"strange: adapts other weights than {base.path} holds .{weights[:12]}, expe"),
         ((base, [base.path]), "holds a whole model, expected an adapter"),
         ((base, {str(workdir.path): float("nan")}), "adapters: got the weight nan for"),
+        ((base, [workdir.path, workdir.path]), f"adapters: got {workdir.path} twice, expected"),
+        ((workdir, {str(workdir.path): 0.5}), f"adapters: got {workdir.path} twice, expected"),
     ):
         with pytest.raises(ValueError, match=sentence):
             load_whole_trunk(*arguments)

@@ -5,6 +5,7 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
 from starlette.applications import Starlette
@@ -60,12 +61,13 @@ def address(listening: socket.socket) -> str:
 
 
 def run(application: Starlette, listening: socket.socket) -> None:
-    """Serves until the process is told to end."""
+    """Serves until the process ends.
+
+    Outside the main thread uvicorn leaves signals to the program. It would wait for whoever
+    watches, and for the compiler.
+    """
     config = uvicorn.Config(
-        application,
-        log_level="warning",
-        limit_concurrency=MOST_CONNECTIONS,
-        timeout_graceful_shutdown=1,  # seconds; whoever watches would be waited for
-        lifespan="off",
+        application, log_level="warning", limit_concurrency=MOST_CONNECTIONS, lifespan="off"
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        thread.submit(uvicorn.Server(config).run, sockets=[listening]).result()

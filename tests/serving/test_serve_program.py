@@ -8,6 +8,7 @@ import sys
 import httpx
 import pytest
 
+from mvar_jax.cli.interrupt import INTERRUPTED
 from mvar_jax.serving import server
 from tests.serving.site import events
 
@@ -24,7 +25,7 @@ def serving(run, trained):
         finally:
             program.send_signal(signal.SIGINT)
             _, errors = program.communicate(timeout=60)
-    assert "Traceback" not in errors
+    assert program.returncode == INTERRUPTED and "Traceback" not in errors
 
 
 def test_a_trained_run_is_served(serving):
@@ -34,6 +35,42 @@ def test_a_trained_run_is_served(serving):
     with httpx.stream("POST", f"{serving}/api/draw", json=asked, timeout=300) as answer:
         heard = [event for event in events(answer) if event[0] != "waiting"]
     assert [kind for kind, _ in heard][-1] == "done", heard[-1]
+
+
+BUSY = """
+import time
+from mvar_jax.cli.interrupt import end_at_once_when_interrupted
+from mvar_jax.serving import server
+from mvar_jax.serving.drawing import Event
+from tests.serving.site import OFFERS, drawer
+
+class Busy(type(drawer())):
+    def __call__(self, job):
+        yield Event("loading", {"workdir": "runs/var"})
+        time.sleep(600)
+
+end_at_once_when_interrupted()
+listening = server.listen("127.0.0.1", 0)
+with server.served(drawer(kind=Busy), OFFERS) as application:
+    print(server.address(listening), flush=True)
+    server.run(application, listening)
+"""
+
+
+def test_an_interrupt_ends_the_server_at_once_while_it_draws():
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        try:
+            address = re.search(r"http://[^/]*", program.stdout.readline())[0]
+            asked = {"subject": "cat"}
+            with httpx.stream("POST", f"{address}/api/draw", json=asked, timeout=60) as answer:
+                next(kind for kind, _ in events(answer) if kind == "loading")
+                program.send_signal(signal.SIGINT)
+                _, errors = program.communicate(timeout=30)
+        finally:
+            program.kill()
+    assert program.returncode == INTERRUPTED and errors == "\nstopped\n"
 
 
 def test_what_cannot_be_served_is_one_sentence(run, trained, tmp_path):

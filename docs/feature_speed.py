@@ -3,7 +3,8 @@
     python docs/feature_speed.py 10000 v5e:1x1
 
 Prints a table. Networks have the published shapes and made-up weights, images of 256x256 pixels are
-random: neither changes how long it takes. The topology may be left out.
+random: neither changes how long it takes. The topology may be left out; to compile Inception for it
+takes minutes.
 """
 
 import sys
@@ -24,6 +25,7 @@ from mvar_jax.convert.inception_names import inception_entries
 from mvar_jax.convert.names import Entry, read_params
 from mvar_jax.evaluation.features import FeatureExtractor
 from mvar_jax.evaluation.markdown import markdown_table
+from mvar_jax.mesh.progress import TaskProgress
 from mvar_jax.mesh.sharding import make_mesh
 from mvar_jax.networks import efficientnet, inception
 from mvar_jax.networks.features import FeatureNetwork
@@ -47,8 +49,10 @@ def images_per_second(network: FeatureNetwork, count: int, shape: tuple[int, ...
     images = np.random.default_rng(0).integers(0, 256, (BATCH, *shape), np.uint8)
     extractor(images)
     batches, start = -(-count // BATCH), time.perf_counter()
-    for _ in range(batches):
-        extractor(images)
+    with TaskProgress(network.name, batches, "batch") as progress:
+        for _ in range(batches):
+            extractor(images)
+            progress.advance()
     return batches * BATCH / (time.perf_counter() - start)
 
 

@@ -333,6 +333,11 @@ def test_a_trunk_takes_its_tokenizer_with_a_decoder_trained_further(run, trained
     new = ("--config.codebook.start_batches=1", f"--workdir={tmp_path / 'new'}")
     result = run("train_tokenizer", *arguments, *new)
     assert result.returncode == 2 and "start_batches: got 1 with --init" in result.stderr
+    random = (argument for argument in arguments if not argument.startswith("--init"))
+    result = run("train_tokenizer", *random, f"--workdir={tmp_path / 'new'}")
+    assert result.returncode == 2 and "got 'tokens' without --init, expected" in result.stderr
+    result = run("train_tokenizer", *arguments[:2], arguments[3], f"--workdir={tuned}")
+    assert result.returncode == 0, result.stderr  # resumed, it needs no other run
 
 
 def test_a_tokenizer_that_a_trunk_was_trained_on_is_not_changed(run, trained, tmp_path):

@@ -10,8 +10,8 @@ from mvar_jax.evaluation.samples import (
     LAYOUTS,
     SampleDrawing,
     SampleManifest,
-    begin_samples,
     environment,
+    find_samples,
     make_layout,
     weights_checksums,
     write_samples,
@@ -44,7 +44,7 @@ def main() -> None:
     cli.join()
     with jax.set_mesh(make_mesh(MeshConfig(), jax.local_devices())):
         drawing, plan = get_drawing()
-        manifest, when = begin_samples(plan, out), "already"
+        manifest, when = find_samples(plan, out), "already"
         if manifest is None:
             cli.say(f"Drawing {drawing.count} images: {drawing.labels}.")
             manifest, when = write_samples(drawing, plan, out), "now"

@@ -59,7 +59,7 @@ def main() -> None:
         if isinstance(value, float):
             cli.say(f"{name} {value:.6g}")
     codes = "codes" if config.tokenizer.quantizer == "vq" else "values of bits"
-    for scale, usage in enumerate(found["usage"]):
+    for scale, usage in enumerate(found["usage"], start=1):  # as in metrics.jsonl
         share, perplexity = usage["share"], usage["perplexity"]
         cli.say(f"scale {scale}: {share:.1%} of the {codes} occur, perplexity {perplexity:.2f}")
     if out is not None:

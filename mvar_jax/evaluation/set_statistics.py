@@ -114,8 +114,11 @@ def load_statistics(path: Path, network: FeatureNetwork) -> SetStatistics | None
 
 def stored_size(path: Path) -> tuple[int, int] | None:
     """(height, width) of the images that a file's statistics are of, if it says so."""
-    names = sorted(name for name in array_names(path) if name.endswith("size"))
-    return _size(path, {"size": read_array(path, names[0])}) if names else None
+    names = array_names(path)
+    # Of every network's statistics, as `_name` has them; others' files may hold what ends alike.
+    ends = [name.removesuffix("mu") + "size" for name in sorted(names) if name.endswith("mu")]
+    sizes = [name for name in ends if name in names]
+    return _size(path, {"size": read_array(path, sizes[0])}) if sizes else None
 
 
 def _size(path: Path, found: Mapping[str, np.ndarray]) -> tuple[int, int] | None:

@@ -86,6 +86,11 @@ def train_tokenizer(
     check_same_lpips(own, record.perceptual)
     check_init("--init", init, own)
     check(
+        config.tokenizer_frozen == "none" or init is not None or own.is_trained,
+        f"tokenizer_frozen: got {config.tokenizer_frozen!r} without --init, expected 'none', since "
+        "what is held would stay random; name a tokenizer to start from by --init.",
+    )
+    check(
         init is None or not config.codebook.start_batches,
         f"codebook.start_batches: got {config.codebook.start_batches} with --init, expected 0, "
         "since another run's codes are the start; set it to 0.",

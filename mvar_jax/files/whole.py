@@ -70,9 +70,13 @@ def check_writable(path: Path) -> None:
         draft.unlink()
 
 
-def check_unused(folder: Path) -> None:
-    """Raises ValueError where anything lies at `folder` but drafts of killed processes."""
-    empty = folder.is_dir() and all(path.name.endswith(UNFINISHED) for path in folder.iterdir())
+def check_unused(folder: Path, but: str = UNFINISHED) -> None:
+    """Raises ValueError where anything lies at `folder` but drafts of killed processes.
+
+    A file whose name ends in `but` may lie there too.
+    """
+    ends = UNFINISHED, but
+    empty = folder.is_dir() and all(path.name.endswith(ends) for path in folder.iterdir())
     if folder.exists() and not empty:
         raise ValueError(
             f"--out: {folder} holds something else, expected a new or empty folder; name another."

@@ -137,6 +137,14 @@ def test_unfit_references_are_refused_before_samples_are_measured(
     assert capsys.readouterr().err == ""
 
 
+def test_only_the_sizes_of_statistics_are_looked_at(run, tmp_path):
+    np.savez(tmp_path / "others.npz", **GOOD, image_size=np.array(256), resize=np.array("bicubic"))
+    assert run(("samples", "drawn.npz"), ("reference", "others.npz"))["fid"] > 0
+    np.savez(tmp_path / "two.npz", **GOOD, other_mu=np.ones(3), other_size=np.array([8, 8]))
+    with pytest.raises(ValueError, match="expected 8 x 8"):
+        run(("samples", "drawn.npz"), ("reference", "two.npz"))
+
+
 def test_covariances_may_be_rounded(run, tmp_path):
     spread = np.diag([1, 1, 1, 1, 1, -1e-7]) + 1e-6 * np.tri(6)
     np.savez(tmp_path / "rounded.npz", mu=np.ones(6), sigma=spread)

@@ -1,5 +1,6 @@
 """Tokenizers are measured by what they keep of the middle of every image."""
 
+import json
 from dataclasses import replace
 
 import jax
@@ -61,6 +62,21 @@ def test_figures_of_a_trained_tokenizer(model):
     assert "rfid" not in found and "lpips" not in found
     assert len(found["usage"]) == len(config.tokenizer.scales)
     assert 1 <= found["usage"][0]["perplexity"] <= 11
+
+
+def test_the_command_says_and_writes_every_figure(run, trained, tmp_path):
+    command = ("evaluate", "tokenizer", f"--workdir={trained}", "--images=20")
+    result = run(*command, f"--out={tmp_path / 'report.json'}")
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["images"] == 20 and report["networks"] == {}
+    assert f"psnr {report['psnr']:.6g}\n" in result.stdout
+    lines = [line for line in result.stdout.splitlines() if line.startswith("scale ")]
+    for number, (line, own) in enumerate(zip(lines, report["usage"], strict=True), start=1):
+        share, perplexity = own["share"], own["perplexity"]
+        assert line == (
+            f"scale {number}: {share:.1%} of the codes occur, perplexity {perplexity:.2f}"
+        )
 
 
 def test_pairs_are_compared_as_they_are_published(alex):

@@ -20,6 +20,7 @@ import numpy as np
 import mvar_jax
 from mvar_jax.checks import check
 from mvar_jax.files import UNFINISHED, check_unused, load_json, remove_folder, write_text
+from mvar_jax.training.lock import NAME as LOCK
 
 FORMAT = "mvar_jax samples 1"
 MANIFEST, PARTS, FEATURES, ARCHIVE = "manifest.json", "parts", "features", "samples.npz"
@@ -57,30 +58,43 @@ class SampleManifest:
         """Writes the file of a folder, whole or not at all."""
         write_text(folder / MANIFEST, json.dumps(dataclasses.asdict(self), indent=1))
 
+    def find(self, folder: Path) -> "SampleManifest | None":
+        """Their manifest in a folder where they are all there, None where some are to be drawn.
+
+        Raises ValueError for a folder that is another's, or where other samples, or these in
+        another environment, are begun: it stays as it is.
+        """
+        if not (folder / MANIFEST).exists():
+            check_unused(folder, but=LOCK)
+            return None
+        found = SampleManifest.load(folder / MANIFEST)
+        begun = not found.finished and _is_begun(folder)
+        if found.finished or begun:
+            _check_same(found.settings, self._stored().settings, folder)
+        if begun:
+            _check_same(found.environment, self.environment, folder)
+        if not found.finished:
+            return None
+        check(
+            not found.sha256 or (folder / ARCHIVE).is_file(),
+            f"--out: {folder} is finished, but its {ARCHIVE} is gone; name another folder.",
+        )
+        clear(folder)  # where the process was killed that finished it
+        return found
+
     def claim(self, folder: Path) -> "SampleManifest":
         """Makes a folder that of these samples; returns its manifest, which may be finished.
 
-        Work that was interrupted is resumed, by the same settings in the same environment. Raises
-        ValueError where it is another's, which stays as it is, and OSError.
+        Work that was interrupted is resumed, by the same settings in the same environment. The
+        folder must be locked, since a manifest of which nothing is drawn yet is replaced. Raises
+        ValueError as `find` does, and OSError.
         """
-        if not (folder / MANIFEST).exists():
-            check_unused(folder)
-            folder.mkdir(parents=True, exist_ok=True)
-        else:
-            found = SampleManifest.load(folder / MANIFEST)
-            if found.finished:
-                _check_same(found.settings, self._stored().settings, folder)
-                check(
-                    not found.sha256 or (folder / ARCHIVE).is_file(),
-                    f"--out: {folder} is finished, but its {ARCHIVE} is gone; name another folder.",
-                )
-                clear(folder)  # where the process was killed that finished it
-                return found
-            if _is_begun(folder):
-                _check_same(found.settings, self._stored().settings, folder)
-                _check_same(found.environment, self.environment, folder)
-            elif found != self._stored():  # as after a setting that did not fit into memory
-                clear(folder)
+        finished, file = self.find(folder), folder / MANIFEST
+        if finished is not None:
+            return finished
+        if file.exists() and not _is_begun(folder) and SampleManifest.load(file) != self._stored():
+            clear(folder)  # as after a setting that did not fit into memory
+        folder.mkdir(parents=True, exist_ok=True)
         self.save(folder)
         return self
 

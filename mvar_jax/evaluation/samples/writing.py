@@ -33,38 +33,44 @@ from mvar_jax.training.lock import RunLock
 Images = Float[np.ndarray, "batch height width_px 3"]
 
 
-def begin_samples(plan: SampleManifest, out: Path) -> SampleManifest | None:
-    """Makes a folder that of the samples of `plan`; their manifest if they are all there.
+def find_samples(plan: SampleManifest, out: Path) -> SampleManifest | None:
+    """The manifest of the samples of `plan` in a folder where they are all there.
 
-    All processes call it. Raises ValueError as `SampleManifest.claim` does.
+    All processes call it. Raises ValueError as `SampleManifest.find` does.
     """
-    answer = on_first_process(lambda: "finished" if plan.claim(out).finished else None)
+    answer = on_first_process(lambda: "finished" if plan.find(out) else None)
     return SampleManifest.load(out / MANIFEST) if answer else None
 
 
 def write_samples(drawing: SampleDrawing, plan: SampleManifest, out: Path) -> SampleManifest:
-    """Draws what is missing of the samples in a folder that `begin_samples` began.
+    """Draws what is missing of the samples in a folder, which it makes theirs.
 
     All processes call it, each with the mesh of its own devices as the ambient one. `plan` says
     what the drawing is. Memory holds the images of two batches. Returns the finished manifest.
-    Raises ValueError as encoding prompts does, naming the image for NaN, and as `RunLock` does
-    where another run draws into the folder.
+    Raises ValueError as encoding prompts and `SampleManifest.claim` do, naming the image for NaN,
+    and as `RunLock` does where another run draws into the folder.
     """
     with RunLock(out):
-        on_first_process(lambda: _prepare(drawing, out))
-        drawing = drawing.with_features(out / FEATURES)
-        parts = Parts(out / PARTS, drawing.count, drawing.batch, drawing.model.image_size)
-        _draw_parts(drawing, parts, out)
-        on_first_process(lambda: _conclude(drawing, plan, parts, out))
+        if not on_first_process(lambda: _prepare(drawing, plan, out)):
+            drawing = drawing.with_features(out / FEATURES)
+            parts = Parts(out / PARTS, drawing.count, drawing.batch, drawing.model.image_size)
+            _draw_parts(drawing, parts, out)
+            on_first_process(lambda: _conclude(drawing, plan, parts, out))
     return SampleManifest.load(out / MANIFEST)
 
 
-def _prepare(drawing: SampleDrawing, out: Path) -> None:
-    """Encodes and checks all texts, and writes what lies beside pictures."""
+def _prepare(drawing: SampleDrawing, plan: SampleManifest, out: Path) -> str | None:
+    """Claims the folder, encodes and checks all texts, and writes what lies beside pictures.
+
+    Returns a word where another run has finished the samples meanwhile.
+    """
+    if plan.claim(out).finished:
+        return "finished"
     drawing.with_features(out / FEATURES).check_texts()
     for name, text in drawing.layout.texts():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         write_text(out / name, text)
+    return None
 
 
 def _draw_parts(drawing: SampleDrawing, parts: Parts, out: Path) -> None:

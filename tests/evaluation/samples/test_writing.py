@@ -76,6 +76,24 @@ def test_two_runs_do_not_draw_into_one_folder(model, whole, tmp_path):
     assert contents(out).keys() == {out / path.name for path in whole.iterdir()}
 
 
+def test_a_refused_run_changes_nothing_of_the_one_that_draws(model, tmp_path):
+    out, plan = tmp_path / "samples", SampleManifest(drawing(model).describe(), tiny.HERE)
+    with RunLock(out):
+        plan.claim(out)
+        (out / "features").mkdir()
+        before = contents(out)
+        with pytest.raises(ValueError, match="another run writes here"):
+            write(drawing(model, guidance=3.0), out)
+        assert contents(out) == before and (out / "features").is_dir()
+
+
+def test_a_run_killed_before_its_manifest_leaves_no_folder_of_something_else(model, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.lock").touch()
+    write(drawing(model), tmp_path / "out")
+    assert len(images(tmp_path / "out")) == 11
+
+
 def test_written_again_nothing_is_drawn_or_changed(model, whole, monkeypatch):
     before = contents(whole)
     monkeypatch.setattr(SampleDrawing, "draw", None)

@@ -19,7 +19,7 @@ from mvar_jax.evaluation.samples import (
     Layout,
     SampleDrawing,
     SampleManifest,
-    begin_samples,
+    find_samples,
     write_samples,
 )
 from mvar_jax.mesh.sharding import make_mesh
@@ -80,7 +80,7 @@ def write(samples, out, environment=HERE):
     """Writes them on the mesh of all devices; returns the manifest, None if it was there."""
     plan = SampleManifest(samples.describe(), environment)
     with jax.set_mesh(make_mesh(MeshConfig(), jax.local_devices())):
-        if begin_samples(plan, out) is None:
+        if find_samples(plan, out) is None:
             return write_samples(samples, plan, out)
     return None
 

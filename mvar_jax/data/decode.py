@@ -16,6 +16,7 @@ FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 FORMATS += ("AVIF",) if features.check("avif") else ()  # not every build of Pillow has it
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis")
 MAX_PIXELS = 2**30 // 12  # 89 million, Pillow's own limit; a small file may claim far more
+MAX_PROPORTION = 64  # of the sides; a strip would grow to billions of pixels to cover a square
 
 
 def decode_image(encoded: bytes, most_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "h w 3"]:
@@ -23,7 +24,8 @@ def decode_image(encoded: bytes, most_pixels: int = MAX_PIXELS) -> UInt8[np.ndar
 
     Turns as the EXIF orientation says, lays transparent images on white, scales 16 bits of grey
     to 8, and takes the first picture of an animation. Raises ValueError, of one line, for bytes
-    that are no whole image in one of `FORMATS` of at most `most_pixels`.
+    that are no whole image in one of `FORMATS` of at most `most_pixels`, and for a strip of more
+    than `MAX_PROPORTION` to 1.
     """
     heic = encoded[4:8] == b"ftyp" and encoded[8:12] in HEIC_BRANDS
     check(not heic, "a HEIC image, which cannot be read; convert it to JPEG")
@@ -46,6 +48,10 @@ def _opened(file: io.BytesIO | Path, most: int = MAX_PIXELS) -> Iterator[Image.I
             check(
                 width * height <= most,
                 f"{width} x {height} pixels, expected at most {most} in all",
+            )
+            check(
+                max(width, height) <= MAX_PROPORTION * min(width, height),
+                f"{width} x {height} pixels, expected sides of at most {MAX_PROPORTION} to 1",
             )
             yield image
     except UnidentifiedImageError:

@@ -45,9 +45,13 @@ def main() -> None:
     store, sets = _store(), _sets()
     networks = get_networks([INCEPTION])
     opened = {network: [open_set(path, network) for path in sets] for network in networks}
-    found = {network: _measure(network, own) for network, own in opened.items()}
-    if store is not None:
-        save_statistics(store, {network: pair[0] for network, pair in found.items()})
+    extractors = {network: _extractor(network, own) for network, own in opened.items()}
+    found: dict[FeatureNetwork, list[SetStatistics]] = {network: [] for network in networks}
+    for number in range(len(sets)):
+        for network, extractor in extractors.items():
+            found[network].append(_measure(opened[network][number], extractor))
+        if number == 0 and store is not None:  # before a reference that may turn out damaged
+            save_statistics(store, {network: one for network, (one,) in found.items()})
     report: dict[str, Any] = {}
     notes: list[str] = []
     for network, pair in found.items():
@@ -93,15 +97,19 @@ def _source(name: str) -> SetSource:
     return SplitSource(name, images)
 
 
-def _measure(network: FeatureNetwork, sets: list[OpenedSet]) -> list[SetStatistics]:
+def _extractor(network: FeatureNetwork, sets: list[OpenedSet]) -> FeatureExtractor:
+    """What computes the features of all sets, in batches no larger than the largest of them."""
     most = max(1 if one.images is None else one.images.count for one in sets)
-    extractor = FeatureExtractor(network, min(flags.FLAGS.batch_size, most))
+    return FeatureExtractor(network, min(flags.FLAGS.batch_size, most))
+
+
+def _measure(opened: OpenedSet, extractor: FeatureExtractor) -> SetStatistics:
     with ExitStack() as open_bars:
 
         def report(name: str, count: int):
             return open_bars.enter_context(TaskProgress(name, count, "image")).reach
 
-        return [one.measure(extractor, report) for one in sets]
+        return opened.measure(extractor, report)
 
 
 def _merged(report: dict[str, float], other: dict[str, float]) -> dict[str, float]:

@@ -102,11 +102,11 @@ def decode_scales(
 ) -> Float[Array, "scales batch h w 3"]:
     """Images decoded from their tokens of the first scale, of the first two, up to all scales."""
     bound = tokenizer.bind({"params": params})
-    running, pictures = bound.start(len(images)), []
+    running, stages = bound.start(len(images)), []
     for scale, tokens in enumerate(bound.quantize(bound.encode(images))):
         running, _ = bound.accumulate(running, bound.embed(tokens), scale)
-        pictures.append(bound.decode(running))
-    return jnp.stack(pictures)
+        stages.append(running)
+    return jax.lax.map(bound.decode, jnp.stack(stages))  # one decoder to compile
 
 
 def _scale(images: np.ndarray) -> int:

@@ -117,10 +117,11 @@ def claiming(width, height):
         (encode(NOISE, "JPEG")[:900], "truncated"),
         (claiming(10_000, 9_000), "10000 x 9000 pixels, expected at most 89478485"),
         (claiming(60_000, 60_000), "decompression bomb"),
+        (claiming(1, 65), "1 x 65 pixels, expected sides of at most 64 to 1"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image in one of the formats"),
         (saved(Image.new("F", (4, 4), 0.5), "TIFF"), "floating-point"),
     ],
-    ids=["empty", "heic", "text", "cut png", "cut jpeg", "large", "bomb", "postscript", "float"],
+    ids="empty heic text cut-png cut-jpeg large bomb strip postscript float".split(),
 )
 def test_what_is_no_whole_image_is_refused_in_one_line(encoded, message):
     with pytest.raises(ValueError, match=message) as caught:

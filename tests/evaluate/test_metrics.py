@@ -77,6 +77,16 @@ def test_a_set_has_no_distance_from_itself(run):
     assert report["precision"] == report["recall"] == 1
 
 
+def test_statistics_are_stored_before_a_damaged_reference_ends_the_command(run, tmp_path):
+    real = some(30, 1)
+    np.savez(tmp_path / "damaged.npz", np.concatenate([real, np.zeros_like(real[:1])]))
+    kept = ("samples", "drawn.npz"), ("store", "kept.npz")
+    with pytest.raises(ValueError, match=r"damaged.npz.*30.* has NaN or infinite features of it"):
+        run(*kept, ("reference", "damaged.npz"))
+    report = run(("samples", "kept.npz"), ("reference", "real.npz"))
+    assert report["samples"]["images"] == 20
+
+
 def test_stored_statistics_stand_for_images(run, capsys):
     expected = run(("samples", "drawn.npz"), ("reference", "real.npz"))
     stored = run(("samples", "real.npz"), ("store", "real_statistics.npz"))

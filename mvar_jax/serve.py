@@ -4,7 +4,8 @@
     python -m mvar_jax.serve --workdir=runs/shapes --workdir=runs/digits --port=8001
 
 Every `--workdir` is a model to choose on the page; one at a time is in memory. The page is at
-http://127.0.0.1:8000/, for this machine alone; `--host` names another address to listen on.
+http://127.0.0.1:8000/, for this machine alone; `--host` names another address to listen on, and
+`--name` a name that browsers open it by, as that of a reverse proxy.
 `--profile` is for cache policies that need one, `--text_encoder` for models of texts.
 """
 
@@ -23,6 +24,7 @@ def define_flags() -> None:
     """Defines the flags of this program."""
     flags.DEFINE_multi_string("workdir", None, "Directory of a trained model.", required=True)
     flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 for all.")
+    flags.DEFINE_multi_string("name", [], "Name that browsers open the page by, as of a proxy.")
     flags.DEFINE_integer("port", 8000, "Port, 0 for any.", lower_bound=0, upper_bound=65535)
     flags.DEFINE_string("text_encoder", None, "Folder of a T5, or wordllama, to read prompts.")
     cli.define_profile()
@@ -44,12 +46,14 @@ def main() -> None:
 
     values = flags.FLAGS
     offers = [Offer.of(workdir) for workdir in values.workdir]
-    profile = cli.get_profile()
+    profile, names = cli.get_profile(), (values.host, *values.name)
+    for name in values.name:
+        server.check_name(name)
     listening = server.listen(values.host, values.port)
     models = Models(_load, profile)
     repeats = partial(command, profile=values.profile, text_encoder=values.text_encoder)
     drawer = Drawer(models, repeats)
-    with server.served(drawer, offers, (values.host,)) as application:
+    with server.served(drawer, offers, names) as application:
         print(server.address(listening), flush=True)
         server.run(application, listening)
 

@@ -53,7 +53,7 @@ class Guard:
         if not self._known(host):
             return (
                 f"got a request for the host {host[:100]!r}, expected the address of this machine; "
-                "open the page by that, or name the host by --host."
+                "open the page by that, or allow the name by --name."
             )
         if origin is not None and not _is_of(origin, host):
             return f"got a request of the page {origin[:100]!r}, expected one of this page."

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import ipaddress
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import uvicorn
 from starlette.applications import Starlette
 
-from mvar_jax.checks import first_line
+from mvar_jax.checks import check, first_line
 from mvar_jax.serving.application import application
 from mvar_jax.serving.drawing import Drawer
 from mvar_jax.serving.limits import MOST_CONNECTIONS, MOST_OF_ONE, MOST_WAITING
@@ -42,6 +43,14 @@ def listen(host: str, port: int) -> socket.socket:
             f"host: cannot listen on {host}, port {port} ({error.strerror or first_line(error)}), "
             "expected an address of this machine; name 127.0.0.1, and a port above 1023."
         ) from None
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError for what is no name of a host, as an address of a page or a port."""
+    check(
+        re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", name) is not None,
+        f"name: got {name!r}, expected the name of a host alone, as models.example.org.",
+    )
 
 
 def address(listening: socket.socket) -> str:

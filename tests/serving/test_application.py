@@ -30,7 +30,8 @@ def draw_nothing(job):
 @pytest.fixture
 def client():
     worker = Worker(draw_nothing, most_waiting=4, most_of_one=2)
-    with TestClient(application(OFFERS, worker), base_url="http://127.0.0.1:8000") as client:
+    app = application(OFFERS, worker, names=("Models.example.org",))
+    with TestClient(app, base_url="http://127.0.0.1:8000") as client:
         yield client
     worker.close()
 
@@ -107,6 +108,8 @@ def test_pictures_and_requests_are_bounded(client):
         ({"host": "[::1]:8000"}, True),
         ({"host": "192.168.1.7"}, True),
         ({"host": "evil.example:8000"}, False),
+        ({"host": "models.example.org", "origin": "https://models.example.org"}, True),
+        ({"host": "models.example.org", "origin": "https://evil.example"}, False),
         ({"host": "127.0.0.1.evil.example"}, False),
         ({"host": ""}, False),
         ({"host": "[::1"}, False),
@@ -176,6 +179,13 @@ def test_a_port_in_use_and_an_address_elsewhere_are_one_sentence():
     for host in ("203.0.113.7", "nowhere.invalid"):
         with pytest.raises(ValueError, match=f"host: cannot listen on {host}, port 0"):
             server.listen(host, 0)
+
+
+@pytest.mark.parametrize("name", ["https://models.example.org", "models.example.org:8000", "", "*"])
+def test_a_name_is_that_of_a_host(name):
+    server.check_name("models.example.org")
+    with pytest.raises(ValueError, match=r"name: got .* expected the name of a host alone"):
+        server.check_name(name)
 
 
 def test_an_open_address_says_what_that_means():

@@ -1,24 +1,19 @@
 """docs/feature_speed.py measures whole batches, and takes the roofline of one."""
 
-import importlib.util
-
 import jax
 import numpy as np
 import pytest
 
 from mvar_jax.compilation.chips import TPUS
 from mvar_jax.networks.features import FeatureNetwork, ImageFeatures
-from tests.test_docs import ROOT
+from tests.scripts import script
 
 SHAPE = (4, 4, 3)
 
 
 @pytest.fixture(scope="module")
 def speed():
-    spec = importlib.util.spec_from_file_location("speed", ROOT / "docs" / "feature_speed.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("feature_speed")
 
 
 def tiny(note=lambda images: None):

@@ -1,6 +1,5 @@
 """docs/growth.py counts what programs of small models do, and its table says so."""
 
-import importlib.util
 from dataclasses import replace
 
 import jax
@@ -15,7 +14,7 @@ from mvar_jax.models.flops import matmul_flops
 from mvar_jax.sampling import Sampler, Weights
 from mvar_jax.scales import VAR_1024, VAR_SCHEDULES
 from mvar_jax.training.weights import tokenizer_shapes, trunk_shapes
-from tests.test_docs import ROOT
+from tests.scripts import script
 
 SIDE = 64  # pixels; 1, 2, 3 and 4 tokens
 CONFIG = """
@@ -34,10 +33,7 @@ def get_config(pattern):
 
 @pytest.fixture(scope="module")
 def growth():
-    spec = importlib.util.spec_from_file_location("growth", ROOT / "docs" / "growth.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("growth")
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from mvar_jax.workdir import stored_steps
 
 GROUP_BYTES = 1 << 25  # bytes of arrays that `save_params` writes together
 CHUNK_BYTES = 1 << 22  # bytes of an array that are written together
-FILE_BYTES = 1 << 25  # bytes of a file, which is in memory until it is written
+FILE_BYTES = 1 << 23  # bytes of a file: several are in memory while a slow disk takes them
 
 
 def load_params(directory: Path, expected: Params, *, verify: bool = False) -> Params:

@@ -74,7 +74,7 @@ def measure_batches(
             official = stack.enter_context(started_reference(config, weights, **reference))
         if run == "sample":
             trunk = narrowed(weights.trunk, config.model.compute_dtype)
-            weights = replace(weights, trunk=trunk)
+            weights = replace(weights, trunk=trunk).with_kernels()
         progress = stack.enter_context(TaskProgress("measuring", len(batches), "batch"))
         for batch in batches:
             own = replace(config, batch_size=batch)

@@ -119,7 +119,7 @@ def sampling_seconds(
     """Median seconds of all scales of an image with guidance, without the decoder, and compile
     seconds, under every compression."""
     sampler, request = Sampler.of(config), example_request(config, 1)
-    weights = Weights(init_narrowed_trunk(config), init_tokenizer(config))
+    weights = Weights(init_narrowed_trunk(config), init_tokenizer(config)).with_kernels()
 
     @jax.jit
     def draw(weights, request):

@@ -14,6 +14,7 @@ from mvar_jax.config import BRANCHES, ModelConfig
 from mvar_jax.mesh.axes import constrain
 from mvar_jax.models.block import Block, Drops, empty_state
 from mvar_jax.models.context import ScaleContext
+from mvar_jax.models.layer_kernels import LayerKernels
 from mvar_jax.models.parameters import constrain_params
 from mvar_jax.ops.noise import fold_each, uniform_per_image
 
@@ -45,7 +46,10 @@ DEPTH_STREAM = 1  # folded into an image's key before drawing stochastic depth
 
 
 class Layers(NamedTuple):
-    """What the blocks do not share, by index in the pattern, stacked over its repetitions."""
+    """What the blocks do not share, by index in the pattern, stacked over its repetitions.
+
+    Scale by scale the kernels among `params` may be `LayerKernels` instead.
+    """
 
     params: tuple[PyTree, ...]
     conditions: tuple[PyTree, ...]  # `BlockCondition`s
@@ -172,7 +176,7 @@ class BlockStack:
 
         def numbered(x, index_and_memories):
             index, memories = index_and_memories
-            own = jax.tree.map(lambda array: array[index], layers)
+            own = jax.tree.map(lambda array: array[index], layers, is_leaf=_is_by_layer)
             return repetition(x, own, memories, index)
 
         runs = memory or (Run(None, 0, self.config.repeats),)
@@ -196,3 +200,7 @@ class BlockStack:
             x, own = body(x, (index, own))
             remembered.append(own)
         return x, jax.tree.map(lambda *arrays: jnp.stack(arrays), *remembered)
+
+
+def _is_by_layer(leaf: PyTree) -> bool:
+    return isinstance(leaf, LayerKernels)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from mvar_jax.array_types import Array, Float, HostArray
 from mvar_jax.mesh.axes import devices_along
+from mvar_jax.models.layer_kernels import ChosenKernel, apply_kernel
 from mvar_jax.ops.matmul import matmul
 from mvar_jax.ops.module import Module
 
@@ -48,13 +49,20 @@ class Projection(Module):
         return tuple(flat_product(x, self.kernel[:, i]) for i in range(self.outputs[0]))
 
 
-def flat_product(x: Float[Array, "..."], kernel: Float[HostArray, "..."]) -> Float[Array, "..."]:
+def flat_product(
+    x: Float[Array, "..."], kernel: Float[HostArray, "..."] | ChosenKernel
+) -> Float[Array, "..."]:
     """Matmul of the last axis of x with a kernel; input and output axes are flattened into one."""
-    return matmul(x, kernel.reshape(x.shape[-1], -1).astype(x.dtype))
+
+    def product(x, kernel):
+        return matmul(x, kernel.reshape(x.shape[-1], -1).astype(x.dtype))
+
+    return apply_kernel(product, x, kernel)
 
 
 def heads_product(
-    x: Float[Array, "*batch inputs"], kernel: Float[HostArray, "inputs count heads dim"]
+    x: Float[Array, "*batch inputs"],
+    kernel: Float[HostArray, "inputs count heads dim"] | ChosenKernel,
 ) -> Float[Array, "*batch count heads dim"]:
     """Matmul of the last axis of x with a kernel onto several arrays of heads.
 

@@ -22,6 +22,7 @@ from mvar_jax.models.conditioner import (
     choose,
 )
 from mvar_jax.models.context import ScaleContext
+from mvar_jax.models.layer_kernels import with_kernels
 from mvar_jax.models.layers import Projection, linear_std, modulated_norm
 from mvar_jax.models.text_conditioner import TextConditioner
 from mvar_jax.ops.module import Module
@@ -49,6 +50,9 @@ class Trunk(Module):
     `schedule` is the one that learned positions are for. Methods take the schedule to run, by
     default this one, static under jit; they raise ValueError for one that the positions do not fit.
     Rotary positions fit any of at most so many scales as the trunk has levels.
+
+    A second collection, "kernels", may hold what `layer_kernels.kernels_by_layer` returns of the
+    parameters: `decode_scale` then takes the kernels from there.
     """
 
     config: ModelConfig
@@ -271,8 +275,14 @@ class Trunk(Module):
 
     def _run(self, x, conditioning, context, memory, drops=None, after_block=None):
         """The tokens after all blocks, and the memory for the next scale; see `BlockStack.run`."""
-        layers = Layers(tuple(self.block_params), conditioning.blocks, drops)
+        params = self.block_params if memory is None else map(self._by_layer, range(len(self.blocks)))
+        layers = Layers(tuple(params), conditioning.blocks, drops)
         return self._stack.run(x, layers, context, memory, after_block=after_block)
+
+    def _by_layer(self, index):
+        """The parameters at an index of the pattern, with kernels layer by layer if they are."""
+        params, kernels = self.block_params[index], self.get_variable("kernels", f"blocks_{index}")
+        return params if kernels is None else with_kernels(params, kernels)
 
     def _logits(self, x, conditioning):
         x = x.astype(jnp.promote_types(self.dtype, jnp.float32))

@@ -81,7 +81,7 @@ def begin(sampler: Sampler, weights: Weights, request: Request) -> Carried:
 
 def _prepared(sampler, weights, request) -> tuple[Conditioning, Memory]:
     """The condition as the trunk takes it, and the trunk's empty memory."""
-    trunk = sampler.trunk.bind({"params": weights.trunk})
+    trunk = sampler.trunk.bind(weights.variables)
     negative = request.negative
     null = trunk.null(request.condition) if negative is None else negative
     memory = trunk.empty_memory(
@@ -156,7 +156,7 @@ def tempered(request: Request, logits: Array, scale: int) -> Array:
 
 def _predict(sampler, weights, request, carried, scale) -> tuple[Array, Memory]:
     """The guided logits of one scale, and the trunk's memory for the next."""
-    trunk = sampler.trunk.bind({"params": weights.trunk})
+    trunk = sampler.trunk.bind(weights.variables)
     strength = jnp.asarray(request.filters.guidance)[scale]
     layer, after_block = sampler.guidance_layer, None
     if layer:

@@ -13,6 +13,7 @@ from mvar_jax.cache import Compression
 from mvar_jax.checks import check
 from mvar_jax.config import Config, SamplingConfig
 from mvar_jax.models import Condition, Trunk, build_trunk
+from mvar_jax.models.layer_kernels import kernels_by_layer
 from mvar_jax.ops.noise import image_keys
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers import Tokenizer, Tokens, build_tokenizer
@@ -67,13 +68,24 @@ class Weights:
 
     With a `compression`, the trunk's heads are in the order of its plan (`models.heads`), and
     attention over the history caches what its policy keeps. `draft` is of the sampler's draft, on
-    the same tokenizer.
+    the same tokenizer. `kernels` are the trunk's own, layer by layer, where that is faster.
     """
 
     trunk: Params
     tokenizer: Params
     compression: Compression | None = None
     draft: "Weights | None" = None
+    kernels: Params | None = None
+
+    def with_kernels(self) -> "Weights":
+        """The same with `kernels` of this trunk; see `models.layer_kernels`."""
+        return replace(self, kernels=kernels_by_layer(self.trunk))
+
+    @property
+    def variables(self) -> dict[str, Params]:
+        """What the trunk is bound to."""
+        kernels = {} if self.kernels is None else {"kernels": self.kernels}
+        return {"params": self.trunk, **kernels}
 
 
 def drawing(sampler: Sampler, weights: Weights, scale: int) -> tuple[Sampler, Weights]:

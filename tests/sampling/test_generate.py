@@ -24,8 +24,8 @@ from tests.shared import eight_devices
 CLASSES = 3
 
 
-def tiny_models(pattern=("scale+ssm", "history"), width=16, **changes):
-    """A sampler of 8x12 pixels with a trunk of two blocks, and random parameters.
+def tiny_models(pattern=("scale+ssm", "history"), width=16, depth=2, **changes):
+    """A sampler of 8x12 pixels with a trunk of `depth` blocks, random parameters.
 
     The tokenizer is the same for all trunks, whose other settings are `changes`.
     """
@@ -43,7 +43,7 @@ def tiny_models(pattern=("scale+ssm", "history"), width=16, **changes):
     )
     model = ModelConfig(
         num_classes=CLASSES,
-        depth=2,
+        depth=depth,
         width=width,
         heads=2,
         pattern=pattern,

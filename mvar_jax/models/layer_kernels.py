@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from mvar_jax.array_types import Array, Float, Leaf, Params
+from mvar_jax.array_types import Array, Float, HostArray, Leaf, Params
 from mvar_jax.models.parameters import parameter
 
 ALIGNMENT = 64  # bytes; JAX takes over an array of the host whose address is a multiple of it
@@ -39,9 +39,9 @@ class LayerKernels:
 
 
 def apply_kernel(
-    function: Callable[[Array, Array], Array],
+    function: Callable[[Array, HostArray], Array],
     x: Float[Array, "..."],
-    kernel: Float[Array, "..."] | ChosenKernel,
+    kernel: Float[HostArray, "..."] | ChosenKernel,
 ) -> Float[Array, "..."]:
     """`function(x, kernel)`; of several kernels, one program for each and a branch between them.
 
@@ -55,7 +55,7 @@ def apply_kernel(
 
 
 def kernels_by_layer(trunk: Params) -> Params | None:
-    """The stacked kernels of a trunk as `LayerKernels`, at their paths; None where it gains nothing.
+    """The stacked kernels of a trunk as `LayerKernels`, at their paths; None where nothing gains.
 
     They are those that blocks only multiply tokens with (`cast` in the table of parameters), if the
     trunk is on one CPU device. They take no memory: every layer is a view of the trunk's own array,

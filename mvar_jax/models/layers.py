@@ -70,7 +70,8 @@ def heads_product(
     their own: these lie apart in such an axis.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.size > 1 and devices_along("tensor", mesh) > 1:
+    shared = mesh.size > 1 and devices_along("tensor", mesh) > 1
+    if shared and not isinstance(kernel, ChosenKernel):  # which is on one device
         return jnp.tensordot(x, kernel.astype(x.dtype), axes=1)
     return flat_product(x, kernel).reshape(*x.shape[:-1], *kernel.shape[1:])
 

@@ -275,8 +275,10 @@ class Trunk(Module):
 
     def _run(self, x, conditioning, context, memory, drops=None, after_block=None):
         """The tokens after all blocks, and the memory for the next scale; see `BlockStack.run`."""
-        params = self.block_params if memory is None else map(self._by_layer, range(len(self.blocks)))
-        layers = Layers(tuple(params), conditioning.blocks, drops)
+        params = tuple(self.block_params)
+        if memory is not None:
+            params = tuple(map(self._by_layer, range(len(params))))
+        layers = Layers(params, conditioning.blocks, drops)
         return self._stack.run(x, layers, context, memory, after_block=after_block)
 
     def _by_layer(self, index):

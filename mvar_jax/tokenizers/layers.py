@@ -9,6 +9,7 @@ from flax.linen.dtypes import promote_dtype
 from mvar_jax.array_types import Array, Float
 from mvar_jax.ops.module import Conv, Dense, GroupNorm, Module
 from mvar_jax.ops.upsample import upsampled_convolution
+from mvar_jax.ops.winograd import convolve
 
 
 def group_norm(groups: int, name: str) -> GroupNorm:
@@ -29,9 +30,9 @@ class ResidualBlock(Module):
     def __call__(self, maps: Float[Array, "batch h w _"]) -> Float[Array, "batch h w channels"]:
         """Maps of the same size with `channels` channels."""
         hidden = nn.silu(group_norm(self.norm_groups, "norm_1")(maps))
-        hidden = Conv(self.channels, (3, 3), name="conv_1")(hidden)
+        hidden = Conv(self.channels, (3, 3), conv_general_dilated=convolve, name="conv_1")(hidden)
         hidden = nn.silu(group_norm(self.norm_groups, "norm_2")(hidden))
-        hidden = Conv(self.channels, (3, 3), name="conv_2")(hidden)
+        hidden = Conv(self.channels, (3, 3), conv_general_dilated=convolve, name="conv_2")(hidden)
         if maps.shape[-1] != self.channels:
             maps = Dense(self.channels, name="shortcut")(maps)
         return maps + hidden

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from mvar_jax.array_types import Array, Bool, Float
+from mvar_jax.ops.implementations import platform
 from mvar_jax.ops.parts import parts_of
 
 LOGITS_AT_ONCE = 2**22  # of one row and head
+CPU_LOGITS_AT_ONCE = 2**23  # of all rows and heads: 32 MB, a CPU's last cache
 
 
 def attention(
@@ -22,15 +24,17 @@ def attention(
     """See `ops.attention.attention`.
 
     If a head has more than `LOGITS_AT_ONCE` logits, accelerators process the queries in equal
-    parts, one after another, so that memory does not grow with the product of both lengths. XLA
-    for CPUs fuses everything into one kernel that stores no logits; parts would halve its speed.
+    parts, one after another, so that memory does not grow with the product of both lengths. CPUs
+    process rows and heads in parts of at most `CPU_LOGITS_AT_ONCE` logits, as far as their number
+    divides: beyond, they take twice as long for each.
     """
-    parts = parts_of(query.shape[2] * key.shape[2], LOGITS_AT_ONCE)
-    whole = partial(_attend, softmax_scale=softmax_scale, mask=mask)
-    if parts == 1:
-        return whole(query, key, value)
-    in_parts = partial(attend_in_parts, softmax_scale=softmax_scale, parts=parts, mask=mask)
-    return jax.lax.platform_dependent(query, key, value, cpu=whole, default=in_parts)
+    (batch, heads, length, _), keys = query.shape, key.shape[2]
+    if platform() == "cpu":
+        attend, size, most = attend_in_pairs, batch * heads * length * keys, CPU_LOGITS_AT_ONCE
+    else:
+        attend, size, most = attend_in_parts, length * keys, LOGITS_AT_ONCE
+    parts = parts_of(size, most)
+    return attend(query, key, value, softmax_scale=softmax_scale, parts=parts, mask=mask)
 
 
 def attend_in_parts(
@@ -43,12 +47,42 @@ def attend_in_parts(
     mask: Bool[Array, "batch m"] | None = None,
 ) -> Float[Array, "batch heads n dim"]:
     """Softmax attention with the queries in `parts` parts, one after another."""
+    if parts == 1:
+        return _attend(query, key, value, softmax_scale, mask)
     padding = -query.shape[2] % parts
     padded = jnp.pad(query, ((0, 0), (0, 0), (0, padding), (0, 0)))
     split = jnp.moveaxis(padded.reshape(*query.shape[:2], parts, -1, query.shape[3]), 2, 0)
     attend = partial(_attend, key=key, value=value, softmax_scale=softmax_scale, mask=mask)
     mixed = jnp.moveaxis(jax.lax.map(attend, split), 0, 2)
     return mixed.reshape(padded.shape)[:, :, : query.shape[2]]
+
+
+def attend_in_pairs(
+    query: Float[Array, "batch heads n dim"],
+    key: Float[Array, "batch heads m dim"],
+    value: Float[Array, "batch heads m dim"],
+    *,
+    softmax_scale: float,
+    parts: int,
+    mask: Bool[Array, "batch m"] | None = None,
+) -> Float[Array, "batch heads n dim"]:
+    """Softmax attention with the pairs of row and head in `parts` parts, or as many as divide."""
+    if parts == 1:
+        return _attend(query, key, value, softmax_scale, mask)
+    pairs = query.shape[0] * query.shape[1]
+    parts = next(n for n in range(min(parts, pairs), pairs + 1) if pairs % n == 0)
+
+    def split(array):
+        """A pair becomes a row of one head."""
+        return array.reshape(parts, -1, 1, *array.shape[2:])
+
+    def attend(own):
+        return _attend(*own[:3], softmax_scale, own[3])
+
+    if mask is not None:
+        mask = jnp.repeat(mask, query.shape[1], axis=0).reshape(parts, -1, mask.shape[1])
+    mixed = jax.lax.map(attend, (split(query), split(key), split(value), mask))
+    return mixed.reshape(*query.shape[:3], value.shape[3])
 
 
 def _attend(query, key, value, softmax_scale, mask):

@@ -8,6 +8,7 @@ from einops import rearrange
 
 from mvar_jax.array_types import Array, Float
 from mvar_jax.ops.implementations import platform
+from mvar_jax.ops.parts import parts_of
 
 # Of F(2x2, 3x3) of Winograd's minimal filtering (arXiv 1509.09308, section 4.1): tiles of 4x4 give
 # 2x2 results by 16 products of pixels in place of 36. Of four rows or columns, those that make each
@@ -17,7 +18,7 @@ AFTER = (((0, 1), (1, 1), (2, 1)), ((1, 1), (2, -1), (3, -1)))
 KERNEL = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 STRIP = 4096  # pixels that are computed together, so that they stay in a CPU's caches
 # Below these XLA's own convolution is as fast.
-LEAST_PIXELS = 128 * 128
+LEAST_STRIPS = 4
 LEAST_CHANNELS = 160
 
 
@@ -45,7 +46,7 @@ def _pays(maps, kernel) -> bool:
         and maps.dtype == jnp.float32
         and kernel.shape[:2] == (3, 3)
         and min(channels, kernel.shape[3]) >= LEAST_CHANNELS
-        and height * width >= LEAST_PIXELS
+        and parts_of(height * width, STRIP) >= LEAST_STRIPS
         and height % 2 == width % 2 == 0
     )
 

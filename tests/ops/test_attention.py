@@ -33,13 +33,26 @@ def test_queries_in_parts_change_nothing(parts):
     np.testing.assert_allclose(mixed, whole, rtol=0, atol=1e-6)
 
 
-def test_many_logits_change_nothing(monkeypatch):
-    query, key, value = jnp.float32(np.random.default_rng(0).standard_normal((3, 2, 2, 7, 4)))
-    whole = attention(query, key, value, softmax_scale=SCALE)
-    monkeypatch.setattr("mvar_jax.ops._xla_attention.LOGITS_AT_ONCE", 10)
-    np.testing.assert_allclose(
-        attention(query, key, value, softmax_scale=SCALE), whole, rtol=0, atol=1e-6
-    )
+@pytest.mark.parametrize("most", [1, 60, 120, 10_000])
+@pytest.mark.parametrize("masked", [False, True])
+def test_rows_and_heads_in_parts_change_nothing(masked, most, monkeypatch):
+    """Of 3 rows, 2 heads and 5 x 7 logits: parts of one pair, of one, of three, of all."""
+    rng = np.random.default_rng(0)
+    query = jnp.float32(rng.standard_normal((3, 2, 5, 4)))
+    key, value = jnp.float32(rng.standard_normal((2, 3, 2, 7, 4)))
+    mask = jnp.asarray(np.arange(7) < np.array([[3], [7], [5]])) if masked else None
+
+    def run(*given):
+        return attention(*given, softmax_scale=SCALE, mask=mask)
+
+    expected = run(query, key, value)
+    gradients = jax.grad(lambda *given: run(*given).sum(), (0, 1, 2))
+    expected_gradients = gradients(query, key, value)
+    monkeypatch.setattr("mvar_jax.ops._xla_attention.CPU_LOGITS_AT_ONCE", most)
+    assert ("scan" in str(jax.make_jaxpr(run)(query, key, value))) == (most < 3 * 2 * 5 * 7)
+    np.testing.assert_allclose(run(query, key, value), expected, rtol=0, atol=1e-6)
+    for got, other in zip(gradients(query, key, value), expected_gradients):
+        np.testing.assert_allclose(got, other, rtol=0, atol=1e-5)
 
 
 def test_bfloat16_weights_come_from_a_float32_softmax():

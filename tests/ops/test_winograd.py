@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mvar_jax.ops import winograd as module
+from mvar_jax.ops.parts import in_one_part
 from mvar_jax.ops.winograd import convolve, winograd
 from mvar_jax.tokenizers.layers import ResidualBlock
 
@@ -76,6 +77,8 @@ def test_where_it_is_chosen():
     assert not chosen(kernel=(1, 1, 160, 160)) and not chosen(kernel=(3, 3, 160, 3))
     assert not chosen((1, 128, 128, 128), (3, 3, 128, 160))
     assert not chosen(padding=((0, 1), (0, 1)))
+    with in_one_part():  # as where a program's cost is counted
+        assert not chosen()
 
 
 def test_a_block_of_the_tokenizer_takes_it(monkeypatch):
@@ -83,7 +86,7 @@ def test_a_block_of_the_tokenizer_takes_it(monkeypatch):
     params = block.init(jax.random.key(0), maps)
     assert not uses(block.apply, params, maps)
     expected = block.apply(params, maps)
-    monkeypatch.setattr(module, "LEAST_PIXELS", 64)
+    monkeypatch.setattr(module, "STRIP", 16)
     monkeypatch.setattr(module, "LEAST_CHANNELS", 8)
     assert uses(block.apply, params, maps)
     np.testing.assert_allclose(block.apply(params, maps), expected, atol=1e-5)

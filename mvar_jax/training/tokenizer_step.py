@@ -100,20 +100,37 @@ def make_tokenizer_step(
     """
     adversary = objective.adversary
     cared = care or CodebookCare(tokenizer, CodebookConfig(), parts=config.accumulate)
+    follow = make_tokenizer_update(optimizer, config, objective)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, batch, perceptual=None):
         of_part = functools.partial(_gradients, objective, cared, state, perceptual)
-        extra, finite = state.extra, True
         batch = cared.with_draws(batch, state.step)
         if adversary is not None:
             batch = batch | {"key": adversary.keys(state.step, batch_size(batch))}
         (gradients, judged, seen), metrics = mean_over_parts(of_part, batch, config.accumulate)
+        return cared.after(*follow(state, gradients, judged, metrics), seen)
+
+    return step
+
+
+def make_tokenizer_update(
+    optimizer: optax.GradientTransformation, config: TrainingConfig, objective: Objective
+) -> Callable:
+    """What a step does with gradients: `follow(state, gradients, judged, metrics)`.
+
+    `judged` are the gradients of the adversary, None without it, and metrics those of a batch.
+    Returns the state after the updates, and further metrics.
+    """
+    adversary, frozen = objective.adversary, objective.frozen
+
+    def follow(state, gradients, judged, metrics):
+        extra, finite = state.extra, True
         if adversary is not None:
             own, finite = adversary.updated(extra[KEPT], judged, metrics)
             extra = {**extra, KEPT: own}
         none = jax.tree.map(jnp.zeros_like, state.params)
-        before, gradients = state, _kept(gradients, none, objective.frozen)
+        before, gradients = state, _kept(gradients, none, frozen)
         state, metrics = update(
             state,
             gradients,
@@ -123,11 +140,11 @@ def make_tokenizer_step(
             extra=extra,
             finite=finite,
         )
-        params = _kept(state.params, before.params, objective.frozen)  # decay moves them too
-        average = state.average and _kept(state.average, before.average, objective.frozen)
-        return cared.after(replace(state, params=params, average=average), metrics, seen)
+        params = _kept(state.params, before.params, frozen)  # decay moves them too
+        average = state.average and _kept(state.average, before.average, frozen)
+        return replace(state, params=params, average=average), metrics
 
-    return step
+    return follow
 
 
 def make_tokenizer_evaluation(tokenizer: Tokenizer, objective: Objective = Objective()) -> Callable:

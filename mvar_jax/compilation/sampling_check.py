@@ -159,4 +159,5 @@ class _Drawing:
         def decode(params, running):
             return self.sampler.tokenizer.bind({"params": params}).decode(running)
 
-        return parts, Program(decode, self.weights.tokenizer, running, options=options)
+        with in_one_part():
+            return parts, Program(decode, self.weights.tokenizer, running, options=options)

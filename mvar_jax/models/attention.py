@@ -8,7 +8,7 @@ from mvar_jax.array_types import Array, Float
 from mvar_jax.cache import LayerCache
 from mvar_jax.config import ModelConfig
 from mvar_jax.models.context import ScaleContext
-from mvar_jax.models.layers import Projection, flat_product, heads_product, linear_std
+from mvar_jax.models.layers import Projection, flat_product, linear_std, product_onto_several
 from mvar_jax.ops.attention import ATTENTION, cosine_normalize
 from mvar_jax.ops.module import Module
 from mvar_jax.ops.scale_attention import SCALE_ATTENTION, scale_attention
@@ -102,7 +102,7 @@ class SelfAttention(Module):
 
         Raw queries are those before the bias.
         """
-        qkv = heads_product(x, kernel)
+        qkv = product_onto_several(x, kernel, "tensor")
         raw_query, key, value = rearrange(qkv, "batch n qkv heads dim -> qkv batch heads n dim")
         query = raw_query + query_bias.astype(x.dtype)[:, None]
         value = value + value_bias.astype(x.dtype)[:, None]

@@ -14,7 +14,14 @@ from mvar_jax.models.attention import SelfAttention
 from mvar_jax.models.conditioner import Embedded, Text
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.cross_attention import CrossAttention, TextKeys
-from mvar_jax.models.layers import Projection, drop_path, linear_std, modulated_norm
+from mvar_jax.models.layers import (
+    Projection,
+    drop_path,
+    linear_std,
+    modulated_norm,
+    product_onto_several,
+)
+from mvar_jax.models.parameters import FSDP_TENSOR
 from mvar_jax.models.state_space import StateSpace
 from mvar_jax.ops.module import LayerNorm, Module
 from mvar_jax.ops.stored_gradient import stored_gradient
@@ -59,7 +66,7 @@ class Modulation(Module):
 
         kernel = self.param("kernel", start, (self.width, self.groups, self.width))
         bias = self.param("bias", nn.initializers.zeros, (self.groups, self.width))
-        return jnp.tensordot(jax.nn.silu(condition), kernel, axes=1) + bias
+        return product_onto_several(jax.nn.silu(condition), kernel, FSDP_TENSOR) + bias
 
 
 def modulation_factors(config: ModelConfig, groups: int) -> tuple[float, ...]:

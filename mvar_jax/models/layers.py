@@ -60,17 +60,18 @@ def flat_product(
     return apply_kernel(product, x, kernel)
 
 
-def heads_product(
+def product_onto_several(
     x: Float[Array, "*batch inputs"],
-    kernel: Float[HostArray, "inputs count heads dim"] | ChosenKernel,
-) -> Float[Array, "*batch count heads dim"]:
-    """Matmul of the last axis of x with a kernel onto several arrays of heads.
+    kernel: Float[HostArray, "inputs count ..."] | ChosenKernel,
+    split: str | tuple[str, ...],
+) -> Float[Array, "..."]:
+    """Matmul of the last axis of x with a kernel onto `count` arrays, `[*batch, count, ...]`.
 
-    Outputs are flattened into one axis, as compilers lay out best, unless devices have heads of
-    their own: these lie apart in such an axis.
+    Outputs are flattened into one axis, as compilers lay out best, unless the axes `split` of the
+    mesh give devices a part of every array: these lie apart in such an axis.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    shared = mesh.size > 1 and devices_along("tensor", mesh) > 1
+    shared = mesh.size > 1 and devices_along(split, mesh) > 1
     if shared and not isinstance(kernel, ChosenKernel):  # which is on one device
         return jnp.tensordot(x, kernel.astype(x.dtype), axes=1)
     return flat_product(x, kernel).reshape(*x.shape[:-1], *kernel.shape[1:])

@@ -169,11 +169,13 @@ class Trunk(Module):
         shared = self.shared_modulation(vectors) if self.config.shared_modulation else None
 
         def prepare(block, stacked):
-            def one(params):
+            def one(params, vectors):
                 embedded = Embedded(vectors, text)
                 return block.apply({"params": params}, embedded, shared, method="prepare")
 
-            made = jax.vmap(one)(stacked)
+            # A copy for every layer, since a product with all kernels would transpose their stack.
+            copies = jnp.broadcast_to(vectors, (self.config.repeats, *vectors.shape))
+            made = jax.vmap(one)(stacked, copies)
             modulation = constrain(constrain(made.modulation, "modulation_made"), "modulation")
             return made._replace(modulation=modulation, text=_constrained_text(made.text))
 

@@ -69,7 +69,6 @@ def load(
     if tokenizer is not None:
         config = with_tokenizer(config, other.tokenizer.config().tokenizer)
     weights = Weights(trunk.params, load_tokenizer(config, other, verify=verify))
-    weights = weights.with_kernels()
     for run in trunk.runs:
         check_learned_from(run, lambda: weights.tokenizer, other.tokenizer.path)
     return Model(

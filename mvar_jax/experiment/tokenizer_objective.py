@@ -18,13 +18,13 @@ from mvar_jax.workdir import Workdir
 
 
 def find_lpips(
-    config: Config, given: PerceptualNetwork | None
+    config: Config, given: PerceptualNetwork | None, begun: Config | None = None
 ) -> tuple[Config, PerceptualNetwork | None]:
     """The network of LPIPS for a config that weighs it, `given` or the package's, and the config.
 
-    Where it is optional and there are no weights, the config is returned without it, and a line on
-    stderr says so. Raises ValueError for weights of another network or that nothing needs, where
-    there are none, and for images that are too small.
+    Where it is optional and there are no weights, or the run was `begun` without it, the config is
+    returned without it, and a line on stderr says so. Raises ValueError for weights of another
+    network or that nothing needs, where there are none, and for images that are too small.
     """
     loss = config.tokenizer_loss
     if not loss.lpips:
@@ -34,13 +34,17 @@ def find_lpips(
             "more than 0 to train with them; set it, or leave them out.",
         )
         return config, None
-    if given is None and loss.lpips_optional and not has_lpips():
-        if jax.process_index() == 0:
-            sys.stderr.write(
-                "tokenizer: trains without LPIPS, whose weights are in no package that is "
-                f"installed; for them, {install_command('metrics')}\n"
-            )
-        return replace(config, tokenizer_loss=replace(loss, lpips=0.0)), None
+    without = given is None and loss.lpips_optional
+    if without and begun is not None and not begun.tokenizer_loss.lpips:
+        return _without_lpips(config, "goes on without LPIPS, as it was begun")
+    if without and not has_lpips():
+        why = "trains without LPIPS, whose weights are in no package that is installed; for them, "
+        return _without_lpips(config, why + install_command("metrics"))
+    check(
+        given is not None or has_lpips(),
+        f"tokenizer_loss.lpips: got {loss.lpips}, whose weights are in no package that is "
+        f"installed, expected them or 0; {install_command('metrics')}.",
+    )
     network = load_packaged_lpips(loss.lpips_network) if given is None else given
     check(
         network.backbone.name == loss.lpips_network,
@@ -49,6 +53,13 @@ def find_lpips(
     )
     check_size(network.backbone, config.tokenizer.image_size)
     return config, network
+
+
+def _without_lpips(config: Config, why: str) -> tuple[Config, None]:
+    """The config without LPIPS, which a line on stderr says."""
+    if jax.process_index() == 0:
+        sys.stderr.write(f"tokenizer: {why}\n")
+    return replace(config, tokenizer_loss=replace(config.tokenizer_loss, lpips=0.0)), None
 
 
 def make_objective(config: Config, network: PerceptualNetwork | None, steps: int) -> Objective:

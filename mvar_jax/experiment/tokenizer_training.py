@@ -71,8 +71,10 @@ def train_tokenizer(
     was.
     """
     config = replace(config, data=replace(config.data, tokens="", validation_tokens=""))
-    config, perceptual = find_lpips(config, perceptual)
-    own, training = workdir.tokenizer, config.tokenizer_training
+    own = workdir.tokenizer
+    begun = own.config() if own.is_trained else None
+    config, perceptual = find_lpips(config, perceptual, begun)
+    training = config.tokenizer_training
     source = load_examples(config.data, config.tokenizer.image_size)
     mesh, layout = make_layout(config, training)
     encode = without_captions if config.data.captions else same

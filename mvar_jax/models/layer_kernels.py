@@ -58,9 +58,11 @@ def kernels_by_layer(trunk: Params) -> Params | None:
     """The stacked kernels of a trunk as `LayerKernels`, at their paths; None where nothing gains.
 
     They are those that blocks only multiply tokens with (`cast` in the table of parameters), if the
-    trunk is on one CPU device. They take no memory: every layer is a view of the trunk's own array,
-    which must not be donated while they are in use.
+    trunk is on one CPU device, and the ambient mesh has no more. They take no memory: every layer
+    is a view of the trunk's own array, which must not be donated while they are in use.
     """
+    if jax.sharding.get_abstract_mesh().size > 1:
+        return None
     kernels = {
         path: LayerKernels(_views(leaf))
         for path, leaf in flatten_dict(trunk).items()

@@ -26,10 +26,12 @@ def attention(
     If a head has more than `LOGITS_AT_ONCE` logits, accelerators process the queries in equal
     parts, one after another, so that memory does not grow with the product of both lengths. CPUs
     process rows and heads in parts of at most `CPU_LOGITS_AT_ONCE` logits, as far as their number
-    divides: beyond, they take twice as long for each.
+    divides: beyond, they take twice as long for each. On several CPUs rows are apart already.
     """
     (batch, heads, length, _), keys = query.shape, key.shape[2]
     if platform() == "cpu":
+        if jax.sharding.get_abstract_mesh().size > 1:
+            return _attend(query, key, value, softmax_scale, mask)
         attend, size, most = attend_in_pairs, batch * heads * length * keys, CPU_LOGITS_AT_ONCE
     else:
         attend, size, most = attend_in_parts, length * keys, LOGITS_AT_ONCE

@@ -45,7 +45,7 @@ def filled_size(count: int, most: int | None = None) -> int:
 @in_32_bits
 def draw(program: Callable, sampler: Sampler, weights: Weights, asked: NumberedRequest) -> PyTree:
     """What `generate`, `grow` or `invert` gives for a request of numbered images."""
-    return _drawn(program, sampler, weights, asked)
+    return _drawn(program, sampler, weights.with_kernels(), asked)
 
 
 @partial(jax.jit, static_argnames=("program", "sampler"))

@@ -228,6 +228,7 @@ def stream(
     The results are those of `generate`. There is one program per scale, and what is carried is
     donated to the next one. Images are decoded by one program for all scales.
     """
+    weights = weights.with_kernels()
     carried = _begin(sampler, weights, request)
     for scale in range(len(sampler.scales)):
         with warnings.catch_warnings():

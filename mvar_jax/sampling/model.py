@@ -143,7 +143,7 @@ class Model:
         )
         trunk = order_heads(self.weights.trunk, self.trunk, compression.plan.head_order)
         weights = replace(self.weights, trunk=trunk, compression=compression)
-        return replace(self, weights=weights.with_kernels(), policy=policy)
+        return replace(self, weights=weights, policy=policy)
 
     def drafted(self, draft: "Model", *, scales: int) -> "Model":
         """The same model, for which another draws the first `scales` scales of every image.

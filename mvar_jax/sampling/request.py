@@ -68,7 +68,8 @@ class Weights:
 
     With a `compression`, the trunk's heads are in the order of its plan (`models.heads`), and
     attention over the history caches what its policy keeps. `draft` is of the sampler's draft, on
-    the same tokenizer. `kernels` are the trunk's own, layer by layer, where that is faster.
+    the same tokenizer. `kernels` are the trunk's, layer by layer, for the length of a call: whoever
+    runs programs adds them (`with_kernels`), since another trunk has others.
     """
 
     trunk: Params
@@ -78,8 +79,9 @@ class Weights:
     kernels: Params | None = None
 
     def with_kernels(self) -> "Weights":
-        """The same with `kernels` of this trunk; see `models.layer_kernels`."""
-        return replace(self, kernels=kernels_by_layer(self.trunk))
+        """The same with `kernels` of its trunk and its draft's; see `models.layer_kernels`."""
+        draft = None if self.draft is None else self.draft.with_kernels()
+        return replace(self, kernels=kernels_by_layer(self.trunk), draft=draft)
 
     @property
     def variables(self) -> dict[str, Params]:

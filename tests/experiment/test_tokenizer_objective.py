@@ -59,12 +59,22 @@ def test_without_weights_a_run_is_refused_unless_they_are_optional(monkeypatch, 
     for module in (network_files, tokenizer_objective):
         monkeypatch.setattr(module, "has_lpips", lambda: False)
     monkeypatch.setattr(network_files, "LPIPS_PACKAGE", "no_such_package")
-    with pytest.raises(ValueError, match="the package is not installed"):
+    missing = r"^tokenizer_loss.lpips: got .*, whose weights are in no package that is installed"
+    with pytest.raises(ValueError, match=missing):
         find_lpips(with_loss(LPIPS), None)
     config, network = find_lpips(with_loss(replace(LPIPS, lpips_optional=True)), None)
     assert network is None and config.tokenizer_loss.lpips == 0
     said = capsys.readouterr().err
     assert said.startswith("tokenizer: trains without LPIPS") and said.count("\n") == 1
+
+
+def test_a_run_that_began_without_weights_goes_on_without(capsys):
+    optional = with_loss(replace(LPIPS, lpips_optional=True))
+    config, network = find_lpips(optional, None, DIGITS)
+    assert network is None and config.tokenizer_loss.lpips == 0
+    assert capsys.readouterr().err == "tokenizer: goes on without LPIPS, as it was begun\n"
+    config, network = find_lpips(optional, alex(), optional)
+    assert config == optional and network is not None
 
 
 def test_a_whole_training_with_all_losses(tmp_path, digits_directory):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 
 import jax
@@ -20,15 +21,18 @@ from mvar_jax.models.layer_kernels import (
     kernels_by_layer,
     with_kernels,
 )
+from mvar_jax.sampling import request
 from tests.sampling.kinds import KINDS, asked_of, assert_same, model_of
 from tests.sampling.test_model import tiny_model
 from tests.shared import eight_devices
 
 
-def by_layer(model):
-    held = replace(model, weights=model.weights.with_kernels())
-    assert jax.tree.leaves(held.weights.kernels)
-    return held
+@contextmanager
+def stacked():
+    """Programs take kernels from their stacks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(request, "kernels_by_layer", lambda trunk: None)
+        yield
 
 
 def changed(model, **changes):
@@ -37,10 +41,16 @@ def changed(model, **changes):
     return replace(model, sampler=replace(model.sampler, trunk=trunk))
 
 
-def check_draws_the_same(model, other, asked=(0, 1)):
-    expected, got = model.sample(asked, seed=1), other.sample(asked, seed=1)
+def check_draws_the_same(model, asked=(0, 1)):
+    """By kernels of layers and from their stack."""
+    assert jax.tree.leaves(model.weights.with_kernels().kernels)
+    with stacked():
+        assert model.weights.with_kernels().kernels is None
+        expected = model.sample(asked, seed=1)
+    got = model.sample(asked, seed=1)
     assert_same(got.tokens, expected.tokens)
     np.testing.assert_allclose(got.images, expected.images, atol=1e-5)
+    return got
 
 
 def test_layers_are_views_of_their_stack():
@@ -78,19 +88,18 @@ def test_what_gains_nothing_stays_stacked():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_is_drawn(kind):
-    model = model_of(kind)
-    held, asked = by_layer(model), asked_of(kind)
-    check_draws_the_same(model, held, asked)
-    grown = zip(held.stream(asked, seed=1), model.stream(asked, seed=1), strict=True)
-    for got, expected in grown:
-        assert_same(got.tokens, expected.tokens)
-        np.testing.assert_allclose(got.images, expected.images, atol=1e-5)
+    model, asked = model_of(kind), asked_of(kind)
+    check_draws_the_same(model, asked)
+    with stacked():
+        expected = list(model.stream(asked, seed=1))
+    for got, step in zip(model.stream(asked, seed=1), expected, strict=True):
+        assert_same(got.tokens, step.tokens)
+        np.testing.assert_allclose(got.images, step.images, atol=1e-5)
 
 
 @pytest.mark.parametrize("changes", [{"scan": False}, {"remat": "full"}])
 def test_the_loop_over_layers_may_run_otherwise(changes):
-    model = model_of("M-VAR")
-    check_draws_the_same(model, changed(by_layer(model), **changes))
+    check_draws_the_same(changed(model_of("M-VAR"), **changes))
 
 
 def test_kernels_follow_the_heads_of_a_policy():
@@ -99,17 +108,25 @@ def test_kernels_follow_the_heads_of_a_policy():
     profile = made_up_profile(model.sampler.scales, model.trunk.attention_shape)
     profile = replace(profile, checksum=checksum(model.weights.trunk))
     reordered = model.compressed("hack", ratio=0.5, profile=profile)
-    before, after = by_layer(model).weights.kernels, reordered.weights.kernels
-    assert any(jax.tree.leaves(jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before, after)))
-    plain = replace(reordered, weights=replace(reordered.weights, kernels=None))
-    check_draws_the_same(plain, reordered)
+    same = jax.tree.map(np.array_equal, model.weights.trunk, reordered.weights.trunk)
+    assert not all(jax.tree.leaves(same))
+    check_draws_the_same(reordered)
+
+
+def test_kernels_are_those_of_the_trunk_that_draws():
+    """Of a trunk that took another's place, and of a draft."""
+    model = model_of("VAR")
+    halved = jax.tree.map(lambda leaf: leaf / 2, model.weights.trunk)
+    other = replace(model, weights=replace(model.weights, trunk=halved))
+    one, two = check_draws_the_same(model), check_draws_the_same(other)
+    assert np.any(one.images != two.images)
+    check_draws_the_same(model.drafted(other, scales=2))
 
 
 def test_under_a_mesh_of_one_device():
-    model = by_layer(model_of("VAR"))
     with jax.set_mesh(make_mesh(MeshConfig())):
         assert jax.device_count() == 1
-        check_draws_the_same(model_of("VAR"), model)
+        check_draws_the_same(model_of("VAR"))
 
 
 SPREAD = """
@@ -120,6 +137,10 @@ from mvar_jax.models.layer_kernels import kernels_by_layer
 mesh = jax.make_mesh((8,), ("data",))
 stack = jax.device_put(jax.numpy.ones((4, 8, 16)), NamedSharding(mesh, PartitionSpec()))
 assert kernels_by_layer({"blocks_0": {"ffn": {"up": {"kernel": stack}}}}) is None
+alone = {"blocks_0": {"ffn": {"up": {"kernel": jax.numpy.ones((4, 8, 16))}}}}
+assert kernels_by_layer(alone)
+with jax.set_mesh(mesh):
+    assert kernels_by_layer(alone) is None
 print("stacked on", jax.device_count())
 """
 

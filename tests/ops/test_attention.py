@@ -1,9 +1,12 @@
 """Attention in all its forms, its precision, and cosine attention."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
 from mvar_jax.ops._xla_attention import attend_in_parts
 from mvar_jax.ops.attention import (
@@ -53,6 +56,19 @@ def test_rows_and_heads_in_parts_change_nothing(masked, most, monkeypatch):
     np.testing.assert_allclose(run(query, key, value), expected, rtol=0, atol=1e-6)
     for got, other in zip(gradients(query, key, value), expected_gradients):
         np.testing.assert_allclose(got, other, rtol=0, atol=1e-5)
+
+
+def test_several_cpus_keep_their_rows(monkeypatch):
+    monkeypatch.setattr("mvar_jax.ops._xla_attention.CPU_LOGITS_AT_ONCE", 1)
+    array = jnp.ones((8, 2, 4, 4))
+
+    def traced():
+        run = partial(attention, softmax_scale=SCALE)
+        return str(jax.make_jaxpr(lambda *given: run(*given))(array, array, array))
+
+    assert "scan" in traced()
+    with jax.sharding.use_abstract_mesh(AbstractMesh((8,), ("data",))):
+        assert "scan" not in traced()
 
 
 def test_bfloat16_weights_come_from_a_float32_softmax():

@@ -107,12 +107,12 @@ class Official(abc.ABC):
 
 
 class ClassConditional(Official):
-    """VAR or M-VAR: the names of both repositories are the same."""
+    """VAR or M-VAR, whose repositories have the same names, but for the function that builds."""
 
     def __init__(self, torch: Any, settings: dict[str, Any], trunk: str, tokenizer: str):
         super().__init__(torch, settings)
-        models = importlib.import_module("models")
-        self.vae, self.trunk = models.build_vae_var(device=self.device, **settings["model"])
+        build = builder_of(importlib.import_module("models"))
+        self.vae, self.trunk = build(device=self.device, **settings["model"])
         self.trunk.load_state_dict(read_safetensors(torch, trunk))
         self.vae.load_state_dict(read_safetensors(torch, tokenizer))
         self.vae.fhat_to_img = self.timed(self.vae.fhat_to_img)
@@ -132,6 +132,11 @@ class ClassConditional(Official):
     def _loss(self, condition, inputs, tokens):
         logits = self.trunk(condition, inputs)
         return self.torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+
+
+def builder_of(models: Any) -> Any:
+    """What builds tokenizer and trunk, of the module `models` of VAR's repository or M-VAR's."""
+    return getattr(models, "build_vae_var", None) or models.build_vae_mvar
 
 
 class TextConditional(Official):

@@ -3,8 +3,11 @@
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from mvar_jax.benchmark.official import builder_of
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 TINY = (
@@ -81,3 +84,8 @@ def test_what_the_official_code_says_last_is_said(run, checkout):
     assert result.returncode == 2
     assert "No module named 'torch'" in result.stderr and "--reference_python" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["build_vae_var", "build_vae_mvar"])
+def test_both_repositories_build(name):
+    assert builder_of(SimpleNamespace(**{name: "made"})) == "made"

@@ -50,7 +50,8 @@ def apply_kernel(
     """
     if not isinstance(kernel, ChosenKernel):
         return function(x, kernel)
-    branches = [lambda x, own=own: function(x, own) for own in kernel.layers]
+    shared = jax.jit(function)  # else every branch would be traced and lowered
+    branches = [lambda x, own=own: shared(x, own) for own in kernel.layers]
     return jax.lax.switch(kernel.index, branches, x)
 
 

@@ -53,11 +53,11 @@ def flat_product(
     x: Float[Array, "..."], kernel: Float[HostArray, "..."] | ChosenKernel
 ) -> Float[Array, "..."]:
     """Matmul of the last axis of x with a kernel; input and output axes are flattened into one."""
+    return apply_kernel(_flattened, x, kernel)
 
-    def product(x, kernel):
-        return matmul(x, kernel.reshape(x.shape[-1], -1).astype(x.dtype))
 
-    return apply_kernel(product, x, kernel)
+def _flattened(x, kernel):
+    return matmul(x, kernel.reshape(x.shape[-1], -1).astype(x.dtype))
 
 
 def product_onto_several(

@@ -67,7 +67,7 @@ def kernels_by_layer(trunk: Params) -> Params | None:
     kernels = {
         path: LayerKernels(_views(leaf))
         for path, leaf in flatten_dict(trunk).items()
-        if parameter("/".join(path)).cast and _can_be_views(leaf)
+        if _can_be_views(leaf) and parameter("/".join(path)).cast
     }
     return unflatten_dict(kernels) if kernels else None
 

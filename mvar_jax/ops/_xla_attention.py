@@ -29,28 +29,20 @@ def attention(
     divides: beyond, they take twice as long for each. On several CPUs rows are apart already.
     """
     (batch, heads, length, _), keys = query.shape, key.shape[2]
-    if platform() == "cpu":
-        if jax.sharding.get_abstract_mesh().size > 1:
-            return _attend(query, key, value, softmax_scale, mask)
-        attend, size, most = attend_in_pairs, batch * heads * length * keys, CPU_LOGITS_AT_ONCE
+    if platform() != "cpu":
+        attend, parts = _attend_in_parts, parts_of(length * keys, LOGITS_AT_ONCE)
+    elif jax.sharding.get_abstract_mesh().size > 1:
+        return _attend(query, key, value, softmax_scale, mask)
     else:
-        attend, size, most = attend_in_parts, length * keys, LOGITS_AT_ONCE
-    parts = parts_of(size, most)
-    return attend(query, key, value, softmax_scale=softmax_scale, parts=parts, mask=mask)
-
-
-def attend_in_parts(
-    query: Float[Array, "batch heads n dim"],
-    key: Float[Array, "batch heads m dim"],
-    value: Float[Array, "batch heads m dim"],
-    *,
-    softmax_scale: float,
-    parts: int,
-    mask: Bool[Array, "batch m"] | None = None,
-) -> Float[Array, "batch heads n dim"]:
-    """Softmax attention with the queries in `parts` parts, one after another."""
+        size = batch * heads * length * keys
+        attend, parts = _attend_in_pairs, parts_of(size, CPU_LOGITS_AT_ONCE)
     if parts == 1:
         return _attend(query, key, value, softmax_scale, mask)
+    return attend(query, key, value, softmax_scale, mask, parts)
+
+
+def _attend_in_parts(query, key, value, softmax_scale, mask, parts):
+    """Softmax attention with the queries in `parts` parts, one after another."""
     padding = -query.shape[2] % parts
     padded = jnp.pad(query, ((0, 0), (0, 0), (0, padding), (0, 0)))
     split = jnp.moveaxis(padded.reshape(*query.shape[:2], parts, -1, query.shape[3]), 2, 0)
@@ -59,18 +51,8 @@ def attend_in_parts(
     return mixed.reshape(padded.shape)[:, :, : query.shape[2]]
 
 
-def attend_in_pairs(
-    query: Float[Array, "batch heads n dim"],
-    key: Float[Array, "batch heads m dim"],
-    value: Float[Array, "batch heads m dim"],
-    *,
-    softmax_scale: float,
-    parts: int,
-    mask: Bool[Array, "batch m"] | None = None,
-) -> Float[Array, "batch heads n dim"]:
+def _attend_in_pairs(query, key, value, softmax_scale, mask, parts):
     """Softmax attention with the pairs of row and head in `parts` parts, or as many as divide."""
-    if parts == 1:
-        return _attend(query, key, value, softmax_scale, mask)
     pairs = query.shape[0] * query.shape[1]
     parts = next(n for n in range(min(parts, pairs), pairs + 1) if pairs % n == 0)
 

@@ -37,6 +37,6 @@ def _trunk_cache_bytes(sampler, weights):
 
 def _state_bytes(sampler, weights):
     """Bytes of what state-space layers carry, the same after every scale."""
-    trunk = sampler.trunk.bind(weights.variables)
+    trunk = sampler.trunk.bind({"params": weights.trunk})
     empty = partial(trunk.empty_memory, 2, weights.compression, schedule=sampler.scales)
     return memory_bytes(jax.eval_shape(empty))

@@ -54,7 +54,7 @@ def check_draws_the_same(model, asked=(0, 1)):
 
 
 def test_layers_are_views_of_their_stack():
-    """The branches of a float32 sum over the kernel of one layer, without a copy of any."""
+    """Without a copy of any, and a product chooses among them."""
     stack = jnp.arange(4 * 8 * 16.0).reshape(4, 8, 16)
     trunk = {"blocks_0": {"ffn": {"up": {"kernel": stack, "bias": stack[:, 0]}}}}
     found = kernels_by_layer(trunk)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
 
-from mvar_jax.ops._xla_attention import attend_in_parts
+from mvar_jax.ops._xla_attention import _attend_in_parts
 from mvar_jax.ops.attention import (
     ATTENTION,
     attention,
@@ -32,7 +32,7 @@ CASES = {
 def test_queries_in_parts_change_nothing(parts):
     query, key, value = jnp.float32(np.random.default_rng(0).standard_normal((3, 2, 2, 7, 4)))
     whole = attention(query, key, value, softmax_scale=SCALE)
-    mixed = attend_in_parts(query, key, value, softmax_scale=SCALE, parts=parts)
+    mixed = _attend_in_parts(query, key, value, SCALE, None, parts)
     np.testing.assert_allclose(mixed, whole, rtol=0, atol=1e-6)
 
 

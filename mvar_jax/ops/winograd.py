@@ -1,5 +1,6 @@
 """3x3 convolutions of large maps on CPUs, by fewer products."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,16 +11,16 @@ from mvar_jax.array_types import Array, Float
 from mvar_jax.ops.implementations import platform
 from mvar_jax.ops.parts import parts_of
 
-# Of F(2x2, 3x3) of Winograd's minimal filtering (arXiv 1509.09308, section 4.1): tiles of 4x4 give
-# 2x2 results by 16 products of pixels in place of 36. Of four rows or columns, those that make each
-# row or column before and after the products, with their signs.
-BEFORE = (((0, 1), (2, -1)), ((1, 1), (2, 1)), ((2, 1), (1, -1)), ((1, 1), (3, -1)))
-AFTER = (((0, 1), (1, 1), (2, 1)), ((1, 1), (2, -1), (3, -1)))
-KERNEL = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
-STRIP = 4096  # pixels that are computed together, so that they stay in a CPU's caches
+# F(2, 3) of Winograd's minimal filtering (arXiv 1509.09308, section 4.1), along rows and along
+# columns: tiles of 4x4 give 2x2 results by 16 products of pixels in place of 36. Each line is a sum
+# of four pixels, of the three entries of a kernel, of four products.
+OF_PIXELS = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
+OF_KERNEL = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
+OF_PRODUCTS = ((1, 1, 1, 0), (0, 1, -1, -1))
+STRIP = 2**19  # numbers of a map that are computed together, so that they stay in a CPU's caches
 # Below these XLA's own convolution is as fast.
-LEAST_STRIPS = 4
-LEAST_CHANNELS = 160
+LEAST_PIXELS = 64 * 64
+LEAST_CHANNELS = 128
 
 
 def convolve(
@@ -46,7 +47,8 @@ def _pays(maps, kernel) -> bool:
         and maps.dtype == jnp.float32
         and kernel.shape[:2] == (3, 3)
         and min(channels, kernel.shape[3]) >= LEAST_CHANNELS
-        and parts_of(height * width, STRIP) >= LEAST_STRIPS
+        and height * width >= LEAST_PIXELS
+        and parts_of(height, 2) > 1  # not where a program's cost is counted
         and height % 2 == width % 2 == 0
     )
 
@@ -56,38 +58,47 @@ def winograd(
     maps: Float[Array, "batch h w channels"], kernel: Float[Array, "3 3 channels out"]
 ) -> Float[Array, "batch h w out"]:
     """The 3x3 convolution with zeros around; height and width are even."""
-    (batch, height, width, _), outputs = maps.shape, kernel.shape[3]
-    basis = jnp.array(KERNEL, kernel.dtype)
+    (_, height, width, channels), outputs = maps.shape, kernel.shape[3]
+    row = width * max(channels, outputs)
+    fits = [n for n in range(2, height + 1, 2) if height % n == 0 and n * row <= STRIP]
+    return _in_strips(maps, kernel, rows=max(fits, default=2))
+
+
+@partial(jax.jit, static_argnames="rows")  # so that a decoder traces those of one shape once
+def _in_strips(maps, kernel, rows):
+    basis = jnp.array(OF_KERNEL, kernel.dtype)
     kernel = jnp.einsum("ia,abcn,jb->ijcn", basis, kernel, basis)
     padded = jnp.pad(maps, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    fits = [n for n in range(2, height + 1, 2) if height % n == 0 and n * width <= STRIP]
-    rows = max(fits, default=2)
 
-    def strip(first):
+    def with_strip(index, made):
+        first = index * rows
         own = jax.lax.dynamic_slice_in_dim(padded, first, rows + 2, axis=1)
-        return _strip(own, kernel)
+        return jax.lax.dynamic_update_slice_in_dim(made, _strip(own, kernel), first, axis=1)
 
-    strips = jax.lax.map(strip, jnp.arange(0, height, rows))
-    return jnp.moveaxis(strips, 0, 1).reshape(batch, height, width, outputs)
+    # Begun with a value of the maps, since XLA makes zeros for all loops of a program at once.
+    begun = jnp.broadcast_to(maps[:1, :1, :1, :1], (*maps.shape[:3], kernel.shape[-1]))
+    return jax.lax.fori_loop(0, maps.shape[1] // rows, with_strip, begun)
 
 
 def _strip(padded, kernel):
     """The rows of one strip; `padded` has one pixel more on all sides."""
-    height, width = padded.shape[1] - 2, padded.shape[2] - 2
-    pixels = [
-        [padded[:, i : i + height - 1 : 2, j : j + width - 1 : 2] for j in range(4)]
-        for i in range(4)
-    ]
-    products = [
-        [_combined(pixels, BEFORE[i], BEFORE[j]) @ kernel[i, j] for j in range(4)] for i in range(4)
-    ]
-    results = [jnp.stack([_combined(products, i, j) for j in AFTER], axis=3) for i in AFTER]
-    return rearrange(jnp.stack(results, axis=2), "b h down w right n -> b (h down) (w right) n")
+    tiles = _sums(_every_second(padded, axis=1), OF_PIXELS)
+    tiles = _sums(_every_second(tiles, axis=3), OF_PIXELS)
+    products = jnp.einsum("jibhwc,ijcn->jibhwn", tiles, kernel)
+    products = jnp.moveaxis(_sums(products, OF_PRODUCTS), 1, 0)
+    results = _sums(products, OF_PRODUCTS)
+    return rearrange(results, "down right b h w n -> b (h down) (w right) n")
 
 
-def _combined(tiles, rows, columns):
-    """The sum of the tiles at these rows and columns, with their signs."""
-    return sum(sign * other * tiles[i][j] for i, sign in rows for j, other in columns)
+def _every_second(pixels, axis):
+    """Every second row (or column) from the first, second, third and fourth on."""
+    last = pixels.shape[axis] - 3
+    return [jax.lax.slice_in_dim(pixels, i, i + last, 2, axis) for i in range(4)]
+
+
+def _sums(parts, lines):
+    """For each line the sum of the parts with its factors, stacked along a new first axis."""
+    return jnp.stack([sum(f * part for f, part in zip(own, parts) if f) for own in lines])
 
 
 def _ordinary(maps, kernel):

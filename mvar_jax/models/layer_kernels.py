@@ -43,7 +43,7 @@ def apply_kernel(
     x: Float[Array, "..."],
     kernel: Float[HostArray, "..."] | ChosenKernel,
 ) -> Float[Array, "..."]:
-    """`function(x, kernel)`; of several kernels, one program for each and a branch between them.
+    """`function(x, kernel)`, a matmul; of several kernels, a program for each and a branch.
 
     XLA's CPU compiler copies a kernel that it slices from a stack before it multiplies with it,
     at every scale; a branch takes it where it lies.
@@ -51,8 +51,9 @@ def apply_kernel(
     if not isinstance(kernel, ChosenKernel):
         return function(x, kernel)
     shared = jax.jit(function)  # else every branch would be traced and lowered
-    branches = [lambda x, own=own: shared(x, own) for own in kernel.layers]
-    return jax.lax.switch(kernel.index, branches, x)
+    branches = [lambda rows, own=own: shared(rows, own) for own in kernel.layers]
+    rows = jax.lax.switch(kernel.index, branches, x.reshape(-1, x.shape[-1]))
+    return rows.reshape(*x.shape[:-1], -1)
 
 
 def kernels_by_layer(trunk: Params) -> Params | None:

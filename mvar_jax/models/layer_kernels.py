@@ -53,7 +53,7 @@ def apply_kernel(
     shared = jax.jit(function)  # else every branch would be traced and lowered
     branches = [lambda rows, own=own: shared(rows, own) for own in kernel.layers]
     rows = jax.lax.switch(kernel.index, branches, x.reshape(-1, x.shape[-1]))
-    return rows.reshape(*x.shape[:-1], -1)
+    return rows.reshape(*x.shape[:-1], rows.shape[-1])
 
 
 def kernels_by_layer(trunk: Params) -> Params | None:

@@ -17,7 +17,8 @@ from mvar_jax.ops.parts import parts_of
 OF_PIXELS = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
 OF_KERNEL = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 OF_PRODUCTS = ((1, 1, 1, 0), (0, 1, -1, -1))
-STRIP = 2**19  # numbers of a map that are computed together, so that they stay in a CPU's caches
+# Numbers of the maps, before or after, that are computed together and stay in a CPU's caches.
+STRIP = 2**19
 # Below these XLA's own convolution is as fast.
 LEAST_PIXELS = 64 * 64
 LEAST_CHANNELS = 128
@@ -48,6 +49,7 @@ def _pays(maps, kernel) -> bool:
         and kernel.shape[:2] == (3, 3)
         and min(channels, kernel.shape[3]) >= LEAST_CHANNELS
         and height * width >= LEAST_PIXELS
+        and 2 * width * max(channels, kernel.shape[3]) <= STRIP
         and parts_of(height, 2) > 1  # not where a program's cost is counted
         and height % 2 == width % 2 == 0
     )
@@ -58,8 +60,8 @@ def winograd(
     maps: Float[Array, "batch h w channels"], kernel: Float[Array, "3 3 channels out"]
 ) -> Float[Array, "batch h w out"]:
     """The 3x3 convolution with zeros around; height and width are even."""
-    (_, height, width, channels), outputs = maps.shape, kernel.shape[3]
-    row = width * max(channels, outputs)
+    (batch, height, width, channels), outputs = maps.shape, kernel.shape[3]
+    row = batch * width * max(channels, outputs)
     fits = [n for n in range(2, height + 1, 2) if height % n == 0 and n * row <= STRIP]
     return _in_strips(maps, kernel, rows=max(fits, default=2))
 
@@ -75,8 +77,8 @@ def _in_strips(maps, kernel, rows):
         own = jax.lax.dynamic_slice_in_dim(padded, first, rows + 2, axis=1)
         return jax.lax.dynamic_update_slice_in_dim(made, _strip(own, kernel), first, axis=1)
 
-    # Begun with a value of the maps, since XLA makes zeros for all loops of a program at once.
-    begun = jnp.broadcast_to(maps[:1, :1, :1, :1], (*maps.shape[:3], kernel.shape[-1]))
+    # Begun with values of the maps, since XLA makes zeros for all loops of a program at once.
+    begun = jnp.broadcast_to(maps[..., :1], (*maps.shape[:3], kernel.shape[-1]))
     return jax.lax.fori_loop(0, maps.shape[1] // rows, with_strip, begun)
 
 

@@ -1,5 +1,7 @@
 """Convolutions by fewer products: the same values and gradients, and where they are chosen."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +33,7 @@ def exact(maps, kernel):
     )
 
 
-@pytest.mark.parametrize("strip", [1, 200, 4096])
+@pytest.mark.parametrize("strip", [1, 800, 4096])  # two rows, four of twenty columns, all
 @pytest.mark.parametrize("size", [(2, 2), (6, 4), (12, 20)])
 def test_the_same_convolution_in_strips_of_any_height(size, strip, monkeypatch):
     monkeypatch.setattr(module, "STRIP", strip)
@@ -47,6 +49,12 @@ def test_rounds_as_the_ordinary_one_does():
         for made in (winograd(maps, kernel), module._ordinary(maps, kernel))
     ]
     assert 0 < errors[0] < 4 * errors[1]
+
+
+def test_strips_are_lower_where_there_are_more_images(monkeypatch):
+    monkeypatch.setattr(module, "STRIP", 800)
+    programs = [str(jax.make_jaxpr(winograd)(*inputs(12, 20, 5, 3, batch))) for batch in (1, 2, 4)]
+    assert [re.findall(r"length=(\d+)", text) for text in programs] == [["2"], ["3"], ["6"]]
 
 
 def test_gradients_are_the_ordinary_ones():
@@ -77,6 +85,7 @@ def test_where_it_is_chosen():
     assert not chosen(kernel=(1, 1, 160, 160)) and not chosen(kernel=(3, 3, 160, 3))
     assert not chosen((1, 128, 128, 64), (3, 3, 64, 160))
     assert not chosen(padding=((0, 1), (0, 1)))
+    assert not chosen((1, 4, 4096, 128), (3, 3, 128, 128))  # not even two rows in a strip
     with in_one_part():  # as where a program's cost is counted
         assert not chosen()
 
@@ -86,7 +95,7 @@ def test_a_block_of_the_tokenizer_takes_it(monkeypatch):
     params = block.init(jax.random.key(0), maps)
     assert not uses(block.apply, params, maps)
     expected = block.apply(params, maps)
-    monkeypatch.setattr(module, "STRIP", 16)
+    monkeypatch.setattr(module, "STRIP", 128)
     monkeypatch.setattr(module, "LEAST_CHANNELS", 8)
     monkeypatch.setattr(module, "LEAST_PIXELS", 64)
     assert uses(block.apply, params, maps)

@@ -16,6 +16,7 @@ from mvar_jax.models.block import Block, Drops, empty_state
 from mvar_jax.models.context import ScaleContext
 from mvar_jax.models.layer_kernels import LayerKernels
 from mvar_jax.models.parameters import constrain_params
+from mvar_jax.ops.attention import KEPT
 from mvar_jax.ops.noise import fold_each, uniform_per_image
 
 
@@ -35,9 +36,13 @@ class Run:
 Memory = tuple[Run, ...]
 AfterBlock = Callable[[Array, Array], Array]
 
-# What is saved for the backward pass; matmuls with weights have no batch dimension.
+# What is saved for the backward pass; matmuls with weights have no batch dimension. Attention's
+# kernels compute their results again, plain JAX saves them: it is slower.
 REMAT_POLICIES = {
-    "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "products": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(KEPT),
+    ),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 

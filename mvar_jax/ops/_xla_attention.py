@@ -4,8 +4,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
-from mvar_jax.array_types import Array, Bool, Float
+from mvar_jax.array_types import Array, Bool, Float, HostArray
+from mvar_jax.ops.attention import KEPT
 from mvar_jax.ops.implementations import platform
 from mvar_jax.ops.parts import parts_of
 
@@ -29,15 +31,17 @@ def attention(
     divides: beyond, they take twice as long for each. On several CPUs rows are apart already.
     """
     (batch, heads, length, _), keys = query.shape, key.shape[2]
+    if mask is not None:
+        mask = mask[:, None, None]
     if platform() != "cpu":
         attend, parts = _attend_in_parts, parts_of(length * keys, LOGITS_AT_ONCE)
     elif jax.sharding.get_abstract_mesh().size > 1:
-        return _attend(query, key, value, softmax_scale, mask)
+        return masked_attention(query, key, value, softmax_scale, mask)
     else:
         size = batch * heads * length * keys
         attend, parts = _attend_in_pairs, parts_of(size, CPU_LOGITS_AT_ONCE)
     if parts == 1:
-        return _attend(query, key, value, softmax_scale, mask)
+        return masked_attention(query, key, value, softmax_scale, mask)
     return attend(query, key, value, softmax_scale, mask, parts)
 
 
@@ -46,7 +50,10 @@ def _attend_in_parts(query, key, value, softmax_scale, mask, parts):
     padding = -query.shape[2] % parts
     padded = jnp.pad(query, ((0, 0), (0, 0), (0, padding), (0, 0)))
     split = jnp.moveaxis(padded.reshape(*query.shape[:2], parts, -1, query.shape[3]), 2, 0)
-    attend = partial(_attend, key=key, value=value, softmax_scale=softmax_scale, mask=mask)
+
+    def attend(own):
+        return masked_attention(own, key, value, softmax_scale, mask)
+
     mixed = jnp.moveaxis(jax.lax.map(attend, split), 0, 2)
     return mixed.reshape(padded.shape)[:, :, : query.shape[2]]
 
@@ -61,19 +68,58 @@ def _attend_in_pairs(query, key, value, softmax_scale, mask, parts):
         return array.reshape(parts, -1, 1, *array.shape[2:])
 
     def attend(own):
-        return _attend(*own[:3], softmax_scale, own[3])
+        return masked_attention(*own[:3], softmax_scale, own[3])
 
     if mask is not None:
-        mask = jnp.repeat(mask, query.shape[1], axis=0).reshape(parts, -1, mask.shape[1])
+        mask = split(jnp.repeat(mask, query.shape[1], axis=1))
     mixed = jax.lax.map(attend, (split(query), split(key), split(value), mask))
     return mixed.reshape(*query.shape[:3], value.shape[3])
 
 
-def _attend(query, key, value, softmax_scale, mask):
-    dtype = jnp.promote_types(query.dtype, jnp.float32)
-    logits = jnp.einsum("bhnd,bhmd->bhnm", query, key, preferred_element_type=dtype)
-    logits = logits * softmax_scale
-    if mask is not None:
-        logits = jnp.where(mask[:, None, None], logits, -jnp.inf)
-    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
-    return jnp.einsum("bhnm,bhmd->bhnd", weights, value)
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def masked_attention(
+    query: Float[Array, "batch heads n dim"],
+    key: Float[Array, "batch heads m dim"],
+    value: Float[Array, "batch heads m dim"],
+    softmax_scale: float,
+    mask: Bool[HostArray, "#batch 1 #n m"] | None,
+) -> Float[Array, "batch heads n dim"]:
+    """Attention in one part, of every query over the keys where its mask is true."""
+    return _forward(query, key, value, softmax_scale, mask)[0]
+
+
+def _forward(query, key, value, softmax_scale, mask):
+    logits = _logits(query, key, softmax_scale, mask)
+    largest = jnp.max(logits, axis=-1, keepdims=True)
+    powers = jnp.exp(logits - largest)
+    total = jnp.sum(powers, axis=-1, keepdims=True)
+    mixed = jnp.einsum("bhnm,bhmd->bhnd", (powers / total).astype(value.dtype), value)
+    mixed = checkpoint_name(mixed, KEPT)
+    log_total = checkpoint_name(largest + jnp.log(total), KEPT)
+    return mixed, (query, key, value, mask, mixed, log_total)
+
+
+def _backward(softmax_scale, kept, gradient):
+    """Weights from logits and the kept logarithms of their totals (FlashAttention, 2205.14135)."""
+    query, key, value, mask, mixed, log_total = kept
+    weights = jnp.exp(_logits(query, key, softmax_scale, mask) - log_total)
+    of_value = jnp.einsum("bhnm,bhnd->bhmd", weights.astype(value.dtype), gradient)
+    of_weights = _product("bhnd,bhmd->bhnm", gradient, value)
+    shared = jnp.sum(gradient.astype(weights.dtype) * mixed, axis=-1, keepdims=True)
+    of_logits = (weights * (of_weights - shared) * softmax_scale).astype(query.dtype)
+    of_query = jnp.einsum("bhnm,bhmd->bhnd", of_logits, key)
+    of_key = jnp.einsum("bhnm,bhnd->bhmd", of_logits, query)
+    return of_query, of_key, of_value, None
+
+
+masked_attention.defvjp(_forward, _backward)
+
+
+def _logits(query, key, softmax_scale, mask):
+    logits = _product("bhnd,bhmd->bhnm", query, key) * softmax_scale
+    return logits if mask is None else jnp.where(mask, logits, -jnp.inf)
+
+
+def _product(axes, left, right):
+    dtype = jnp.promote_types(left.dtype, jnp.float32)
+    return jnp.einsum(axes, left, right, preferred_element_type=dtype)

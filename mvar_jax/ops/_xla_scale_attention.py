@@ -1,13 +1,15 @@
-"""Attention over a joined sequence of scales, scale by scale in plain JAX."""
+"""Attention over a joined sequence of scales, group by group of scales, in plain JAX."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import jax.numpy as jnp
+import numpy as np
 
-from mvar_jax.array_types import Array, Float
-from mvar_jax.ops._xla_attention import attention
+from mvar_jax.array_types import Array, Bool, Float, HostArray
+from mvar_jax.ops._xla_attention import attention, masked_attention
 from mvar_jax.ops.attention import Reach, cosine_normalize
+
+TOKENS_OF_GROUP = 160  # at most: a seventh of the history's pairs of VAR's 680 tokens are masked
 
 
 def scale_attention(
@@ -22,13 +24,41 @@ def scale_attention(
 ) -> Float[Array, "batch heads total dim"]:
     """See `ops.scale_attention`.
 
-    Every scale is attention over a slice of keys, so nothing is computed only to be masked away,
-    and the largest matrix is that of the last scale.
+    Large scales are attention over a slice of keys each, so that little is computed only to be
+    masked away, and the largest matrix is that of the last scale. Small ones share a matrix with a
+    mask: there the number of operations costs more than what is masked.
     """
     if log_scale is not None:
         query, key = cosine_normalize(query, key, log_scale)
-    attend, outputs = partial(attention, softmax_scale=softmax_scale), []
-    for own in slices:
+    outputs = []
+    for group in _groups(slices):
+        own = slice(group[0].start, group[-1].stop)
         seen = own if reach == "scale" else slice(0, own.stop)
-        outputs.append(attend(query[:, :, own], key[:, :, seen], value[:, :, seen]))
+        parts = (query[:, :, own], key[:, :, seen], value[:, :, seen])
+        if len(group) == 1:
+            outputs.append(attention(*parts, softmax_scale=softmax_scale))
+        else:
+            mask = _mask(group, reach)[None, None]
+            outputs.append(masked_attention(*parts, softmax_scale, mask))
     return jnp.concatenate(outputs, axis=2)
+
+
+def _groups(slices: Sequence[slice]) -> list[list[slice]]:
+    """Consecutive scales of together at most `TOKENS_OF_GROUP` tokens, or one larger scale."""
+    groups: list[list[slice]] = []
+    for own in slices:
+        if groups and own.stop - groups[-1][0].start <= TOKENS_OF_GROUP:
+            groups[-1].append(own)
+        else:
+            groups.append([own])
+    return groups
+
+
+def _mask(group: Sequence[slice], reach: Reach) -> Bool[HostArray, "n m"]:
+    """Which keys the queries of a group see."""
+    first, last = group[0].start, group[-1].stop
+    rows = np.repeat(np.arange(len(group)), [own.stop - own.start for own in group])
+    if reach == "scale":
+        return rows[:, None] == rows
+    earlier = np.ones((last - first, first), bool)
+    return np.concatenate([earlier, rows[:, None] >= rows], axis=1)

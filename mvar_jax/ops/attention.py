@@ -12,6 +12,7 @@ from mvar_jax.ops.kernels.requirements import gpu_heads_mismatch
 from mvar_jax.ops.rotary import Angles, rotate
 
 MAX_LOG_SCALE = 4.605170185988092  # log(100), the ceiling of the learned logit scale
+KEPT = "attention"  # the name of what the backward pass reads, for policies of rematerialisation
 Reach = Literal["scale", "history"]  # whether a token sees its own scale, or all earlier ones too
 
 

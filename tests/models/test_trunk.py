@@ -144,6 +144,22 @@ def test_scan_remat_and_loop_agree_in_value_and_gradient():
             np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5 * scale)
 
 
+def test_products_of_weights_and_attention_are_not_computed_again():
+    def computed(remat):
+        trunk = tiny(("history",), remat=remat)
+        labels, inputs = example(trunk)
+
+        def loss(params):
+            return jnp.sum(trunk.apply({"params": params}, labels, inputs))
+
+        jaxpr = str(jax.make_jaxpr(jax.grad(loss))(random_params(trunk)))
+        return jaxpr.count("reduce_max"), jaxpr.count("dot_general")
+
+    (softmaxes, products), (again, more) = computed("products"), computed("full")
+    assert again == 2 * softmaxes > 0
+    assert more > products
+
+
 def test_kernels_change_no_number():
     results = []
     for kernels in ("xla", "pallas_tpu"):

@@ -58,6 +58,30 @@ def test_rows_and_heads_in_parts_change_nothing(masked, most, monkeypatch):
         np.testing.assert_allclose(got, other, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_are_those_of_the_softmax(masked):
+    rng = np.random.default_rng(0)
+    mask = np.arange(7) < np.array([[3], [7]]) if masked else np.ones((2, 7), bool)
+
+    def plain(query, key, value):
+        logits = SCALE * jnp.einsum("bhnd,bhmd->bhnm", query, key)
+        weights = jax.nn.softmax(jnp.where(mask[:, None, None], logits, -jnp.inf), axis=-1)
+        return jnp.einsum("bhnm,bhmd->bhnd", weights, value)
+
+    def ours(*vectors):
+        given = jnp.asarray(mask) if masked else None
+        return attention(*vectors, softmax_scale=SCALE, mask=given, implementation="xla")
+
+    with jax.enable_x64(True):
+        query, gradient = jnp.asarray(rng.standard_normal((2, 2, 3, 5, 4)))
+        key, value = jnp.asarray(rng.standard_normal((2, 2, 3, 7, 4)))
+        expected, backward = jax.vjp(plain, query, key, value)
+        mixed, ours_backward = jax.vjp(ours, query, key, value)
+        np.testing.assert_allclose(mixed, expected, rtol=0, atol=1e-13)
+        for got, other in zip(ours_backward(gradient), backward(gradient)):
+            np.testing.assert_allclose(got, other, rtol=0, atol=1e-13)
+
+
 def test_several_cpus_keep_their_rows(monkeypatch):
     monkeypatch.setattr("mvar_jax.ops._xla_attention.CPU_LOGITS_AT_ONCE", 1)
     array = jnp.ones((8, 2, 4, 4))

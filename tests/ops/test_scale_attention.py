@@ -45,8 +45,12 @@ def value_and_gradients(function, arrays):
     return mixed, gradients
 
 
+@pytest.mark.parametrize("tokens_of_group", [1, 3, 9])
 @pytest.mark.parametrize("reach", ["scale", "history"])
-def test_equals_masked_dense_attention(reach):
+def test_equals_masked_dense_attention(reach, tokens_of_group, monkeypatch):
+    """Every scale in a group of its own, the first two in one, and all three."""
+    monkeypatch.setattr("mvar_jax.ops._xla_scale_attention.TOKENS_OF_GROUP", tokens_of_group)
+
     def ours(query, key, value):
         rest = {"slices": SCHEDULE.slices, "softmax_scale": SCALE, "reach": reach}
         return scale_attention(query, key, value, **rest, implementation="xla")

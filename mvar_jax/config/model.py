@@ -52,7 +52,7 @@ class SSMConfig:
     """The Mamba-2 layer (arXiv 2405.21060): sizes as in `Mamba2(d_state, d_conv, expand, headdim)`.
 
     `chunk` is the number of tokens that are mixed by one matmul; it changes speed and memory, not
-    the result.
+    the result. Kernels have chunks of their own, and CPUs at most 64.
     """
 
     state_size: int = 64

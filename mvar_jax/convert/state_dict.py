@@ -39,8 +39,9 @@ def trunk_state(trunk: Trunk, chunks: int | None = None) -> dict[str, Item]:
     for name in (entry.official for entry in entries if entry.official.endswith(".v_bias")):
         module = name.removesuffix(".v_bias")
         zeros = {f"{module}.zero_k_bias": _buffer(width, np.float32, partial(np.zeros, width))}
-        sides = {f"{module}.patch_nums": _buffer((scales,), np.int32, partial(_sides, schedule))}
-        after[name] = zeros | (sides if ssm else {})
+        # Tokens of the scales, by which M-VAR's code cuts a training sequence; not their sides.
+        lengths = _buffer((scales,), np.int32, lambda: np.array(schedule.lengths))
+        after[name] = zeros | ({f"{module}.patch_nums": lengths} if ssm else {})
     return _state(entries, after)
 
 
@@ -105,7 +106,3 @@ def _powers(config: TokenizerConfig) -> np.ndarray:
     """What every bit is worth, the first most; the 64th overflows int64, as in the original."""
     exponents = np.arange(config.code_channels, dtype=np.uint64)[::-1]
     return np.left_shift(np.uint64(1), exponents).astype(np.int64)
-
-
-def _sides(schedule: ScaleSchedule) -> np.ndarray:
-    return np.array([height for height, _ in schedule.sizes])

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from mvar_jax.array_types import Array, Float
+from mvar_jax.ops.implementations import platform
 
+CPU_CHUNK = 64  # at most: longer ones take CPUs more arithmetic for pairs of tokens than they save
 BLOCK = 32  # tokens over which decays are summed directly, see _LogDecays
 
 
@@ -28,6 +30,8 @@ def ssd(
     Inside a chunk tokens mix by masked matmuls; the states of the chunks are joined by an
     associative scan (arXiv 2405.21060, section 6).
     """
+    if platform() == "cpu":
+        chunk = min(chunk, CPU_CHUNK)
     y, final = _recurrence(x, dt, decay_rate, b, c, initial, min(chunk, x.shape[1]))
     if skip is not None:
         y = y + skip.astype(x.dtype)[:, None] * x

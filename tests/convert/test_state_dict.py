@@ -91,8 +91,8 @@ def test_buffers_are_those_of_the_original(name):
         np.testing.assert_array_equal(state[buffer].make({}), golden[buffer])
     assert not np.any(state["blocks.1.attn.zero_k_bias"].make({}))
     if about["kind"] == "mvar":
-        sides = state["blocks.0.attn.patch_nums"].make({})
-        assert tuple(sides) == tuple(about["vae_config"]["pn"])
+        lengths = state["blocks.0.attn.patch_nums"].make({})
+        assert tuple(lengths) == tuple(side**2 for side in about["vae_config"]["pn"])
 
 
 @pytest.mark.parametrize("name", MODELS)

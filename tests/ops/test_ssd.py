@@ -75,7 +75,8 @@ chunked = functools.partial(ssd, implementation="xla")
     "length", [1, 3, 65, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 63, 64, 680, 2240))]
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 1e-5)])
-def test_chunked_equals_recurrence(length, with_initial, dtype, tolerance):
+def test_chunked_equals_recurrence(length, with_initial, dtype, tolerance, monkeypatch):
+    monkeypatch.setattr("mvar_jax.ops._xla_ssd.CPU_CHUNK", length)
     with jax.enable_x64(True):
         inputs = make_inputs(length, dtype, with_initial)
         for chunk in {min(size, length) for size in (64, 256, length)}:

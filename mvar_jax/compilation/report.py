@@ -189,10 +189,12 @@ class Report:
 
 def largest_arrays(message: str, topology: str) -> str:
     """The compiler's report on insufficient memory, in a few lines."""
-    need = re.search(r"Used [^.]*\.[^.]*\.", message)
+    need = re.search(r"Used \S+ of \S+ hbm|the total memory required .*? exceeds .*?\)", message)
     arrays = re.findall(
         r"Size: (\S+).*?(?:op_name=\"([^\"]*)\")?\s+Shape: (\S+)", message, re.DOTALL
     )
-    lines = [f"error: does not fit into {topology}. {need[0] if need else ''} Largest arrays:"]
+    lines = [f"error: does not fit into {topology}{': ' + need[0] if need else ''}."]
+    if arrays:
+        lines.append("Largest arrays:")
     lines += [f"  {size} {shape} {source}" for size, source, shape in arrays[:NAMED]]
     return "\n".join([*lines, REMEDY])

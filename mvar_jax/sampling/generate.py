@@ -25,6 +25,7 @@ from mvar_jax.tokenizers import Tokens
 
 PIXELS_AT_ONCE = 2**20
 CPU_PIXELS_AT_ONCE = 100_000  # on CPUs more at once take longer
+TPU_IMAGES_AT_ONCE = 8  # at least, or one
 Noise = Callable[[Array, int, int], Array]
 
 
@@ -252,12 +253,16 @@ def decoded_parts(sampler: Sampler, batch: int) -> int:
     """In how many parts a batch of images is decoded, one after another, on the ambient mesh.
 
     A device decodes so many at a time that they have at most `PIXELS_AT_ONCE`, since a decoder's
-    activations take 2 to 4 KB per pixel; CPUs at most `CPU_PIXELS_AT_ONCE`.
+    activations take 2 to 4 KB per pixel; CPUs at most `CPU_PIXELS_AT_ONCE`. Of less than
+    `TPU_IMAGES_AT_ONCE` the compiler for TPUs makes a larger batch, by cutting rows of their maps:
+    a few images then move up to four times the bytes that each of many moves, one image twice.
     """
     most = CPU_PIXELS_AT_ONCE if platform() == "cpu" else PIXELS_AT_ONCE
     pixels = math.prod(sampler.scales.last) * sampler.tokenizer.config.stride**2
     own = batch // devices_along(batch_axes(batch), get_abstract_mesh())
     sizes = [n for n in range(1, own + 1) if own % n == 0 and n * pixels <= most]
+    if platform() == "tpu":
+        sizes = [n for n in sizes if n == 1 or n >= TPU_IMAGES_AT_ONCE]
     return own // max(sizes, default=1)
 
 

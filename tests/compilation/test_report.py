@@ -6,7 +6,7 @@ import pytest
 
 from mvar_jax.compilation.chips import Chip, Compiler
 from mvar_jax.compilation.program import Cost, Instruction
-from mvar_jax.compilation.report import Part, Report
+from mvar_jax.compilation.report import REMEDY, Part, Report, largest_arrays
 from mvar_jax.evaluation.programs import ProgramMemory
 from tests.compilation import FIXED_NAMES
 
@@ -82,3 +82,26 @@ def test_between_hosts_the_slower_of_links_and_network_counts():
     assert report.as_json()["bytes_between_hosts_per_step"] == 6.0
     assert "of network, which is assumed" in report.as_text()
     assert "network" not in REPORT.as_text()
+
+
+def test_a_lack_of_memory_is_said_in_either_form_of_the_compiler():
+    listed = """RESOURCE_EXHAUSTED: Ran out of memory. Used 19.87G of 15.75G hbm. Exceeded by 4.12G.
+      1. Size: 2.50G
+         Operator: op_name="jit(step)/dot"
+         Shape: bf16[16,680]{1,0}
+    """
+    assert largest_arrays(listed, "v5e:1x1").splitlines() == [
+        "error: does not fit into v5e:1x1: Used 19.87G of 15.75G hbm.",
+        "Largest arrays:",
+        "  2.50G bf16[16,680]{1,0} jit(step)/dot",
+        REMEDY,
+    ]
+    alone = (
+        "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory "
+        "required for HLO temporaries (29.50G) exceeds available HBM (15.75G). HLO module: draw."
+    )
+    assert largest_arrays(alone, "v5e:1x1").splitlines() == [
+        "error: does not fit into v5e:1x1: the total memory required for HLO temporaries (29.50G) "
+        "exceeds available HBM (15.75G).",
+        REMEDY,
+    ]

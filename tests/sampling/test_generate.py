@@ -10,12 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
 from mvar_jax.cache import prepare_compression
 from mvar_jax.config import ModelConfig, SamplingConfig, SSMConfig, TokenizerConfig
 from mvar_jax.models import ClassLabels, Trunk, example_inputs
 from mvar_jax.ops.noise import image_keys
 from mvar_jax.sampling import Filters, Forced, Request, Sampler, Weights, generate, grow
+from mvar_jax.sampling.generate import decoded_parts
 from mvar_jax.sampling.guidance import guide
 from mvar_jax.scales import ScaleSchedule
 from mvar_jax.tokenizers import VQTokenizer
@@ -159,6 +161,19 @@ def test_many_images_are_decoded_in_parts(models, monkeypatch):
         assert (f"length={parts}" in text) == (parts > 1) == ("scan" in text)
         images = module._decode(sampler, weights, running)
         np.testing.assert_allclose(images, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("images", "parts"), [(1, 1), (2, 2), (4, 4), (7, 7), (8, 1), (12, 1), (16, 1), (60, 4)]
+)
+def test_tpus_decode_one_image_or_many(models, images, parts, monkeypatch):
+    """At most 20 at once; of less than 8 the compiler would move four times the bytes."""
+    monkeypatch.setattr(sys.modules[generate.__module__], "PIXELS_AT_ONCE", 20 * 8 * 12)
+    device = jax.sharding.AbstractDevice("TPU v5e", num_cores=1, platform="tpu")
+    with jax.sharding.use_abstract_mesh(
+        AbstractMesh((1, 1, 1), ("data", "fsdp", "tensor"), abstract_device=device)
+    ):
+        assert decoded_parts(models[0], images) == parts
 
 
 SHARDED = """

@@ -164,7 +164,7 @@ def test_many_images_are_decoded_in_parts(models, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("images", "parts"), [(1, 1), (2, 2), (4, 4), (7, 7), (8, 1), (12, 1), (16, 1), (60, 4)]
+    ("images", "parts"), [(1, 1), (2, 2), (4, 4), (7, 7), (8, 1), (12, 1), (16, 1), (60, 3)]
 )
 def test_tpus_decode_one_image_or_many(models, images, parts, monkeypatch):
     """At most 20 at once; of less than 8 the compiler would move four times the bytes."""

@@ -3,7 +3,8 @@
     python docs/growth.py growth
 
 Traces the sampler of one image with guidance for VAR, VAR under three cache policies, M-VAR and a
-mixture of both, at growing sizes. Nothing is compiled or run, and no weights are needed.
+mixture of both, at growing sizes, as plain JAX would run on a TPU v5e. Nothing is compiled or run,
+and no weights are needed.
 """
 
 import math
@@ -17,6 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AbstractMesh
 from matplotlib.figure import Figure
 
 from mvar_jax.benchmark.common import with_schedule
@@ -47,6 +49,10 @@ POLICIES = {"HACK": "hack", "ScaleKV": "scalekv", "HeatKV": "heatkv"}
 RATIO = 0.7  # of all tokens is evicted
 MIXTURE = ("scale+ssm", "history")
 CHIP = TPUS["v5e"]
+V5E = AbstractMesh(
+    *((1,) * 3, ("data", "fsdp", "tensor")),
+    abstract_device=jax.sharding.AbstractDevice("TPU v5 lite", num_cores=1, platform="tpu"),
+)
 COLUMNS = ("pixels", "tokens", "model", "TFLOP", "of formula", "carried MB", "read GB", "least ms")
 COLUMNS += ("scales bound by reading",)
 
@@ -123,13 +129,14 @@ def measure(model: Model) -> Growth:
     A program reads at least its weights, and what the scale before left. Layers under a policy have
     the mean lengths of its plan by made-up statistics.
     """
-    config, sampler = model.config, Sampler.of(model.config)
+    config = replace(model.config, model=replace(model.config.model, kernels="xla"))
+    sampler = Sampler.of(config)
     weights = Weights(trunk_shapes(config), tokenizer_shapes(config))
     if model.policy is not None:
         plan = policy_plan(model.policy, None, ratio=RATIO)
         compression = plan(sampler.scales, sampler.trunk.attention_shape)
         weights = replace(weights, compression=compression)
-    with in_one_part():
+    with in_one_part(), jax.sharding.use_abstract_mesh(V5E):
         flops = [traced_flops(program.jaxpr) for program in programs(config, sampler, weights)]
     carried, (once, each) = carried_bytes(sampler, weights), weight_bytes(config)
     read = [once, *(each + held for held in (0, *carried[:-1]))]

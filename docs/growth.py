@@ -50,7 +50,8 @@ RATIO = 0.7  # of all tokens is evicted
 MIXTURE = ("scale+ssm", "history")
 CHIP = TPUS["v5e"]
 V5E = AbstractMesh(
-    *((1,) * 3, ("data", "fsdp", "tensor")),
+    (1, 1, 1),
+    ("data", "fsdp", "tensor"),
     abstract_device=jax.sharding.AbstractDevice("TPU v5 lite", num_cores=1, platform="tpu"),
 )
 COLUMNS = ("pixels", "tokens", "model", "TFLOP", "of formula", "carried MB", "read GB", "least ms")

@@ -94,7 +94,7 @@ def attention_block(config: ModelConfig, schedule: ScaleSchedule, batch: int) ->
 
     forms = {
         "dense, masked": apart(dense_attention),
-        "scale by scale": apart(scale_attention, reach="scale", implementation="xla"),
+        "by groups of scales": apart(scale_attention, reach="scale", implementation="xla"),
     }
     picked = SCALE_ATTENTION.pick(config.kernels, heads=heads, dim=dim).name
     if picked != "xla":

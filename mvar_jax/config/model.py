@@ -129,8 +129,8 @@ class ModelConfig:
         and accept the sizes; so do ops without a kernel of that name, as attention over a cache or
         a text on TPUs. Results are the same.
     remat: what the backward pass recomputes to save memory: "none", the fastest for small models,
-        "products" (everything except matmuls with weights, and without kernels attention) or
-        "full" (everything inside a repetition of the pattern).
+        "products" (everything except matmuls with weights and, where no kernel attends,
+        attention) or "full" (everything inside a repetition of the pattern).
     scan: whether layers that are alike run under one `jax.lax.scan`, or unrolled.
     """
 

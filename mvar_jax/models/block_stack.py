@@ -36,8 +36,8 @@ class Run:
 Memory = tuple[Run, ...]
 AfterBlock = Callable[[Array, Array], Array]
 
-# What is saved for the backward pass; matmuls with weights have no batch dimension. Attention's
-# kernels compute their results again, plain JAX saves them: it is slower.
+# What is saved for the backward pass: matmuls with weights, which have no batch dimension, and
+# results of attention in plain JAX. Its kernels, which are faster, compute them again.
 REMAT_POLICIES = {
     "products": jax.checkpoint_policies.save_from_both_policies(
         jax.checkpoint_policies.dots_with_no_batch_dims_saveable,

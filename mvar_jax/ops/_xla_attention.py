@@ -4,9 +4,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-from mvar_jax.array_types import Array, Bool, Float, HostArray
+from mvar_jax.array_types import Array, Bool, Float
 from mvar_jax.ops.attention import KEPT
 from mvar_jax.ops.implementations import platform
 from mvar_jax.ops.parts import parts_of
@@ -21,9 +22,9 @@ def attention(
     value: Float[Array, "batch heads m dim"],
     *,
     softmax_scale: float,
-    mask: Bool[Array, "batch m"] | None = None,
+    mask: Bool[Array, "batch m"] | Bool[np.ndarray, "n m"] | None = None,
 ) -> Float[Array, "batch heads n dim"]:
-    """See `ops.attention.attention`.
+    """See `ops.attention.attention`; a mask that all rows and heads share is a constant.
 
     If a head has more than `LOGITS_AT_ONCE` logits, accelerators process the queries in equal
     parts, one after another, so that memory does not grow with the product of both lengths. CPUs
@@ -32,16 +33,16 @@ def attention(
     """
     (batch, heads, length, _), keys = query.shape, key.shape[2]
     if mask is not None:
-        mask = mask[:, None, None]
+        mask = mask[None, None] if isinstance(mask, np.ndarray) else mask[:, None, None]
     if platform() != "cpu":
         attend, parts = _attend_in_parts, parts_of(length * keys, LOGITS_AT_ONCE)
     elif jax.sharding.get_abstract_mesh().size > 1:
-        return masked_attention(query, key, value, softmax_scale, mask)
+        return _attend(query, key, value, softmax_scale, mask)
     else:
         size = batch * heads * length * keys
         attend, parts = _attend_in_pairs, parts_of(size, CPU_LOGITS_AT_ONCE)
     if parts == 1:
-        return masked_attention(query, key, value, softmax_scale, mask)
+        return _attend(query, key, value, softmax_scale, mask)
     return attend(query, key, value, softmax_scale, mask, parts)
 
 
@@ -52,7 +53,7 @@ def _attend_in_parts(query, key, value, softmax_scale, mask, parts):
     split = jnp.moveaxis(padded.reshape(*query.shape[:2], parts, -1, query.shape[3]), 2, 0)
 
     def attend(own):
-        return masked_attention(own, key, value, softmax_scale, mask)
+        return _attend(own, key, value, softmax_scale, mask)
 
     mixed = jnp.moveaxis(jax.lax.map(attend, split), 0, 2)
     return mixed.reshape(padded.shape)[:, :, : query.shape[2]]
@@ -68,21 +69,22 @@ def _attend_in_pairs(query, key, value, softmax_scale, mask, parts):
         return array.reshape(parts, -1, 1, *array.shape[2:])
 
     def attend(own):
-        return masked_attention(*own[:3], softmax_scale, own[3])
+        return _attend(*own[:3], softmax_scale, own[3] if own[3:] else mask)
 
-    if mask is not None:
-        mask = split(jnp.repeat(mask, query.shape[1], axis=1))
-    mixed = jax.lax.map(attend, (split(query), split(key), split(value), mask))
+    given = tuple(map(split, (query, key, value)))
+    if mask is not None and mask.shape[2] == 1:  # of every row its own
+        given += (split(jnp.repeat(mask, query.shape[1], axis=1)),)
+    mixed = jax.lax.map(attend, given)
     return mixed.reshape(*query.shape[:3], value.shape[3])
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
-def masked_attention(
+def _attend(
     query: Float[Array, "batch heads n dim"],
     key: Float[Array, "batch heads m dim"],
     value: Float[Array, "batch heads m dim"],
     softmax_scale: float,
-    mask: Bool[HostArray, "#batch 1 #n m"] | None,
+    mask: Bool[Array | np.ndarray, "#batch 1 #n m"] | None,
 ) -> Float[Array, "batch heads n dim"]:
     """Attention in one part, of every query over the keys where its mask is true."""
     return _forward(query, key, value, softmax_scale, mask)[0]
@@ -94,25 +96,30 @@ def _forward(query, key, value, softmax_scale, mask):
     powers = jnp.exp(logits - largest)
     total = jnp.sum(powers, axis=-1, keepdims=True)
     mixed = jnp.einsum("bhnm,bhmd->bhnd", (powers / total).astype(value.dtype), value)
-    mixed = checkpoint_name(mixed, KEPT)
     log_total = checkpoint_name(largest + jnp.log(total), KEPT)
-    return mixed, (query, key, value, mask, mixed, log_total)
+    # Not read by this gradient, but by that of the matmul that follows attention.
+    return checkpoint_name(mixed, KEPT), (query, key, value, mask, log_total)
 
 
 def _backward(softmax_scale, kept, gradient):
-    """Weights from logits and the kept logarithms of their totals (FlashAttention, 2205.14135)."""
-    query, key, value, mask, mixed, log_total = kept
+    """Weights from logits and the kept logarithms of their totals (FlashAttention, 2205.14135).
+
+    What all logits of a query share is summed over its keys. FlashAttention takes it from the
+    result, whose rounding to 16 bits is larger than the gradient where attention is peaked.
+    """
+    query, key, value, mask, log_total = kept
     weights = jnp.exp(_logits(query, key, softmax_scale, mask) - log_total)
     of_value = jnp.einsum("bhnm,bhnd->bhmd", weights.astype(value.dtype), gradient)
     of_weights = _product("bhnd,bhmd->bhnm", gradient, value)
-    shared = jnp.sum(gradient.astype(weights.dtype) * mixed, axis=-1, keepdims=True)
+    shared = jnp.sum(weights * of_weights, axis=-1, keepdims=True)
     of_logits = (weights * (of_weights - shared) * softmax_scale).astype(query.dtype)
     of_query = jnp.einsum("bhnm,bhmd->bhnd", of_logits, key)
     of_key = jnp.einsum("bhnm,bhnd->bhmd", of_logits, query)
-    return of_query, of_key, of_value, None
+    vectors = zip((of_query, of_key, of_value), (query, key, value))
+    return *(of.astype(vector.dtype) for of, vector in vectors), None
 
 
-masked_attention.defvjp(_forward, _backward)
+_attend.defvjp(_forward, _backward)
 
 
 def _logits(query, key, softmax_scale, mask):

@@ -43,7 +43,7 @@ def scale_attention(
     log_scale: Float[Array, "heads"] | None = None,
     implementation: str = "auto",
 ) -> Float[Array, "batch heads total dim"]:
-    """Softmax attention of every scale's tokens, all scales joined, without a mask.
+    """Softmax attention of every scale's tokens, all scales joined.
 
     query, key, value: as projected, with their biases.
     slices: the slice of the sequence that belongs to each scale; consecutive, from start to end.

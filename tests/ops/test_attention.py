@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import AbstractMesh
 
 from mvar_jax.ops._xla_attention import _attend_in_parts
+from mvar_jax.ops._xla_attention import attention as plain_attention
 from mvar_jax.ops.attention import (
     ATTENTION,
     attention,
@@ -37,16 +38,17 @@ def test_queries_in_parts_change_nothing(parts):
 
 
 @pytest.mark.parametrize("most", [1, 60, 120, 10_000])
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [False, "keys", "pairs"])
 def test_rows_and_heads_in_parts_change_nothing(masked, most, monkeypatch):
     """Of 3 rows, 2 heads and 5 x 7 logits: parts of one pair, of one, of three, of all."""
     rng = np.random.default_rng(0)
     query = jnp.float32(rng.standard_normal((3, 2, 5, 4)))
     key, value = jnp.float32(rng.standard_normal((2, 3, 2, 7, 4)))
-    mask = jnp.asarray(np.arange(7) < np.array([[3], [7], [5]])) if masked else None
+    keys = jnp.asarray(np.arange(7) < np.array([[3], [7], [5]]))
+    mask = {"keys": keys, "pairs": np.tri(5, 7, 2, bool)}.get(masked)
 
     def run(*given):
-        return attention(*given, softmax_scale=SCALE, mask=mask)
+        return plain_attention(*given, softmax_scale=SCALE, mask=mask)
 
     expected = run(query, key, value)
     gradients = jax.grad(lambda *given: run(*given).sum(), (0, 1, 2))
@@ -80,6 +82,25 @@ def test_gradients_are_those_of_the_softmax(masked):
         np.testing.assert_allclose(mixed, expected, rtol=0, atol=1e-13)
         for got, other in zip(ours_backward(gradient), backward(gradient)):
             np.testing.assert_allclose(got, other, rtol=0, atol=1e-13)
+
+
+def test_gradients_of_peaked_attention_keep_their_digits_in_bfloat16():
+    """What a result in 16 bits loses is larger than such a gradient."""
+    rng = np.random.default_rng(0)
+    query, key, value, gradient = jnp.bfloat16(rng.standard_normal((4, 2, 3, 40, 64)))
+    key = key / jnp.linalg.norm(key, axis=-1, keepdims=True)
+    query = query / jnp.linalg.norm(query, axis=-1, keepdims=True)
+
+    def gradients(*vectors):
+        run = partial(attention, softmax_scale=50.0, implementation="xla")
+        mixed, backward = jax.vjp(run, *vectors)
+        return backward(gradient.astype(mixed.dtype))
+
+    exact = gradients(*map(jnp.float32, (query, key, value)))
+    for got, other in zip(gradients(query, key, value), exact):
+        error = jnp.linalg.norm(got.astype("float32") - other)
+        assert got.dtype == jnp.bfloat16
+        assert error < 0.01 * jnp.linalg.norm(other)
 
 
 def test_several_cpus_keep_their_rows(monkeypatch):

@@ -169,7 +169,7 @@ def test_many_images_are_decoded_in_parts(models, monkeypatch):
 def test_tpus_decode_one_image_or_many(models, images, parts, monkeypatch):
     """At most 20 at once; of less than 8 the compiler would move four times the bytes."""
     monkeypatch.setattr(sys.modules[generate.__module__], "PIXELS_AT_ONCE", 20 * 8 * 12)
-    device = jax.sharding.AbstractDevice("TPU v5e", num_cores=1, platform="tpu")
+    device = jax.sharding.AbstractDevice("TPU v5 lite", num_cores=1, platform="tpu")
     with jax.sharding.use_abstract_mesh(
         AbstractMesh((1, 1, 1), ("data", "fsdp", "tensor"), abstract_device=device)
     ):

@@ -22,9 +22,10 @@ def attention(
     value: Float[Array, "batch heads m dim"],
     *,
     softmax_scale: float,
-    mask: Bool[Array, "batch m"] | Bool[np.ndarray, "n m"] | None = None,
+    mask: Bool[Array, "batch m"] | None = None,
+    pairs: Bool[np.ndarray, "n m"] | None = None,
 ) -> Float[Array, "batch heads n dim"]:
-    """See `ops.attention.attention`; a mask that all rows and heads share is a constant.
+    """See `ops.attention.attention`; `pairs` is a mask that all rows and heads share.
 
     If a head has more than `LOGITS_AT_ONCE` logits, accelerators process the queries in equal
     parts, one after another, so that memory does not grow with the product of both lengths. CPUs
@@ -32,18 +33,19 @@ def attention(
     divides: beyond, they take twice as long for each. On several CPUs rows are apart already.
     """
     (batch, heads, length, _), keys = query.shape, key.shape[2]
-    if mask is not None:
-        mask = mask[None, None] if isinstance(mask, np.ndarray) else mask[:, None, None]
+    seen: Array | np.ndarray | None = mask[:, None, None] if mask is not None else None
+    if pairs is not None:
+        seen = pairs[None, None]
     if platform() != "cpu":
         attend, parts = _attend_in_parts, parts_of(length * keys, LOGITS_AT_ONCE)
     elif jax.sharding.get_abstract_mesh().size > 1:
-        return _attend(query, key, value, softmax_scale, mask)
+        return _attend(query, key, value, softmax_scale, seen)
     else:
         size = batch * heads * length * keys
         attend, parts = _attend_in_pairs, parts_of(size, CPU_LOGITS_AT_ONCE)
     if parts == 1:
-        return _attend(query, key, value, softmax_scale, mask)
-    return attend(query, key, value, softmax_scale, mask, parts)
+        return _attend(query, key, value, softmax_scale, seen)
+    return attend(query, key, value, softmax_scale, seen, parts)
 
 
 def _attend_in_parts(query, key, value, softmax_scale, mask, parts):

@@ -36,8 +36,8 @@ def scale_attention(
         own = slice(group[0].start, group[-1].stop)
         seen = own if reach == "scale" else slice(0, own.stop)
         parts = (query[:, :, own], key[:, :, seen], value[:, :, seen])
-        mask = _mask(group, reach) if len(group) > 1 else None
-        outputs.append(attention(*parts, softmax_scale=softmax_scale, mask=mask))
+        pairs = _mask(group, reach) if len(group) > 1 else None
+        outputs.append(attention(*parts, softmax_scale=softmax_scale, pairs=pairs))
     return jnp.concatenate(outputs, axis=2)
 
 

@@ -255,7 +255,7 @@ def decoded_parts(sampler: Sampler, batch: int) -> int:
     A device decodes so many at a time that they have at most `PIXELS_AT_ONCE`, since a decoder's
     activations take 2 to 4 KB per pixel; CPUs at most `CPU_PIXELS_AT_ONCE`. Of less than
     `TPU_IMAGES_AT_ONCE` the compiler for TPUs makes a larger batch, by cutting rows of their maps:
-    a few images then move up to four times the bytes that each of many moves, one image twice.
+    a few images then move up to four times the bytes that each of many moves, one up to twice.
     """
     most = CPU_PIXELS_AT_ONCE if platform() == "cpu" else PIXELS_AT_ONCE
     pixels = math.prod(sampler.scales.last) * sampler.tokenizer.config.stride**2

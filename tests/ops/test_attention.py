@@ -45,10 +45,10 @@ def test_rows_and_heads_in_parts_change_nothing(masked, most, monkeypatch):
     query = jnp.float32(rng.standard_normal((3, 2, 5, 4)))
     key, value = jnp.float32(rng.standard_normal((2, 3, 2, 7, 4)))
     keys = jnp.asarray(np.arange(7) < np.array([[3], [7], [5]]))
-    mask = {"keys": keys, "pairs": np.tri(5, 7, 2, bool)}.get(masked)
+    masks = {"keys": {"mask": keys}, "pairs": {"pairs": np.tri(5, 7, 2, bool)}}.get(masked, {})
 
     def run(*given):
-        return plain_attention(*given, softmax_scale=SCALE, mask=mask)
+        return plain_attention(*given, softmax_scale=SCALE, **masks)
 
     expected = run(query, key, value)
     gradients = jax.grad(lambda *given: run(*given).sum(), (0, 1, 2))

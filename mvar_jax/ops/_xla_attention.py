@@ -23,9 +23,21 @@ def attention(
     *,
     softmax_scale: float,
     mask: Bool[Array, "batch m"] | None = None,
-    pairs: Bool[np.ndarray, "n m"] | None = None,
 ) -> Float[Array, "batch heads n dim"]:
-    """See `ops.attention.attention`; `pairs` is a mask that all rows and heads share.
+    """See `ops.attention.attention`."""
+    seen = mask[:, None, None] if mask is not None else None
+    return masked_attention(query, key, value, softmax_scale=softmax_scale, mask=seen)
+
+
+def masked_attention(
+    query: Float[Array, "batch heads n dim"],
+    key: Float[Array, "batch heads m dim"],
+    value: Float[Array, "batch heads m dim"],
+    *,
+    softmax_scale: float,
+    mask: Bool[Array | np.ndarray, "#batch 1 #n m"] | None = None,
+) -> Float[Array, "batch heads n dim"]:
+    """Attention of every query over the keys where `mask`: of each row or of all, or pair by pair.
 
     If a head has more than `LOGITS_AT_ONCE` logits, accelerators process the queries in equal
     parts, one after another, so that memory does not grow with the product of both lengths. CPUs
@@ -33,19 +45,16 @@ def attention(
     divides: beyond, they take twice as long for each. On several CPUs rows are apart already.
     """
     (batch, heads, length, _), keys = query.shape, key.shape[2]
-    seen: Array | np.ndarray | None = mask[:, None, None] if mask is not None else None
-    if pairs is not None:
-        seen = pairs[None, None]
     if platform() != "cpu":
         attend, parts = _attend_in_parts, parts_of(length * keys, LOGITS_AT_ONCE)
     elif jax.sharding.get_abstract_mesh().size > 1:
-        return _attend(query, key, value, softmax_scale, seen)
+        return _attend(query, key, value, softmax_scale, mask)
     else:
         size = batch * heads * length * keys
         attend, parts = _attend_in_pairs, parts_of(size, CPU_LOGITS_AT_ONCE)
     if parts == 1:
-        return _attend(query, key, value, softmax_scale, seen)
-    return attend(query, key, value, softmax_scale, seen, parts)
+        return _attend(query, key, value, softmax_scale, mask)
+    return attend(query, key, value, softmax_scale, mask, parts)
 
 
 def _attend_in_parts(query, key, value, softmax_scale, mask, parts):
@@ -74,7 +83,7 @@ def _attend_in_pairs(query, key, value, softmax_scale, mask, parts):
         return _attend(*own[:3], softmax_scale, own[3] if own[3:] else mask)
 
     given = tuple(map(split, (query, key, value)))
-    if mask is not None and mask.shape[2] == 1:  # of every row its own
+    if mask is not None and mask.shape[0] > 1:  # of every row its own
         given += (split(jnp.repeat(mask, query.shape[1], axis=1)),)
     mixed = jax.lax.map(attend, given)
     return mixed.reshape(*query.shape[:3], value.shape[3])

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mvar_jax.array_types import Array, Bool, Float
-from mvar_jax.ops._xla_attention import attention
+from mvar_jax.ops._xla_attention import masked_attention
 from mvar_jax.ops.attention import Reach, cosine_normalize
 
 # At most; of the pairs of VAR's scales 3% are masked in the history, a seventh inside scales.
@@ -36,8 +36,8 @@ def scale_attention(
         own = slice(group[0].start, group[-1].stop)
         seen = own if reach == "scale" else slice(0, own.stop)
         parts = (query[:, :, own], key[:, :, seen], value[:, :, seen])
-        pairs = _mask(group, reach) if len(group) > 1 else None
-        outputs.append(attention(*parts, softmax_scale=softmax_scale, pairs=pairs))
+        mask = _mask(group, reach)[None, None] if len(group) > 1 else None
+        outputs.append(masked_attention(*parts, softmax_scale=softmax_scale, mask=mask))
     return jnp.concatenate(outputs, axis=2)
 
 

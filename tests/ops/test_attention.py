@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
 
-from mvar_jax.ops._xla_attention import _attend_in_parts
-from mvar_jax.ops._xla_attention import attention as plain_attention
+from mvar_jax.ops._xla_attention import _attend_in_parts, masked_attention
 from mvar_jax.ops.attention import (
     ATTENTION,
     attention,
@@ -45,10 +44,10 @@ def test_rows_and_heads_in_parts_change_nothing(masked, most, monkeypatch):
     query = jnp.float32(rng.standard_normal((3, 2, 5, 4)))
     key, value = jnp.float32(rng.standard_normal((2, 3, 2, 7, 4)))
     keys = jnp.asarray(np.arange(7) < np.array([[3], [7], [5]]))
-    masks = {"keys": {"mask": keys}, "pairs": {"pairs": np.tri(5, 7, 2, bool)}}.get(masked, {})
+    masks = {"keys": keys[:, None, None], "pairs": np.tri(5, 7, 2, bool)[None, None]}
 
     def run(*given):
-        return plain_attention(*given, softmax_scale=SCALE, **masks)
+        return masked_attention(*given, softmax_scale=SCALE, mask=masks.get(masked))
 
     expected = run(query, key, value)
     gradients = jax.grad(lambda *given: run(*given).sum(), (0, 1, 2))

@@ -109,6 +109,24 @@ def test_links_lead_to_files(name):
         assert (ROOT / name).parent.joinpath(target).exists(), target
 
 
+def anchors(text):
+    """What links to headings are called: GitHub's rule, without code blocks."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_lead_to_headings(name):
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", TEXTS[name]):
+        text = (ROOT / name).parent.joinpath(target).read_text() if target else TEXTS[name]
+        assert anchor in anchors(text), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_nothing_is_left_to_fill_in(name):
+    assert not re.findall(r"@[A-Z0-9_]+@", TEXTS[name])
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_files_that_are_named_exist(name):
     for target in re.findall(r"`((?:tests|configs|launch|mvar_jax)/[\w/.]+\.\w+)`", TEXTS[name]):

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mvar_jax.ops._xla_scale_attention import _groups, _mask
 from mvar_jax.ops.scale_attention import SCALE_ATTENTION, scale_attention
-from mvar_jax.scales import ScaleSchedule
+from mvar_jax.scales import VAR_256, ScaleSchedule
 from tests.ops.agreement import ImplementationsAgree
 
 SCHEDULE = ScaleSchedule(((1, 1), (1, 2), (2, 3)))
@@ -63,6 +64,14 @@ def test_equals_masked_dense_attention(reach, tokens_of_group, monkeypatch):
         assert actual[0].dtype == jnp.float64
         for left, right in zip(jax.tree.leaves(actual), jax.tree.leaves(expected)):
             np.testing.assert_allclose(left, right, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("reach", "most"), [("history", 0.03), ("scale", 0.14)])
+def test_little_is_computed_only_to_be_masked_away(reach, most):
+    """Of the pairs of a query and a key in the products for VAR's scales of 256x256."""
+    masks = [_mask(group, reach) for group in _groups(VAR_256.slices)]
+    masked = 1 - sum(mask.sum() for mask in masks) / sum(mask.size for mask in masks)
+    assert 0 < masked < most and len(masks) == 4
 
 
 class TestImplementations(ImplementationsAgree):

@@ -40,13 +40,16 @@ def masked_attention(
     """Attention of every query over the keys where `mask`: of each row or of all, or pair by pair.
 
     If a head has more than `LOGITS_AT_ONCE` logits, accelerators process the queries in equal
-    parts, one after another, so that memory does not grow with the product of both lengths. CPUs
-    process rows and heads in parts of at most `CPU_LOGITS_AT_ONCE` logits, as far as their number
-    divides: beyond, they take twice as long for each. On several CPUs rows are apart already.
+    parts, one after another, so that memory does not grow with the product of both lengths; a mask
+    of pairs has that size already, and is not cut. CPUs process rows and heads in parts of at most
+    `CPU_LOGITS_AT_ONCE` logits, or one by one: larger parts take twice as long for each logit. On
+    several CPUs rows are apart already.
     """
     (batch, heads, length, _), keys = query.shape, key.shape[2]
     if platform() != "cpu":
-        attend, parts = _attend_in_parts, parts_of(length * keys, LOGITS_AT_ONCE)
+        of_pairs = mask is not None and mask.shape[2] > 1
+        parts = 1 if of_pairs else parts_of(length * keys, LOGITS_AT_ONCE)
+        attend = _attend_in_parts
     elif jax.sharding.get_abstract_mesh().size > 1:
         return _attend(query, key, value, softmax_scale, mask)
     else:
@@ -107,19 +110,23 @@ def _forward(query, key, value, softmax_scale, mask):
     powers = jnp.exp(logits - largest)
     total = jnp.sum(powers, axis=-1, keepdims=True)
     mixed = jnp.einsum("bhnm,bhmd->bhnd", (powers / total).astype(value.dtype), value)
-    log_total = checkpoint_name(largest + jnp.log(total), KEPT)
+    sums = checkpoint_name(jnp.concatenate([largest, total], axis=-1), KEPT)
     # Not read by this gradient, but by that of the matmul that follows attention.
-    return checkpoint_name(mixed, KEPT), (query, key, value, mask, log_total)
+    return checkpoint_name(mixed, KEPT), (query, key, value, mask, sums)
 
 
 def _backward(softmax_scale, kept, gradient):
-    """Weights from logits and the kept logarithms of their totals (FlashAttention, 2205.14135).
+    """Weights again from logits, as FlashAttention's (arXiv 2205.14135), but of the same bits.
 
-    What all logits of a query share is summed over its keys. FlashAttention takes it from the
-    result, whose rounding to 16 bits is larger than the gradient where attention is peaked.
+    It keeps one number of a query, the logarithm of the sum of all powers. Rounded to the digits
+    of a large logit, it makes weights whose sum is not 1, and an error that all logits of the query
+    share. Largest logit and sum apart do not. What the logits' gradients share is summed over
+    keys. FlashAttention takes it from the result, whose rounding to 16 bits is larger than the
+    gradient where attention is peaked.
     """
-    query, key, value, mask, log_total = kept
-    weights = jnp.exp(_logits(query, key, softmax_scale, mask) - log_total)
+    query, key, value, mask, sums = kept
+    largest, total = jnp.split(sums, 2, axis=-1)
+    weights = jnp.exp(_logits(query, key, softmax_scale, mask) - largest) / total
     of_value = jnp.einsum("bhnm,bhnd->bhmd", weights.astype(value.dtype), gradient)
     of_weights = _product("bhnd,bhmd->bhnm", gradient, value)
     shared = jnp.sum(weights * of_weights, axis=-1, keepdims=True)

@@ -36,8 +36,29 @@ def test_queries_in_parts_change_nothing(parts):
     np.testing.assert_allclose(mixed, whole, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("masked", [None, "keys", "pairs"])
+def test_accelerators_cut_queries_but_no_pairs(masked, monkeypatch):
+    rng = np.random.default_rng(0)
+    query = jnp.float32(rng.standard_normal((2, 2, 5, 4)))
+    key, value = jnp.float32(rng.standard_normal((2, 2, 2, 7, 4)))
+    keys = jnp.asarray(np.arange(7) < np.array([[3], [7]]))[:, None, None]
+    mask = {"keys": keys, "pairs": np.tri(5, 7, 2, bool)[None, None]}.get(masked)
+
+    def run(*given):
+        return masked_attention(*given, softmax_scale=SCALE, mask=mask)
+
+    gradients = jax.grad(lambda *given: jnp.sin(run(*given)).sum(), (0, 1, 2))
+    expected = gradients(query, key, value)
+    monkeypatch.setattr("mvar_jax.ops._xla_attention.platform", lambda: "tpu")
+    monkeypatch.setattr("mvar_jax.ops._xla_attention.LOGITS_AT_ONCE", 14)
+    cut = "scan" in str(jax.make_jaxpr(run)(query, key, value))
+    assert cut == (masked != "pairs")
+    for got, other in zip(gradients(query, key, value), expected):
+        np.testing.assert_allclose(got, other, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("most", [1, 60, 120, 10_000])
-@pytest.mark.parametrize("masked", [False, "keys", "pairs"])
+@pytest.mark.parametrize("masked", [None, "keys", "pairs"])
 def test_rows_and_heads_in_parts_change_nothing(masked, most, monkeypatch):
     """Of 3 rows, 2 heads and 5 x 7 logits: parts of one pair, of one, of three, of all."""
     rng = np.random.default_rng(0)
@@ -99,6 +120,24 @@ def test_gradients_of_peaked_attention_keep_their_digits_in_bfloat16():
         error = jnp.linalg.norm(got.astype("float32") - other)
         assert got.dtype == jnp.bfloat16
         assert error < 0.01 * jnp.linalg.norm(other)
+
+
+def test_gradients_of_large_logits_have_the_error_of_the_softmax():
+    """All logits of a query share 64: their gradients cancel, as do those of its first channel."""
+    rng = np.random.default_rng(0)
+    query, key, value, gradient = np.float32(rng.standard_normal((4, 2, 3, 40, 64)))
+    key = 0.1 * key
+    query[..., 0], key[..., 0] = 8, 8
+
+    def plain(query, key, value):
+        weights = jax.nn.softmax(jnp.einsum("bhnd,bhmd->bhnm", query, key), axis=-1)
+        return jnp.einsum("bhnm,bhmd->bhnd", weights, value)
+
+    def error(run):
+        _, backward = jax.vjp(run, query, key, value)
+        return jnp.abs(backward(gradient)[0][..., 0]).max()
+
+    assert error(partial(attention, softmax_scale=1.0, implementation="xla")) < 2 * error(plain)
 
 
 def test_several_cpus_keep_their_rows(monkeypatch):

@@ -27,7 +27,7 @@ CASES = {
 }
 
 
-def masked_attention(query, key, value, reach):
+def dense_attention(query, key, value, reach):
     """The whole matrix, what a token may not see masked away."""
     scales = np.repeat(np.arange(len(SCHEDULE)), SCHEDULE.lengths)
     own, other = scales[:, None], scales[None]
@@ -60,7 +60,7 @@ def test_equals_masked_dense_attention(reach, tokens_of_group, monkeypatch):
         shape = (3, 2, 2, SCHEDULE.total, 4)
         arrays = tuple(jnp.asarray(np.random.default_rng(0).standard_normal(shape)))
         actual = value_and_gradients(ours, arrays)
-        expected = value_and_gradients(lambda *arrays: masked_attention(*arrays, reach), arrays)
+        expected = value_and_gradients(lambda *arrays: dense_attention(*arrays, reach), arrays)
         assert actual[0].dtype == jnp.float64
         for left, right in zip(jax.tree.leaves(actual), jax.tree.leaves(expected)):
             np.testing.assert_allclose(left, right, rtol=0, atol=1e-12)

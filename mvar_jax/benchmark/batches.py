@@ -11,7 +11,7 @@ from absl import flags, logging
 
 from mvar_jax import cli
 from mvar_jax.benchmark import common
-from mvar_jax.benchmark.placed import local_mesh
+from mvar_jax.benchmark.placed import check_batch_fits, local_mesh
 from mvar_jax.benchmark.reference import (
     OfficialError,
     Reference,
@@ -66,6 +66,8 @@ def measure_batches(
         # JAX would keep three quarters of a GPU's memory for itself.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     with local_mesh(config, batches, parts), ExitStack() as stack:
+        for batch in batches:
+            check_batch_fits(config, batch)
         about = common.describe(config)
         cli.say(common.machine_line(about))
         weights = Weights(init_trunk(config), init_tokenizer(config))

@@ -83,9 +83,12 @@ def check_reference(config: Config, *, checkout: Path, python: str) -> None:
     That is another model, a folder that is no checkout of its repository, and an interpreter that
     is not there.
     """
-    architecture = official_architecture(build_trunk(config))
-    check_official_tokenizer(config.tokenizer)
-    _settings(config)
+    try:
+        architecture = official_architecture(build_trunk(config))
+        check_official_tokenizer(config.tokenizer)
+        _settings(config)
+    except ValueError as error:
+        raise ValueError(f"--reference: no official code runs this config: {error}") from None
     file = CHECKOUTS[architecture]
     check(
         (checkout / file).is_file(),

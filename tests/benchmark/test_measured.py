@@ -5,9 +5,12 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from mvar_jax.benchmark.official import builder_of
+from mvar_jax.benchmark.placed import check_fits
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 TINY = (
@@ -84,6 +87,24 @@ def test_what_the_official_code_says_last_is_said(run, checkout):
     assert result.returncode == 2
     assert "No module named 'torch'" in result.stderr and "--reference_python" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_batch_that_cannot_fit_is_refused_before_anything_is_measured(run, tmp_path):
+    """10^12 images, of which the last scale has 4 tokens of 64 channels in float32."""
+    file = tmp_path / "rows.json"
+    result = run("benchmark", "sample", *TINY, f"--batch=1,{10**12}", f"--json={file}")
+    assert result.returncode == 2 and not file.exists()
+    sentence = "--batch: got 1000000000000, whose tokens take 953674.3 GiB in every layer, of the"
+    assert sentence in result.stderr and "expected fewer images." in result.stderr
+    assert "Traceback" not in result.stderr and not result.stdout
+
+
+def test_a_compiled_program_that_does_not_fit_is_refused(monkeypatch):
+    compiled = jax.jit(lambda x: x + 1).lower(jnp.ones(2**20)).compile()
+    monkeypatch.setattr("mvar_jax.benchmark.placed.memory_limit", lambda: 2**24)
+    assert check_fits(compiled, 3).peak == pytest.approx(2**23, rel=0.01)
+    with pytest.raises(ValueError, match=r"--batch: got 3, which takes 0\.0 GiB of the 0\.0 GiB"):
+        check_fits(compiled, 3, beside=jnp.ones(2**22))
 
 
 @pytest.mark.parametrize("name", ["build_vae_var", "build_vae_mvar"])

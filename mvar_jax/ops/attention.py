@@ -70,8 +70,8 @@ def attention(
     mask: if given, only the keys where it is true are attended to; each row needs one.
     implementation: a name in the table `ATTENTION`, or "auto".
 
-    The result has the input's dtype. Raises ValueError, while tracing, for an implementation that
-    is unknown or cannot compute this here.
+    The result has the input's dtype. There is no forward mode. Raises ValueError, while tracing,
+    for an implementation that is unknown or cannot compute this here.
     """
     picked = ATTENTION.pick(implementation, heads=query.shape[1], dim=query.shape[3])
     return picked(query, key, value, softmax_scale=softmax_scale, mask=mask)

@@ -118,7 +118,7 @@ def anchors(text):
 @pytest.mark.parametrize("name", TEXTS)
 def test_links_lead_to_headings(name):
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", TEXTS[name]):
-        text = (ROOT / name).parent.joinpath(target).read_text() if target else TEXTS[name]
+        text = (ROOT / name).parent.joinpath(target).read_text("utf-8") if target else TEXTS[name]
         assert anchor in anchors(text), f"{target}#{anchor}"
 
 

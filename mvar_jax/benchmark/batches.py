@@ -67,7 +67,7 @@ def measure_batches(
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     with local_mesh(config, batches, parts), ExitStack() as stack:
         for batch in batches:
-            check_batch_fits(config, batch)
+            check_batch_fits(config, batch, parts)
         about = common.describe(config)
         cli.say(common.machine_line(about))
         weights = Weights(init_trunk(config), init_tokenizer(config))

@@ -14,7 +14,7 @@ from mvar_jax.checks import check
 from mvar_jax.compilation.chips import GIB
 from mvar_jax.config import Config
 from mvar_jax.evaluation.programs import ProgramMemory, program_memory
-from mvar_jax.mesh.axes import BATCH, devices_along
+from mvar_jax.mesh.axes import BATCH
 from mvar_jax.mesh.sharding import BatchLayout, make_mesh
 from mvar_jax.models import example_condition
 from mvar_jax.ops.noise import image_keys
@@ -42,15 +42,15 @@ def example_request(config: Config, batch: int) -> Request:
     return Request(condition, keys, Filters.of(config.sampling, len(config.tokenizer.scales)))
 
 
-def check_batch_fits(config: Config, batch: int) -> None:
-    """Raises ValueError if the tokens of a layer alone are more than a device has.
+def check_batch_fits(config: Config, batch: int, parts: int) -> None:
+    """Raises ValueError if one layer's tokens of one of the `parts` are more than a device has.
 
     That spares compiling for minutes what `check_fits` would refuse.
     """
     limit, model = memory_limit(), config.model
-    devices = devices_along(BATCH, jax.sharding.get_mesh())
+    shares = parts * jax.sharding.get_mesh().size
     tokens = math.prod(config.tokenizer.scales[-1])
-    taken = batch * tokens * model.width * jnp.dtype(model.compute_dtype).itemsize / devices
+    taken = batch * tokens * model.width * jnp.dtype(model.compute_dtype).itemsize / shares
     check(
         limit is None or taken <= limit,
         f"--batch: got {batch}, whose tokens take {taken / GIB:.1f} GiB in every layer, of the "

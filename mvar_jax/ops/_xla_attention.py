@@ -116,13 +116,13 @@ def _forward(query, key, value, softmax_scale, mask):
 
 
 def _backward(softmax_scale, kept, gradient):
-    """Weights again from logits, as FlashAttention's (arXiv 2205.14135), but of the same bits.
+    """Weights again from logits, of the bits of the forward pass.
 
-    It keeps one number of a query, the logarithm of the sum of all powers. Rounded to the digits
-    of a large logit, it makes weights whose sum is not 1, and an error that all logits of the query
-    share. Largest logit and sum apart do not. What the logits' gradients share is summed over
-    keys. FlashAttention takes it from the result, whose rounding to 16 bits is larger than the
-    gradient where attention is peaked.
+    FlashAttention (arXiv 2205.14135) keeps one number of a query, the logarithm of the sum of all
+    powers. Rounded to the digits of a large logit, it makes weights whose sum is not 1, and an
+    error that all logits of the query share. Largest logit and sum apart do not. What the logits'
+    gradients share is summed over keys. FlashAttention takes it from the result, whose rounding to
+    16 bits is larger than the gradient where attention is peaked.
     """
     query, key, value, mask, sums = kept
     largest, total = jnp.split(sums, 2, axis=-1)
